@@ -1,0 +1,203 @@
+"""The files of a run: their names, and writes that are whole or absent.
+
+Everything is written beside its destination, flushed to disk and renamed into place, so
+a run that is killed leaves either the old file or the new one.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from lorajax.errors import InputError
+
+PathLike = str | os.PathLike[str]
+
+_TEMPORARY = '.partial-'
+
+
+def _fsync(path: pathlib.Path) -> None:
+    """Flushes a file or directory to stable storage."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _temporary_name(path: pathlib.Path) -> pathlib.Path:
+    """A sibling of `path` that no finished file can have."""
+    return path.with_name(f'{_TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}')
+
+
+@contextlib.contextmanager
+def atomic_file(path: PathLike) -> Iterator[pathlib.Path]:
+    """Yields a temporary path; renames it to `path` if the block succeeds.
+
+    Args:
+      path: the file that shall appear; missing parent directories are made.
+
+    Yields:
+      The path to write to. After the block it is flushed and renamed, or removed if the
+      block raised.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary_name(path)
+    try:
+        yield temporary
+        _fsync(temporary)
+        os.replace(temporary, path)
+        _fsync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: PathLike) -> Iterator[pathlib.Path]:
+    """Yields a temporary directory; renames it to `path` if the block succeeds.
+
+    A directory that is already at `path` is replaced as a whole.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary_name(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in sorted(temporary.rglob('*')):
+            if file.is_file():
+                _fsync(file)
+        if path.exists():
+            old = _temporary_name(path)
+            os.rename(path, old)
+            os.rename(temporary, path)
+            shutil.rmtree(old)
+        else:
+            os.rename(temporary, path)
+        _fsync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_partial(directory: PathLike) -> None:
+    """Removes what killed runs left behind below `directory`."""
+    for path in sorted(pathlib.Path(directory).rglob(f'{_TEMPORARY}*')):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Writes a UTF-8 text file, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding='utf-8')
+
+
+def write_json(path: PathLike, value: Any) -> None:
+    """Writes indented JSON; NaN and infinity are refused, since JSON has neither."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + '\n')
+
+
+def write_jsonl(path: PathLike, rows: Iterable[Any]) -> None:
+    """Writes one JSON value a line."""
+    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows]
+    write_text(path, ''.join(line + '\n' for line in lines))
+
+
+def read_json(path: PathLike) -> Any:
+    """Reads a JSON file; raises `InputError` naming the file if it is absent or malformed."""
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise InputError(f'{path}: no such file') from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f'{path}: not valid JSON ({error})') from None
+
+
+def read_jsonl(path: PathLike) -> list[Any]:
+    """Reads one JSON value a line; raises `InputError` naming file and line."""
+    rows = []
+    try:
+        with open(path, encoding='utf-8', newline='\n') as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    try:
+                        rows.append(json.loads(line))
+                    except json.JSONDecodeError as error:
+                        raise InputError(f'{path}:{number}: not valid JSON ({error})') from None
+    except FileNotFoundError:
+        raise InputError(f'{path}: no such file') from None
+    except UnicodeDecodeError as error:
+        raise InputError(f'{path}: not UTF-8 text ({error})') from None
+    return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """Where each file of a run lies below its root directory."""
+
+    root: pathlib.Path
+
+    @property
+    def config(self) -> pathlib.Path:
+        """Every resolved flag, versions, and hashes of models and data."""
+        return self.root / 'config.json'
+
+    @property
+    def metrics(self) -> pathlib.Path:
+        """Loss, tokens per second and the like over time, appended line by line."""
+        return self.root / 'metrics.jsonl'
+
+    @property
+    def results(self) -> pathlib.Path:
+        """Aggregates of all outcomes."""
+        return self.root / 'results.json'
+
+    @property
+    def report(self) -> pathlib.Path:
+        """Directory of tables and figures."""
+        return self.root / 'report'
+
+    @property
+    def overlap(self) -> pathlib.Path:
+        """Overlap between training and evaluation sets."""
+        return self.root / 'data' / 'overlap.json'
+
+    def model(self, side: str) -> pathlib.Path:
+        """Base model that the run made itself; `side` is 'source' or 'target'."""
+        return self.root / 'models' / side
+
+    def adapter(self, side: str, task: str) -> pathlib.Path:
+        """Trained adapter in PEFT format."""
+        return self.root / 'adapters' / side / task
+
+    def checkpoints(self, side: str, group: str) -> pathlib.Path:
+        """Unfinished training of one group of adapters."""
+        return self.root / 'checkpoints' / side / group
+
+    def mapping(self, method: str) -> pathlib.Path:
+        """Fitted mapping with its diagnostics."""
+        return self.root / 'mappings' / method
+
+    def predicted(self, method: str, task: str) -> pathlib.Path:
+        """Predicted target adapter in PEFT format."""
+        return self.root / 'predicted' / method / task
+
+    def train_data(self, task: str) -> pathlib.Path:
+        """Training examples as they were drawn."""
+        return self.root / 'data' / 'train' / f'{task}.jsonl'
+
+    def eval_data(self, task: str) -> pathlib.Path:
+        """Evaluation examples as they were drawn."""
+        return self.root / 'data' / 'eval' / f'{task}.jsonl'
+
+    def outcomes(self, task: str) -> pathlib.Path:
+        """One row per item and method."""
+        return self.root / 'outcomes' / f'{task}.jsonl'
