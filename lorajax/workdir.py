@@ -186,6 +186,11 @@ class Workdir:
         """Fitted mapping with its diagnostics."""
         return self.root / 'mappings' / method
 
+    @property
+    def selection(self) -> pathlib.Path:
+        """Which method leave-one-out on the anchors prefers, fixed before any evaluation."""
+        return self.root / 'mappings' / 'selection.json'
+
     def predicted(self, method: str, task: str) -> pathlib.Path:
         """Predicted target adapter in PEFT format."""
         return self.root / 'predicted' / method / task

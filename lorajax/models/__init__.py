@@ -1,0 +1,17 @@
+"""Decoders of the Qwen2 and Llama families."""
+
+from lorajax.models import hf_io
+from lorajax.models.config import ModelConfig, RopeScaling
+from lorajax.models.decoding import Greedy, Sampling
+from lorajax.models.model import Model, load_model, random_model
+
+__all__ = [
+    'Greedy',
+    'Model',
+    'ModelConfig',
+    'RopeScaling',
+    'Sampling',
+    'hf_io',
+    'load_model',
+    'random_model',
+]

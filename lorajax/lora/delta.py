@@ -1,0 +1,100 @@
+"""The low-rank update: applied to activations, written out as a weight, merged into a base."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lorajax.types import Adapter, Params
+
+
+@jax.custom_vjp
+def low_rank_delta(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns (x a) b, what an adapter adds to a projection's output.
+
+    Its gradient is written out: of the two ways to write dB = (x a)^T dy, the transpose rule of
+    a matrix product takes the one that contracts the long axes in the order that XLA's CPU
+    backend runs nine times slower (416 tokens, 64 -> 192, R = 4, 22 adapters: 3.3 ms, 0.37 ms).
+
+    Args:
+      x: [..., T, in], input of the projection.
+      a: [in, R].
+      b: [R, out], with alpha / rank already folded in.
+
+    Returns:
+      [..., T, out] in the dtype of `x`.
+
+    Source: Hu et al. 2021 (LoRA), section 4.1.
+    """
+    return (x @ a.astype(x.dtype)) @ b.astype(x.dtype)
+
+
+_Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+
+
+def _delta_forward(x: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array, _Residuals]:
+    """Keeps the input, which the layer keeps anyway, and the narrow product."""
+    h = x @ a.astype(x.dtype)  # ... R
+    return h @ b.astype(x.dtype), (x, h, a, b)
+
+
+def _delta_backward(residuals: _Residuals, dy: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the cotangents of x, a and b; those of a and b are summed in float32."""
+    x, h, a, b = residuals
+    dh = dy @ b.astype(dy.dtype).T
+    dx = dh @ a.astype(dy.dtype).T
+    narrow, wide = h.reshape(-1, h.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    db = jnp.einsum('tr,to->ro', narrow, wide, preferred_element_type=jnp.float32)
+    narrow, wide = dh.reshape(-1, dh.shape[-1]), x.reshape(-1, x.shape[-1])
+    da = jnp.einsum('tr,ti->ri', narrow, wide, preferred_element_type=jnp.float32).T
+    return dx, da.astype(a.dtype), db.astype(b.dtype)
+
+
+low_rank_delta.defvjp(_delta_forward, _delta_backward)
+
+
+def delta_weight(entry: dict[str, jax.Array]) -> jax.Array:
+    """Returns float32[L, in, out], the change of a projection's kernels in every layer."""
+    return jnp.einsum('lir,lro->lio', entry['a'], entry['b'], precision='highest')
+
+
+def merge(params: Params, adapter: Adapter, sign: float = 1.0) -> Params:
+    """Returns base weights with the adapter added to them.
+
+    Args:
+      params: base weights; not modified.
+      adapter: the adapter; any subset of the projections.
+      sign: 1 merges, -1 takes a merged adapter out again.
+
+    Returns:
+      New params, in the stored dtype; projections without an entry are shared, not copied.
+    """
+    layers = dict(params['layers'])
+    for name, entry in adapter.get('layers', {}).items():
+        kernel = layers[name]['kernel']
+        merged = kernel.astype(jnp.float32) + sign * delta_weight(entry)
+        layers[name] = {**layers[name], 'kernel': merged.astype(kernel.dtype)}
+    return {**params, 'layers': layers}
+
+
+def unmerge(params: Params, adapter: Adapter) -> Params:
+    """Undoes `merge`, up to the rounding of the stored dtype."""
+    return merge(params, adapter, sign=-1.0)
+
+
+def pad_rank(adapter: Adapter, rank: int) -> Adapter:
+    """Widens every factor to `rank` with zeros; the update is unchanged, bit for bit.
+
+    Raises:
+      ValueError: if a factor is wider than `rank`.
+    """
+
+    def widen(entry: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        missing = rank - entry['a'].shape[-1]
+        if missing < 0:
+            raise ValueError(f'rank {entry["a"].shape[-1]} exceeds {rank}')
+        return {
+            'a': np.pad(entry['a'], ((0, 0), (0, 0), (0, missing))),
+            'b': np.pad(entry['b'], ((0, 0), (0, missing), (0, 0))),
+        }
+
+    return {'layers': {name: widen(entry) for name, entry in adapter['layers'].items()}}

@@ -1,0 +1,72 @@
+"""Grouped-query attention over one or several stretches of keys, and its masks."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+_MASKED = -1e30  # finite, so that a fully masked (padding) query gives a mean, not NaN
+
+
+class KeyValues(NamedTuple):
+    """A stretch of keys and values and who may look at it."""
+
+    k: jax.Array  # [B, S, K, H]
+    v: jax.Array  # [B, S, K, H]
+    mask: jax.Array  # bool[B, T, S], True = query t may attend to key s
+
+
+def attend(q: jax.Array, stretches: tuple[KeyValues, ...]) -> jax.Array:
+    """Attends jointly to several stretches of keys, as if they were concatenated.
+
+    Decoding passes the cache and the new token as two stretches, so the cache is only read:
+    it is neither copied nor rewritten inside the layer loop.
+
+    Args:
+      q: [B, T, K, G, H], queries grouped by the key/value head that they share.
+      stretches: keys, values and masks; K and H as in `q`.
+
+    Returns:
+      [B, T, K, G, H] in the dtype of `q`; scores and softmax are float32.
+
+    Source: Vaswani et al. 2017, section 3.2.1; Ainslie et al. 2023 (grouped queries).
+    """
+    scale = q.shape[-1] ** -0.5
+    scores = []
+    for part in stretches:
+        s = jnp.einsum('btkgh,bskh->bkgts', q, part.k, preferred_element_type=jnp.float32)
+        scores.append(jnp.where(part.mask[:, None, None], s * scale, _MASKED))
+    probs = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q.dtype)
+    out = jnp.zeros((), q.dtype)
+    start = 0
+    for part in stretches:
+        stop = start + part.k.shape[1]
+        out += jnp.einsum('bkgts,bskh->btkgh', probs[..., start:stop], part.v)
+        start = stop
+    return out
+
+
+def causal_mask(segment_ids: jax.Array) -> jax.Array:
+    """Returns bool[B, T, T]: a token sees itself and what precedes it in its own segment.
+
+    Args:
+      segment_ids: int32[B, T]; 0 marks padding, equal positive numbers one sequence. A plain
+        0/1 attention mask is the case of one sequence a row.
+    """
+    length = segment_ids.shape[-1]
+    same = segment_ids[:, :, None] == segment_ids[:, None, :]
+    causal = jnp.tril(jnp.ones((length, length), bool))
+    return same & causal & (segment_ids > 0)[:, None, :]
+
+
+def positions_of(segment_ids: jax.Array) -> jax.Array:
+    """Returns int32[B, T], each token's index within its segment (0 on padding).
+
+    Works for left and right padding and for several segments a row; the tokens of a segment
+    must be adjacent.
+    """
+    length = segment_ids.shape[-1]
+    index = jnp.arange(length, dtype=jnp.int32)
+    previous = jnp.pad(segment_ids, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
+    start = jnp.where(segment_ids != previous, index, 0)
+    return jnp.where(segment_ids > 0, index - jax.lax.cummax(start, axis=1), 0)

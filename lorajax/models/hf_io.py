@@ -1,0 +1,237 @@
+"""Checkpoints in Hugging Face format: read straight onto devices, written back."""
+
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from lorajax import safetensors_io, workdir
+from lorajax.errors import InputError
+from lorajax.models import config as config_lib
+from lorajax.models import hf_names
+from lorajax.models.config import ModelConfig
+from lorajax.types import Params
+
+_INDEX = 'model.safetensors.index.json'
+_SINGLE = 'model.safetensors'
+_SHARD_BYTES = 4_000_000_000
+_FLOATS = ('float32', 'bfloat16', 'float16', 'float64')
+
+
+def resolve(path_or_id: str, revision: str | None = None) -> pathlib.Path:
+    """Returns the local directory of a model, fetching a hub id if it is not a directory.
+
+    Args:
+      path_or_id: a directory in HF format, or a hub id such as 'Qwen/Qwen2.5-3B-Instruct'.
+      revision: branch, tag or commit on the hub.
+
+    Raises:
+      InputError: if it is neither, or the hub cannot be reached and nothing is cached.
+    """
+    path = pathlib.Path(path_or_id).expanduser()
+    if path.is_dir():
+        if not (path / 'config.json').is_file():
+            raise InputError(f'{path}: holds no config.json, expected a model in HF format')
+        return path
+    if path_or_id.count('/') != 1 or path_or_id.startswith(('.', '/', '~')):
+        raise InputError(f'{path_or_id}: no such directory, and not a hub id (owner/name)')
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ['*.json', '*.safetensors', '*.jinja', 'tokenizer*', '*.model', 'merges.txt']
+    try:
+        return pathlib.Path(snapshot_download(path_or_id, revision=revision, allow_patterns=wanted))
+    except (
+        HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError,
+    ) as error:  # fmt: skip
+        reason = str(error).strip().split('\n')[0]
+        raise InputError(
+            f'{path_or_id}: no such directory, and not to be had from the hub: {reason}'
+        ) from None
+
+
+def _shards(directory: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the weight files of a model directory, in the order of their names."""
+    index = directory / _INDEX
+    if index.is_file():
+        weight_map = workdir.read_json(index).get('weight_map', {})
+        shards = sorted({directory / name for name in weight_map.values()})
+        for shard in shards:
+            if not shard.is_file():
+                raise InputError(f'{index}: names {shard.name}, which is not there')
+        if shards:
+            return shards
+    if (directory / _SINGLE).is_file():
+        return [directory / _SINGLE]
+    pickles = sorted(directory.glob('*.bin'))
+    if pickles:
+        raise InputError(f'{pickles[0]}: pickle weights are never loaded, expected safetensors')
+    raise InputError(f'{directory}: holds neither {_SINGLE} nor {_INDEX}')
+
+
+def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Returns an uninitialised array on a 64-byte boundary, which JAX on CPU takes as it is."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    offset = -raw.ctypes.data % 64
+    return raw[offset : offset + size].view(dtype).reshape(shape)
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    """Views bfloat16 as integers: numpy copies those in bulk, and ml_dtypes one by one."""
+    return array.view(np.uint16) if array.dtype.name == 'bfloat16' else array
+
+
+def load_params(
+    directory: workdir.PathLike,
+    config: ModelConfig,
+    param_dtype: Any,
+    shardings: Mapping[str, jax.sharding.Sharding] | None = None,
+) -> Params:
+    """Reads a checkpoint into the parameter tree.
+
+    Shards are streamed tensor by tensor into one host buffer per leaf, cast on the way; a leaf
+    goes to its devices as soon as its last layer has arrived.
+
+    Args:
+      directory: model directory in HF format.
+      config: what the directory's config.json says.
+      param_dtype: dtype to store.
+      shardings: target sharding of each leaf by path; the default device if None.
+
+    Returns:
+      The tree; stacked leaves have a leading axis L.
+
+    Raises:
+      InputError: naming the tensor and file, if one is unknown, missing, doubled, misshapen
+        or not a float.
+    """
+    directory = pathlib.Path(directory)
+    dtype = np.dtype(param_dtype)
+    table, shapes = hf_names.table(config), hf_names.shapes(config)
+    check_tensors(directory, config)
+    waiting = {
+        path: shape[0] if path.startswith('layers/') else 1 for path, shape in shapes.items()
+    }
+    buffers: dict[str, np.ndarray] = {}
+    leaves: dict[str, jax.Array] = {}
+    for shard in _shards(directory):
+        for name, tensor in safetensors_io.iterate(shard):
+            if hf_names.is_ignored(name, config):
+                continue
+            path, layer, transpose = table[name]
+            if path not in buffers:
+                buffers[path] = _aligned_empty(shapes[path], dtype)
+            destination = buffers[path] if layer is None else buffers[path][layer]
+            source = tensor.T if transpose else tensor
+            if source.dtype == dtype:
+                _bits(destination)[...] = _bits(source)
+            else:
+                destination[...] = source
+            waiting[path] -= 1
+            if not waiting[path]:
+                sharding = shardings[path] if shardings else None
+                leaves[path] = jax.device_put(buffers.pop(path), sharding, may_alias=True)
+    return unflatten(leaves)
+
+
+def check_tensors(directory: pathlib.Path, config: ModelConfig) -> None:
+    """Compares the headers of all weight files with what the config asks for.
+
+    Raises:
+      InputError: naming file and tensor, as `load_params`; no weight is read.
+    """
+    shards = _shards(directory)
+    table, shapes = hf_names.table(config), hf_names.shapes(config)
+    home: dict[str, pathlib.Path] = {}
+    for shard in shards:
+        for name, entry in safetensors_io.read_header(shard).items():
+            if name in home:
+                raise InputError(f'{shard}: {name} is also in {home[name].name}')
+            home[name] = shard
+            if hf_names.is_ignored(name, config):
+                continue
+            if name not in table:
+                raise InputError(f'{shard}: unknown tensor {name} for {config.family}')
+            path, layer, transpose = table[name]
+            shape = shapes[path] if layer is None else shapes[path][1:]
+            expected = shape[::-1] if transpose else shape
+            if entry.shape != expected:
+                raise InputError(f'{shard}: {name} is {entry.shape}, config.json says {expected}')
+            if entry.dtype.name not in _FLOATS:
+                raise InputError(
+                    f'{shard}: {name} is {entry.dtype.name}, expected one of {", ".join(_FLOATS)}'
+                )
+    missing = [name for name in table if name not in home]
+    if missing:
+        more = f' and {len(missing) - 1} more' if len(missing) > 1 else ''
+        raise InputError(f'{directory}: lacks tensor {missing[0]}{more}')
+
+
+def unflatten(leaves: dict[str, Any]) -> Params:
+    """Turns {'a/b/c': leaf} into nested dicts."""
+    tree: Params = {}
+    for path, leaf in leaves.items():
+        *parents, last = path.split('/')
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = leaf
+    return tree
+
+
+def flatten(tree: Params) -> dict[str, Any]:
+    """Turns nested dicts into {'a/b/c': leaf}."""
+    flat = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {'/'.join(key.key for key in path): leaf for path, leaf in flat}
+
+
+def save_params(
+    directory: workdir.PathLike,
+    config: ModelConfig,
+    params: Params,
+    dtype: Any = None,
+    extra_config: dict[str, Any] | None = None,
+    shard_bytes: int = _SHARD_BYTES,
+) -> None:
+    """Writes `config.json` and safetensors shards that `transformers` loads.
+
+    Args:
+      directory: must exist; its other files are left alone.
+      config: the model's config.
+      params: base weights.
+      dtype: dtype of the files; the stored one if None.
+      extra_config: more fields for config.json, such as eos_token_id.
+      shard_bytes: size from which a new shard is begun, bytes.
+    """
+    directory = pathlib.Path(directory)
+    flat = flatten(params)
+    shards: list[dict[str, np.ndarray]] = [{}]
+    size = total = 0
+    for name, (path, layer, transpose) in hf_names.table(config).items():
+        leaf = np.asarray(flat[path] if layer is None else flat[path][layer])
+        tensor = np.ascontiguousarray(leaf.T if transpose else leaf)
+        tensor = tensor if dtype is None else tensor.astype(dtype)
+        if size and size + tensor.nbytes > shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+        total += tensor.nbytes
+    names = [_SINGLE]
+    if len(shards) > 1:
+        count = len(shards)
+        names = [f'model-{i:05d}-of-{count:05d}.safetensors' for i in range(1, count + 1)]
+        weight_map = {
+            tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard
+        }
+        index = {'metadata': {'total_size': total}, 'weight_map': weight_map}
+        workdir.write_json(directory / _INDEX, index)
+    for name, shard in zip(names, shards, strict=True):
+        safetensors_io.write(directory / name, shard)
+    stored = str(np.dtype(dtype or flat['embed/embedding'].dtype))
+    content = {**config_lib.to_hf(config), 'torch_dtype': stored, **(extra_config or {})}
+    workdir.write_json(directory / 'config.json', content)

@@ -1,0 +1,121 @@
+"""The modules of a decoder layer; the mathematics is in free functions beside them."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lorajax.lora.delta import low_rank_delta
+from lorajax.models import rope
+from lorajax.models.attention import KeyValues, attend
+from lorajax.models.config import ModelConfig
+
+
+def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
+    """Divides by the root mean square over the last axis; statistics in float32.
+
+    Source: Zhang & Sennrich 2019; the cast order (normalise, round, scale) is that of the
+    Llama reference, which matters in bfloat16.
+    """
+    x32 = x.astype(jnp.float32)
+    normal = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + epsilon)
+    return normal.astype(x.dtype) * scale.astype(x.dtype)
+
+
+def exact(dtype: jnp.dtype) -> jax.lax.Precision | None:
+    """Returns the matmul precision for `dtype`: float32 must not become TF32 or bfloat16."""
+    return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
+
+
+class RMSNorm(nn.Module):
+    """Holds the scale of `rms_norm`."""
+
+    epsilon: float
+    param_dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns x, normalised over its last axis."""
+        scale = self.param('scale', nn.initializers.ones, (x.shape[-1],), self.param_dtype)
+        return rms_norm(x, scale, self.epsilon)
+
+
+class Projection(nn.Module):
+    """y = x W (+ bias) (+ the adapter's delta, if the `lora` collection has an entry here)."""
+
+    features: int
+    use_bias: bool
+    param_dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [..., in] to [..., features]."""
+        shape = (x.shape[-1], self.features)
+        kernel = self.param('kernel', nn.initializers.lecun_normal(), shape, self.param_dtype)
+        y = jnp.matmul(x, kernel.astype(x.dtype), precision=exact(x.dtype))
+        if self.use_bias:
+            bias = self.param('bias', nn.initializers.zeros, (self.features,), self.param_dtype)
+            y += bias.astype(x.dtype)
+        if self.has_variable('lora', 'a'):
+            with jax.default_matmul_precision('highest' if x.dtype == jnp.float32 else 'default'):
+                y += low_rank_delta(
+                    x, self.get_variable('lora', 'a'), self.get_variable('lora', 'b')
+                )
+        return y
+
+
+class Block(nn.Module):
+    """One decoder layer: attention and gated MLP, each behind a norm and a residual.
+
+    The submodules of attention and MLP are declared flat, so that the parameter tree and the
+    adapter tree share the paths `layers/<projection>/...`.
+    """
+
+    config: ModelConfig
+    param_dtype: jnp.dtype
+    return_kv: bool = False
+
+    def projection(self, name: str) -> Projection:
+        """Makes the projection called `name`."""
+        bias = self.config.qkv_bias and name in ('q_proj', 'k_proj', 'v_proj')
+        features = self.config.projections[name][1]
+        return Projection(features, bias, self.param_dtype, name=name)
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        cached: tuple[jax.Array, jax.Array] | None,
+        angle: jax.Array,
+        mask: jax.Array,
+        cached_mask: jax.Array | None,
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+        """Runs the layer.
+
+        Args:
+          x: [B, T, D], the residual stream.
+          cached: keys and values [B, S, K, H] of earlier tokens, or None.
+          angle: float32[B, T, H / 2], rotation of each new token.
+          mask: bool[B, T, T], who sees whom among the new tokens.
+          cached_mask: bool[B, T, S], who sees which earlier token.
+
+        Returns:
+          [B, T, D], and with `return_kv` the new tokens' keys and values [B, T, K, H].
+        """
+        c = self.config
+        b, t, _ = x.shape
+        h = RMSNorm(c.norm_eps, self.param_dtype, name='input_norm')(x)
+        q = self.projection('q_proj')(h).reshape(b, t, c.num_heads, c.head_dim)
+        k = self.projection('k_proj')(h).reshape(b, t, c.num_kv_heads, c.head_dim)
+        v = self.projection('v_proj')(h).reshape(b, t, c.num_kv_heads, c.head_dim)
+        q, k = rope.rotate(q, angle), rope.rotate(k, angle)
+        q = q.reshape(b, t, c.num_kv_heads, c.num_heads // c.num_kv_heads, c.head_dim)
+        stretches: tuple[KeyValues, ...] = (KeyValues(k, v, mask),)
+        if cached is not None and cached_mask is not None:
+            stretches = (KeyValues(*cached, cached_mask), *stretches)
+        with jax.default_matmul_precision('highest' if x.dtype == jnp.float32 else 'default'):
+            out = attend(q, stretches).reshape(b, t, -1)  # B T (N H)
+        x += self.projection('o_proj')(out)
+        h = RMSNorm(c.norm_eps, self.param_dtype, name='post_attention_norm')(x)
+        gated = nn.silu(self.projection('gate_proj')(h)) * self.projection('up_proj')(h)
+        x += self.projection('down_proj')(gated)
+        return x, ((k, v) if self.return_kv else None)

@@ -1,0 +1,204 @@
+"""`load_model` and `Model`: a base model ready to run, with or without adapters."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from lorajax import sharding
+from lorajax.errors import InputError
+from lorajax.models import config as config_lib
+from lorajax.models import decoding, hf_io, hf_names
+from lorajax.models.config import ModelConfig
+from lorajax.models.transformer import PARAM_AXES, Transformer, unembed
+from lorajax.types import Adapter, Array, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A decoder with its weights.
+
+    Attributes:
+      config: shapes and constants.
+      params: base weights; no method changes them.
+      module: the Linen module that the jitted functions close over.
+      mesh: where the weights live.
+      directory: where they came from; None for random weights.
+    """
+
+    config: ModelConfig
+    params: Params
+    module: Transformer
+    mesh: Mesh
+    directory: pathlib.Path | None = None
+
+    def logits(
+        self,
+        tokens: Array,
+        attention_mask: Array | None = None,
+        adapter: Adapter | None = None,
+    ) -> jax.Array:
+        """Returns the logits of every position.
+
+        Args:
+          tokens: int32[B, T].
+          attention_mask: int32[B, T], 0 for padding on either side; all ones if None. Larger
+            numbers mark packed sequences (segment ids).
+          adapter: one adapter (-> [B, T, V]), or adapters stacked on A (-> [A, B, T, V]).
+
+        Returns:
+          float32[B, T, V] or float32[A, B, T, V].
+        """
+        adapter = self._check_adapter(adapter)
+        tokens, segment_ids = self._rows(tokens, attention_mask, adapter)
+        return _logits(self.module, self.params, adapter, tokens, segment_ids)
+
+    def generate(
+        self,
+        tokens: Array,
+        attention_mask: Array | None = None,
+        adapter: Adapter | None = None,
+        max_new_tokens: int = 64,
+        eos_ids: tuple[int, ...] = (),
+        pad_id: int = 0,
+        sampler: decoding.Sampler | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Continues prompts that are padded on the left.
+
+        Args:
+          tokens: int32[B, T].
+          attention_mask: int32[B, T], 0 for padding; all ones if None.
+          adapter: one adapter, or adapters stacked on A that all see the same prompts.
+          max_new_tokens: width of the output, tokens.
+          eos_ids: stop ids; a row ends with the first that it produces.
+          pad_id: fills a row after its stop id.
+          sampler: greedy if None; see `decoding.Sampling`.
+          key: PRNG key for the sampler.
+
+        Returns:
+          int32[B, max_new_tokens], or int32[A, B, max_new_tokens].
+
+        Raises:
+          InputError: if a row is padded on the right.
+        """
+        adapter = self._check_adapter(adapter)
+        if attention_mask is not None and (np.diff(np.asarray(attention_mask), axis=-1) < 0).any():
+            raise InputError('attention_mask: a 1 is followed by a 0, expected left padding')
+        tokens, segment_ids = self._rows(tokens, attention_mask, adapter)
+        return decoding.generate(
+            self.module, self.params, adapter, tokens, segment_ids,
+            max_new_tokens=max_new_tokens, eos_ids=tuple(eos_ids), pad_id=pad_id,
+            sampler=sampler, key=key,
+        )  # fmt: skip
+
+    def _check_adapter(self, adapter: Adapter | None) -> Adapter | None:
+        """Refuses an adapter that does not fit; returns None for an empty one."""
+        layers = (adapter or {}).get('layers') or {}
+        for name, entry in layers.items():
+            if name not in self.config.projections:
+                raise InputError(
+                    f'adapter: unknown projection {name!r}, expected some of '
+                    f'{", ".join(self.config.projections)}'
+                )
+            fan_in, fan_out = self.config.projections[name]
+            a, b = np.shape(entry['a'])[-3:], np.shape(entry['b'])[-3:]
+            depth = self.config.num_layers
+            if a[:2] != (depth, fan_in) or b != (depth, a[-1], fan_out):
+                raise InputError(
+                    f'adapter: {name} has factors {a} and {b}, expected '
+                    f'({depth}, {fan_in}, R) and ({depth}, R, {fan_out})'
+                )
+        return adapter if layers else None
+
+    def _rows(
+        self, tokens: Array, attention_mask: Array | None, adapter: Adapter | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns tokens and segment ids as int32, repeated for stacked adapters."""
+        tokens = jnp.asarray(tokens, jnp.int32)
+        mask = jnp.ones_like(tokens) if attention_mask is None else attention_mask
+        segment_ids = jnp.asarray(mask, jnp.int32)
+        if decoding.is_stacked(adapter) and tokens.ndim == 2:
+            count = jax.tree.leaves(adapter)[0].shape[0]
+            tokens = jnp.broadcast_to(tokens, (count, *tokens.shape))
+            segment_ids = jnp.broadcast_to(segment_ids, (count, *segment_ids.shape))
+        return tokens, segment_ids
+
+
+@functools.partial(jax.jit, static_argnames=('module',))
+def _logits(
+    module: Transformer,
+    params: Params,
+    adapter: Adapter | None,
+    tokens: jax.Array,
+    segment_ids: jax.Array,
+) -> jax.Array:
+    """Unembeds every position."""
+    return unembed(params, decoding.forward(module, params, adapter, tokens, segment_ids)[0])
+
+
+def param_shardings(mesh: Mesh, config: ModelConfig) -> dict[str, jax.sharding.NamedSharding]:
+    """Returns the sharding of each base parameter by path.
+
+    Raises:
+      InputError: if the mesh does not divide the model.
+    """
+    tensor = mesh.shape['tensor']
+    if config.num_kv_heads % tensor:
+        raise InputError(
+            f'--mesh: tensor = {tensor} does not divide the {config.num_kv_heads} key/value heads'
+        )
+    return sharding.shardings_for(mesh, PARAM_AXES, hf_names.shapes(config))
+
+
+def load_model(
+    path_or_id: str,
+    param_dtype: Any = 'float32',
+    dtype: Any = 'float32',
+    mesh: Mesh | None = None,
+    remat: str = 'none',
+    revision: str | None = None,
+) -> Model:
+    """Loads a model in HF format.
+
+    Args:
+      path_or_id: a directory or a hub id.
+      param_dtype: dtype in which weights are stored: 'float32' or 'bfloat16'.
+      dtype: dtype of the computation.
+      mesh: from `sharding.make_mesh`; all devices on the fsdp axis if None.
+      remat: what the backward pass keeps: 'none', 'dots' or 'full' (see `transformer`).
+      revision: of the hub id.
+
+    Returns:
+      The model, its weights sharded over the mesh.
+
+    Raises:
+      InputError: naming file and tensor, for anything that does not fit.
+    """
+    directory = hf_io.resolve(str(path_or_id), revision)
+    config = config_lib.read(directory)
+    mesh = mesh or sharding.make_mesh((1, -1, 1))
+    params = hf_io.load_params(
+        directory, config, jnp.dtype(param_dtype), param_shardings(mesh, config)
+    )
+    module = Transformer(config, jnp.dtype(param_dtype), jnp.dtype(dtype), remat)
+    return Model(config, params, module, mesh, directory)
+
+
+def random_model(
+    config: ModelConfig,
+    key: jax.Array,
+    param_dtype: Any = 'float32',
+    dtype: Any = 'float32',
+    mesh: Mesh | None = None,
+) -> Model:
+    """Returns a model with fresh weights: kernels scaled by fan-in, unit norms, no bias."""
+    module = Transformer(config, jnp.dtype(param_dtype), jnp.dtype(dtype))
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    params = jax.jit(module.init)(key, tokens, jnp.ones_like(tokens))['params']
+    return Model(config, params, module, mesh or sharding.make_mesh((1, -1, 1)))

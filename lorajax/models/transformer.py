@@ -1,0 +1,141 @@
+"""The decoder: embedding, scanned layers, final norm, unembedding.
+
+The parameters of all layers are stacked on a leading L axis and the layers are scanned, so
+compile time does not grow with depth and an adapter is one array per projection and factor.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lorajax.models import rope
+from lorajax.models.attention import causal_mask, positions_of
+from lorajax.models.cache import Cache
+from lorajax.models.config import ModelConfig
+from lorajax.models.layers import Block, RMSNorm, exact
+
+REMAT_POLICIES = {
+    'none': None,  # keep every activation
+    'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # keep matmul outputs
+    'full': jax.checkpoint_policies.nothing_saveable,  # keep the residual stream alone
+}
+
+# Logical axes of every parameter; `lorajax.sharding` maps them to mesh axes.
+PARAM_AXES: dict[str, tuple[str | None, ...]] = {
+    'embed/embedding': ('vocab', 'embed'),
+    'lm_head/kernel': ('embed', 'vocab'),
+    'final_norm/scale': (None,),
+    'layers/input_norm/scale': (None, None),
+    'layers/post_attention_norm/scale': (None, None),
+    'layers/q_proj/kernel': (None, 'embed', 'heads'),
+    'layers/k_proj/kernel': (None, 'embed', 'kv_heads'),
+    'layers/v_proj/kernel': (None, 'embed', 'kv_heads'),
+    'layers/o_proj/kernel': (None, 'heads', 'embed'),
+    'layers/q_proj/bias': (None, 'heads'),
+    'layers/k_proj/bias': (None, 'kv_heads'),
+    'layers/v_proj/bias': (None, 'kv_heads'),
+    'layers/gate_proj/kernel': (None, 'embed', 'mlp'),
+    'layers/up_proj/kernel': (None, 'embed', 'mlp'),
+    'layers/down_proj/kernel': (None, 'mlp', 'embed'),
+}
+
+
+class Transformer(nn.Module):
+    """A Qwen2 or Llama decoder.
+
+    Attributes:
+      config: shapes and constants.
+      param_dtype: dtype in which parameters are stored.
+      dtype: dtype of the computation; norms, softmax, RoPE and logits are float32 anyway.
+      remat: what the backward pass keeps, a key of `REMAT_POLICIES`.
+    """
+
+    config: ModelConfig
+    param_dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.float32
+    remat: str = 'none'
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: jax.Array,
+        segment_ids: jax.Array,
+        positions: jax.Array | None = None,
+        cache: Cache | None = None,
+        return_kv: bool = False,
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+        """Returns the last hidden states, ready for `unembed`.
+
+        Args:
+          tokens: int32[B, T].
+          segment_ids: int32[B, T], 0 for padding (an attention mask is the plain case).
+          positions: int32[B, T]; counted within each segment if None.
+          cache: earlier tokens that the new ones may attend to; read only.
+          return_kv: whether to return the keys and values of the new tokens.
+
+        Returns:
+          [B, T, D] after the final norm, and keys and values [L, B, T, K, H] or None.
+        """
+        c = self.config
+        shape = (c.vocab_size, c.embed_dim)
+        normal, scaled = nn.initializers.normal(0.02), nn.initializers.lecun_normal()
+        embedding = _Matrix('embedding', shape, self.param_dtype, normal, name='embed')()
+        x = embedding[tokens].astype(self.dtype)  # B T D
+        if not c.tie_embeddings:
+            _Matrix('kernel', shape[::-1], self.param_dtype, scaled, name='lm_head')()
+        if positions is None:
+            positions = positions_of(segment_ids)
+        cached_mask = None
+        if cache is not None:
+            seen = cache.valid[:, None, :] & (segment_ids > 0)[:, :, None]
+            cached_mask = jnp.broadcast_to(seen, (*tokens.shape, cache.valid.shape[-1]))
+        block = Block
+        if self.remat != 'none':
+            block = nn.remat(Block, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
+        layers = nn.scan(
+            block,
+            variable_axes={'params': 0, 'lora': 0},
+            split_rngs={'params': True},
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+            length=c.num_layers,
+        )(c, self.param_dtype, return_kv, name='layers')
+        x, kv = layers(
+            x,
+            None if cache is None else (cache.k, cache.v),
+            rope.angles(c, positions),
+            causal_mask(segment_ids),
+            cached_mask,
+        )
+        return RMSNorm(c.norm_eps, self.param_dtype, name='final_norm')(x), kv
+
+
+class _Matrix(nn.Module):
+    """Holds one matrix, called `leaf`."""
+
+    leaf: str
+    shape: tuple[int, int]
+    param_dtype: jnp.dtype
+    init_fn: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        return self.param(self.leaf, self.init_fn, self.shape, self.param_dtype)
+
+
+def unembed(params: dict, hidden: jax.Array) -> jax.Array:
+    """Returns float32 logits [..., V] of hidden states [..., D].
+
+    A function of its own, so that callers unembed only the positions that they need: the
+    answer's in training, the last one in decoding.
+    """
+    if 'lm_head' in params:
+        kernel, pattern = params['lm_head']['kernel'], '...d,dv->...v'
+    else:
+        kernel, pattern = params['embed']['embedding'], '...d,vd->...v'
+    return jnp.einsum(
+        pattern,
+        hidden,
+        kernel.astype(hidden.dtype),
+        precision=exact(hidden.dtype),
+        preferred_element_type=jnp.float32,
+    )

@@ -1,0 +1,165 @@
+"""Checkpoints survive a round trip, and damaged ones are refused with a name."""
+
+import json
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+
+from lorajax import models, safetensors_io
+from lorajax.errors import InputError
+from lorajax.models import config as config_lib
+from lorajax.models import hf_io, llama3, qwen2
+
+WEIGHTS = 'model.safetensors'
+
+
+@pytest.fixture(params=[qwen2.TINY, llama3.TINY], ids=['qwen2', 'llama'])
+def saved(request, tmp_path):
+    model = models.random_model(request.param, jax.random.key(0))
+    hf_io.save_params(tmp_path, request.param, model.params)
+    return tmp_path, model
+
+
+def assert_same(params, other):
+    jax.tree.map(np.testing.assert_array_equal, params, other)
+
+
+def test_round_trip_gives_the_same_bits(saved):
+    directory, model = saved
+    loaded = models.load_model(str(directory))
+    assert loaded.config == model.config
+    assert_same(loaded.params, model.params)
+
+
+def test_shards_by_index_give_the_same_bits(saved):
+    directory, model = saved
+    (directory / WEIGHTS).unlink()
+    hf_io.save_params(directory, model.config, model.params, shard_bytes=20_000)
+    assert len(list(directory.glob('model-*-of-*.safetensors'))) > 2
+    assert_same(models.load_model(str(directory)).params, model.params)
+
+
+@pytest.mark.parametrize('dtype', [np.float16, ml_dtypes.bfloat16])
+def test_half_precision_files_are_cast_once(saved, dtype):
+    directory, model = saved
+    hf_io.save_params(directory, model.config, model.params, dtype=dtype)
+    loaded = models.load_model(str(directory), param_dtype='float32')
+    expected = jax.tree.map(lambda x: np.asarray(x).astype(dtype).astype(np.float32), model.params)
+    assert_same(loaded.params, expected)
+    kept = models.load_model(str(directory), param_dtype='bfloat16')
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(kept.params)} == {'bfloat16'}
+
+
+def edit(directory, change):
+    tensors = safetensors_io.read(directory / WEIGHTS)
+    change(tensors)
+    safetensors_io.write(directory / WEIGHTS, tensors)
+
+
+FIRST = 'model.layers.0.mlp.up_proj.weight'
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (lambda t: t.pop(FIRST), f'lacks tensor {FIRST}'),
+        (lambda t: t.update(strange=np.zeros(3, np.float32)), 'unknown tensor strange'),
+        (lambda t: t.update({FIRST: t[FIRST].T}), FIRST),
+        (lambda t: t.update({FIRST: t[FIRST].astype(np.int32)}), 'int32'),
+    ],
+)
+def test_wrong_tensors_are_named(saved, change, words):
+    directory, _ = saved
+    edit(directory, change)
+    with pytest.raises(InputError, match=words):
+        models.load_model(str(directory))
+
+
+def test_a_tensor_in_two_shards_is_named(saved):
+    directory, model = saved
+    (directory / WEIGHTS).unlink()
+    hf_io.save_params(directory, model.config, model.params, shard_bytes=20_000)
+    first, second, *_ = sorted(directory.glob('model-*.safetensors'))
+    name, value = next(iter(safetensors_io.read(first).items()))
+    safetensors_io.write(second, {**safetensors_io.read(second), name: value})
+    with pytest.raises(InputError, match=rf'{name} is also in {first.name}'):
+        models.load_model(str(directory))
+
+
+def test_an_index_that_names_a_missing_shard_is_refused(saved):
+    directory, _ = saved
+    index = {'weight_map': {FIRST: 'model-00001-of-00002.safetensors'}}
+    (directory / 'model.safetensors.index.json').write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r'names model-00001-of-00002\.safetensors'):
+        models.load_model(str(directory))
+
+
+@pytest.mark.parametrize('keep', [0, 5, 100, -1])
+def test_truncated_files_are_refused(saved, keep):
+    directory, _ = saved
+    path = directory / WEIGHTS
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match=str(path)):
+        models.load_model(str(directory))
+
+
+def test_every_flipped_bit_of_the_header_is_refused_or_harmless(saved):
+    directory, model = saved
+    path = directory / WEIGHTS
+    whole = path.read_bytes()
+    end = 8 + int.from_bytes(whole[:8], 'little')
+    rng = np.random.default_rng(0)
+    refused = 0
+    for position in rng.integers(0, end, 150):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            hf_io.check_tensors(directory, model.config)
+        except InputError as error:
+            refused += 1
+            assert '\n' not in str(error)
+    assert refused > 130  # what is left are bits of the metadata and of blanks
+
+
+def test_pickles_are_refused(tmp_path):
+    (tmp_path / 'pytorch_model.bin').write_bytes(b'x')
+    config = config_lib.to_hf(qwen2.TINY)
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(InputError, match='pickle'):
+        models.load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'model_type': 'gpt2'}, 'gpt2'),
+        ({'hidden_act': 'gelu'}, 'gelu'),
+        ({'use_sliding_window': True}, 'sliding'),
+        ({'rope_scaling': {'rope_type': 'yarn'}}, 'yarn'),
+        ({'rope_scaling': {'rope_type': 'llama3', 'factor': 8.0}}, 'lacks low_freq_factor'),
+        ({'num_key_value_heads': 3}, 'not a multiple'),
+    ],
+)
+def test_configs_that_would_compute_something_else_are_refused(change, words):
+    with pytest.raises(InputError, match=words):
+        config_lib.from_hf({**config_lib.to_hf(qwen2.TINY), **change})
+
+
+@pytest.mark.parametrize('preset', [qwen2.QWEN2_5_3B, llama3.LLAMA3_2_3B])
+def test_presets_survive_their_own_config_file(preset):
+    assert config_lib.from_hf(config_lib.to_hf(preset)) == preset
+
+
+def test_parameter_counts_of_the_3b_presets():
+    # The hub's model cards: 3.09 billion and 3.21 billion.
+    assert qwen2.QWEN2_5_3B.num_params == 3_085_938_688
+    assert llama3.LLAMA3_2_3B.num_params == 3_212_749_824
+
+
+def test_an_unknown_hub_id_without_network_gives_one_line():
+    with pytest.raises(InputError, match='nobody/nothing') as error:
+        hf_io.resolve('nobody/nothing')
+    assert '\n' not in str(error.value)
