@@ -1,8 +1,11 @@
 """What a task is: examples with a prompt, an answer and a rule for scoring."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+PROTOCOLS = ('direct', 'cot')
+"""How an answer is asked for: alone, or (maths only) after a worked solution."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +21,8 @@ class Example:
         (two examples with a common id are the same problem); see `lorajax.tasks.overlap`.
       meta: what a scorer needs beyond the reference, JSON-serialisable: choice labels and
         texts, unit tests.
+      question: the problem alone, without the words that every prompt of its data set
+        shares; overlap is measured on it, or on the prompt where it is empty.
     """
 
     item: str
@@ -26,6 +31,7 @@ class Example:
     reference: str
     problem_ids: tuple[str, ...] = ()
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    question: str = ''
 
     def to_json(self) -> dict[str, Any]:
         """Returns the row written below `data/` of a run."""
@@ -43,3 +49,45 @@ class TaskData:
 
     train: tuple[Example, ...]
     eval: tuple[Example, ...]
+
+
+class RowSource(Protocol):
+    """Where rows come from: `lorajax.tasks.data.DataSource`, or a table in a test."""
+
+    def rows(self, dataset: str, split: str) -> Sequence[Mapping[str, Any]]:
+        """Returns the rows of one split, in the file's order."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pools:
+    """All examples from which a run may draw; an example may stand in both.
+
+    What is drawn for evaluation is never trained on, so a data set with one split is its
+    own training and evaluation pool.
+    """
+
+    train: tuple[Example, ...]
+    eval: tuple[Example, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One task: where its examples come from and how its answers are scored.
+
+    Attributes:
+      name: the name on the command line.
+      domain: 'math', 'code' or 'science'.
+      role: 'anchor' or 'heldout', its part in the default run; any task can play either.
+      source: data sets and splits, for people.
+      scorer: a name of `lorajax.tasks.scoring.SCORERS`.
+      pools: maps (rows, protocol) to the examples; a generated task ignores the rows.
+      version: raised whenever prompts, splits or scoring change.
+    """
+
+    name: str
+    domain: str
+    role: str
+    source: str
+    scorer: str
+    pools: Callable[[RowSource, str], Pools]
+    version: int = 1

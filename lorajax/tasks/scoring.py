@@ -1,0 +1,245 @@
+"""Is a prediction right? One pure function per kind of answer.
+
+`score` judges one prediction, `score_batch` many: programs run in parallel there. A
+reference answer scores 1 and an empty one 0 under every scorer.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+from lorajax.errors import InputError
+from lorajax.tasks import numerals, sandbox
+from lorajax.tasks.task import Example
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """The verdict on one prediction; `details` is JSON-able and depends on the scorer."""
+
+    correct: bool
+    details: dict[str, Any]
+
+
+_FINAL = re.compile(r'####|\b(?:the|final) answer is\b:?', re.IGNORECASE)
+
+
+def numeric(example: Example, prediction: str) -> Outcome:
+    """Compares numbers, not strings.
+
+    Two readings of the prediction, as in lm-evaluation-harness: strict is the number after
+    the last '####' or 'The answer is' (or the whole prediction, if it is a number), flexible
+    the last number anywhere. The verdict takes the strict one where there is one, else the
+    flexible one.
+
+    Returns:
+      details: strict, flexible: bool; parsed: the number taken, str or None.
+    """
+    reference = numerals.parse(example.reference)
+    if reference is None:
+        raise InputError(f'{example.item}: reference {example.reference!r} is no number')
+    found = numerals.numbers(prediction)
+    flexible = found[-1] if found else None
+    strict = _strict_number(prediction)
+    parsed = flexible if strict is None else strict
+    return Outcome(
+        correct=_equal(parsed, reference),
+        details={
+            'strict': _equal(strict, reference),
+            'flexible': _equal(flexible, reference),
+            'parsed': None if parsed is None else str(parsed),
+        },
+    )
+
+
+def _strict_number(prediction: str) -> Fraction | None:
+    """The number in the place where the prompt asks for it."""
+    marks = list(_FINAL.finditer(prediction))
+    if marks:
+        line = prediction[marks[-1].end() :].strip().partition('\n')[0]
+        return next(iter(numerals.numbers(line)), None)
+    return numerals.parse(prediction)
+
+
+def _equal(number: Fraction | None, reference: Fraction) -> bool:
+    """Exact for integers; within one part in a million where decimals may be cut off."""
+    if number is None:
+        return False
+    if reference.denominator == 1:
+        return number == reference
+    return abs(number - reference) <= abs(reference) / 10**6
+
+
+def letter(example: Example, prediction: str) -> Outcome:
+    """Compares the chosen letter; a choice quoted word for word counts as its letter.
+
+    Returns:
+      details: letter: what was read, str or None.
+    """
+    chosen = _chosen_letter(prediction, example.meta['labels'], example.meta['choices'])
+    return Outcome(chosen == example.reference, {'letter': chosen})
+
+
+def _chosen_letter(prediction: str, labels: Sequence[str], choices: Sequence[str]) -> str | None:
+    """The letter that a prediction names: where it says so, at its start, or first alone."""
+    some = f'[{"".join(labels)}]'
+    for pattern in (
+        rf'(?i:answer|option|choice)(?i:\s+is)?[\s:*("\']*({some})\b(?![\'’])',
+        rf'^[\s*("\']*({some})(?=[.):,*"\'\s]*(?:\n|$)|[.):])',
+    ):
+        match = re.search(pattern, prediction)
+        if match:
+            return match[1]
+    quoted = prediction.strip().rstrip('.').casefold()
+    for label, choice in zip(labels, choices, strict=True):
+        if quoted and quoted == choice.strip().rstrip('.').casefold():
+            return label
+    # 'A' before a lower-case word is the article
+    match = re.search(rf'(?<![\w\'’])(?!A [a-z])({some})(?![\w\'’])', prediction)
+    return match[1] if match else None
+
+
+def exact(example: Example, prediction: str) -> Outcome:
+    """Compares texts up to white space; details are empty."""
+    words = prediction.split()
+    return Outcome(bool(words) and words == example.reference.split(), {})
+
+
+_BLOCK = re.compile(r'```[ \t]*(?:python|py)?[0-9.]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)', re.DOTALL)
+
+
+def extract_code(prediction: str) -> str:
+    """Returns the first fenced block, or the whole prediction where there is none."""
+    match = _BLOCK.search(prediction)
+    return (match[1] if match else prediction.replace('```', '')).strip('\n').rstrip()
+
+
+def answer_span(example: Example, prediction: str) -> bool:
+    """The proxy of the seed: one of prediction and reference code is a span of the other.
+
+    White space is dropped first. The report calls it "cheap answer-string/span matching" and
+    gives no code, so this is our reading of it, shown beside pass@1 and never instead of it
+    where programs may run.
+    """
+    got, expected = (
+        ''.join(text.split()) for text in (extract_code(prediction), example.reference)
+    )
+    return bool(got) and (got in expected or expected in got)
+
+
+def code(example: Example, prediction: str) -> Outcome:
+    """Judges a program by the proxy alone; `score_batch` runs it where that is allowed."""
+    proxy = answer_span(example, prediction)
+    return Outcome(proxy, {'by': 'proxy', 'proxy': proxy})
+
+
+SCORERS: dict[str, Callable[[Example, str], Outcome]] = {
+    'numeric': numeric,
+    'letter': letter,
+    'exact': exact,
+    'code': code,
+}
+
+
+def score(scorer: str, example: Example, prediction: str) -> Outcome:
+    """Judges one prediction without running any code.
+
+    Raises:
+      InputError: on an unknown scorer.
+    """
+    if scorer not in SCORERS:
+        raise InputError(f'unknown scorer {scorer!r}: expected one of {", ".join(SCORERS)}')
+    return SCORERS[scorer](example, prediction)
+
+
+def score_batch(
+    scorer: str,
+    examples: Sequence[Example],
+    predictions: Sequence[str],
+    allow_code_execution: bool = False,
+    workers: int | None = None,
+) -> list[Outcome]:
+    """Judges one prediction per example.
+
+    Args:
+      scorer: a name of `SCORERS`.
+      examples: the items.
+      predictions: the model's answers, in the order of the items.
+      allow_code_execution: run programs in the sandbox; without it 'code' is judged by the
+        proxy. Other scorers ignore it.
+      workers: programs run at a time; None for one per CPU core.
+
+    Returns:
+      One outcome per example. Details of a program that ran: by: 'sandbox'; proxy: bool;
+      passed_base, and passed_plus where the item has more tests: bool; error: str or None,
+      why it failed. It is correct if it passed all.
+
+    Raises:
+      InputError: on an unknown scorer, or if programs are to run and cannot be confined.
+    """
+    outcomes = [score(scorer, e, p) for e, p in zip(examples, predictions, strict=True)]
+    if scorer != 'code' or not allow_code_execution:
+        return outcomes
+    programs = [program(e, p) for e, p in zip(examples, predictions, strict=True)]
+    distinct = list(dict.fromkeys(programs))  # methods often agree word for word
+    verdicts = dict(zip(distinct, sandbox.run_programs(distinct, workers=workers), strict=True))
+    return [
+        _from_verdict(outcome, verdicts[program])
+        for outcome, program in zip(outcomes, programs, strict=True)
+    ]
+
+
+_DEFINED = re.compile(r'^(?:(?:def|class)\s+(?=\w)|(?=\w+\s*=(?!=)))(\w+)', re.MULTILINE)
+_IMPORT = re.compile(r'^(?:import|from)\s.+$', re.MULTILINE)
+
+
+def program(example: Example, prediction: str) -> sandbox.Program:
+    """Returns what the sandbox runs: the code of a prediction and the tests of its item.
+
+    Tests see the functions, classes and constants that the reference solution defines, and
+    what it imports (some asserts use sys or math without importing it). The imports of the
+    item's setup are made for the prediction too, as where all runs in one namespace.
+    """
+    setup = example.meta['setup']
+    tests = {'base': '\n'.join(example.meta['base'])}
+    if 'plus' in example.meta:
+        tests['plus'] = example.meta['plus']
+    imports = '\n'.join(_IMPORT.findall(example.reference))
+    return sandbox.Program(
+        code=extract_code(prediction),
+        names=tuple(dict.fromkeys(_DEFINED.findall(example.reference))),
+        tests=tuple((name, f'{imports}\n{setup}\n{test}') for name, test in tests.items()),
+        prelude='\n'.join(_IMPORT.findall(setup)),
+    )
+
+
+def _from_verdict(outcome: Outcome, verdict: sandbox.Verdict) -> Outcome:
+    """The outcome of a program that ran; `outcome` is the proxy's."""
+    failures = verdict.failures
+    return Outcome(
+        correct=all(failure is None for failure in failures.values()),
+        details={
+            'by': 'sandbox',
+            'proxy': outcome.correct,
+            **{f'passed_{test}': failure is None for test, failure in failures.items()},
+            'error': next((failure for failure in failures.values() if failure), None),
+        },
+    )
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Estimates the chance that one of k samples passes, from n samples of which some did.
+
+    Unbiased: 1 - C(n - correct, k) / C(n, k).
+
+    Raises:
+      ValueError: unless 0 <= correct <= n and 1 <= k <= n.
+
+    Source: Chen et al. 2021, "Evaluating large language models trained on code", equation 1.
+    """
+    if not (0 <= correct <= n and 1 <= k <= n):
+        raise ValueError(f'expected 0 <= correct <= n and 1 <= k <= n, got {n=} {correct=} {k=}')
+    return 1.0 - math.comb(n - correct, k) / math.comb(n, k)

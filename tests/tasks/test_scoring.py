@@ -1,0 +1,174 @@
+"""Scorers: what counts as right."""
+
+import pytest
+
+from lorajax.errors import InputError
+from lorajax.tasks import scoring
+from lorajax.tasks.task import Example
+
+CHOICES = {'labels': ['A', 'B', 'C', 'D'], 'choices': ['a wolf', 'a bear', 'A fox.', 'an owl']}
+CODE = {'setup': '', 'base': ['assert add(1, 2) == 3', 'assert add(0, 0) == 0']}
+ADD = 'def add(a, b):\n    return a + b'
+
+
+def example(reference: str, **meta) -> Example:
+    return Example(item='i', prompt='p', answer=reference, reference=reference, meta=meta)
+
+
+@pytest.mark.parametrize(
+    ('reference', 'prediction', 'strict', 'flexible', 'correct'),
+    [
+        ('18', '18', True, True, True),
+        ('18', ' $18.00. ', True, True, True),
+        ('1250', '#### 1,250', True, True, True),
+        ('18', 'She has 9, so 9 * 2 = 18.\n#### 18', True, True, True),
+        ('18', 'The answer is $18. (Not 20.)', True, False, True),
+        ('18', 'The answer is 17. No: the final answer is 18', True, True, True),
+        ('18', 'so she makes 18 dollars', False, True, True),
+        ('18', '#### 17\nor 18', False, True, False),
+        ('18', '####', False, False, False),
+        ('18', '', False, False, False),
+        ('18', 'eighteen', False, False, False),
+        ('18', '18.0001', False, False, False),
+        ('-3', '-3', True, True, True),
+        ('-3', '3', False, False, False),
+        ('1/3', '0.33333333', True, True, True),
+        ('1/3', '0.333', False, False, False),
+        ('0.5', '1/2', True, True, True),
+        ('3244047.1', '3244047.0999999996', True, True, True),
+        ('50', '50%', True, True, True),
+        ('1000', 'a total of 1,000 coins, i.e. 1,000', False, True, True),
+        ('5', '9' * 10000, False, False, False),
+    ],
+)
+def test_numeric(reference, prediction, strict, flexible, correct):
+    outcome = scoring.numeric(example(reference), prediction)
+    assert (outcome.details['strict'], outcome.details['flexible']) == (strict, flexible)
+    assert outcome.correct is correct
+
+
+def test_numeric_reference_has_to_be_a_number():
+    with pytest.raises(InputError, match="i: reference 'many' is no number"):
+        scoring.numeric(example('many'), '3')
+
+
+@pytest.mark.parametrize(
+    ('prediction', 'chosen'),
+    [
+        ('B', 'B'),
+        ('B.', 'B'),
+        ('(B) a bear', 'B'),
+        ('**C**', 'C'),
+        ('B: a bear, not A', 'B'),
+        ('The answer is (B).', 'B'),
+        ('Answer: D', 'D'),
+        ('A is wrong, so the correct answer is B', 'B'),
+        ('A bear lives in the wood, so B', 'B'),
+        ('I think D fits best', 'D'),
+        ('a fox', 'C'),
+        ('an owl.', 'D'),
+        ("The answer is A's", None),
+        ('E', None),
+        ('bear', None),
+        ('', None),
+        ('ABCD', None),
+    ],
+)
+def test_letter(prediction, chosen):
+    outcome = scoring.letter(example('B', **CHOICES), prediction)
+    assert outcome.details == {'letter': chosen} and outcome.correct is (chosen == 'B')
+
+
+def test_exact():
+    assert scoring.exact(example('m1 m2'), ' m1  m2\n').correct
+    assert not scoring.exact(example('m1 m2'), 'm1 m2 m3').correct
+    assert not scoring.exact(example(''), '').correct
+
+
+@pytest.mark.parametrize(
+    ('prediction', 'code'),
+    [
+        ('```python\nx = 1\n```\nDone.', 'x = 1'),
+        ('Here:\n```py\nx = 1\n\ny = 2\n```', 'x = 1\n\ny = 2'),
+        ('```\n    x = 1\n```', '    x = 1'),
+        ('```python\nx = 1', 'x = 1'),
+        ('x = 1\n', 'x = 1'),
+        ('', ''),
+    ],
+)
+def test_extract_code(prediction, code):
+    assert scoring.extract_code(prediction) == code
+
+
+def test_answer_span_ignores_white_space():
+    item = example(ADD, **CODE)
+    assert scoring.answer_span(item, ADD.replace('    ', '\t') + '\nprint(1)')
+    assert scoring.answer_span(item, 'return a + b')
+    assert not scoring.answer_span(item, 'return b + a') and not scoring.answer_span(item, '')
+
+
+def test_code_without_permission_is_the_proxy():
+    right_but_other = 'def add(a, b):\n    return b + a'
+    outcomes = scoring.score_batch('code', [example(ADD, **CODE)] * 2, [ADD, right_but_other])
+    assert [o.correct for o in outcomes] == [True, False]
+    assert outcomes[0].details == {'by': 'proxy', 'proxy': True}
+
+
+def test_code_in_the_sandbox():
+    plus = {**CODE, 'plus': 'assert add([1], [2]) == [1, 2]'}
+    items = [example(ADD, **CODE), example(ADD, **CODE), example(ADD, **plus), example(ADD, **plus)]
+    predictions = [
+        '```python\ndef add(a, b):\n    return b + a\n```',
+        'def add(a, b):\n    return a',
+        ADD,
+        'def add(a, b):\n    return int(a) + int(b)',
+    ]
+    outcomes = scoring.score_batch('code', items, predictions, allow_code_execution=True)
+    assert [o.correct for o in outcomes] == [True, False, True, False]
+    assert outcomes[0].details == {
+        'by': 'sandbox', 'proxy': False, 'passed_base': True, 'error': None,
+    }  # fmt: skip
+    assert outcomes[1].details['error'].startswith('assertion')
+    assert outcomes[3].details['passed_base'] and not outcomes[3].details['passed_plus']
+
+
+def test_tests_see_the_imports_and_the_names_of_the_reference():
+    reference = 'import sys\nSIZE = 4\n\ndef sum(a):\n    return sys.getsizeof(a)\n'
+    item = example(reference, setup='import math', base=['assert sum(1) == sys.getsizeof(1)'])
+    program = scoring.program(item, 'def sum(a):\n    return 28')
+    assert program.names == ('SIZE', 'sum') and program.prelude == 'import math'
+    (outcome,) = scoring.score_batch('code', [item], [reference], allow_code_execution=True)
+    assert outcome.correct
+
+
+@pytest.mark.parametrize('scorer', list(scoring.SCORERS))
+def test_a_reference_scores_one_and_nothing_scores_zero(scorer):
+    item = {
+        'numeric': example('1/3'),
+        'letter': example('C', **CHOICES),
+        'exact': example('c4 c5'),
+        'code': example(ADD, **CODE),
+    }[scorer]
+    for allowed in (False, True):
+        outcomes = scoring.score_batch(scorer, [item, item], [item.reference, ''], allowed)
+        assert [outcome.correct for outcome in outcomes] == [True, False]
+
+
+def test_unknown_scorer():
+    with pytest.raises(InputError, match="unknown scorer 'bleu': expected one of numeric"):
+        scoring.score('bleu', example('1'), '1')
+
+
+def test_lengths_have_to_agree():
+    with pytest.raises(ValueError):
+        scoring.score_batch('exact', [example('1')], [])
+
+
+def test_pass_at_k():
+    assert scoring.pass_at_k(10, 0, 5) == 0.0 and scoring.pass_at_k(10, 10, 1) == 1.0
+    assert scoring.pass_at_k(10, 3, 1) == pytest.approx(0.3)
+    assert scoring.pass_at_k(5, 2, 4) == 1.0
+    assert scoring.pass_at_k(4, 1, 2) == pytest.approx(0.5)  # 3 of 6 pairs hold the right one
+    for wrong in ((3, 4, 1), (3, 1, 0), (3, 1, 4)):
+        with pytest.raises(ValueError, match='expected'):
+            scoring.pass_at_k(*wrong)
