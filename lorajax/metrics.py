@@ -1,0 +1,62 @@
+"""What a run says while it works: JSON lines always, a progress bar on a terminal."""
+
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+from absl import logging
+from tqdm import tqdm
+
+
+class MetricWriter:
+    """Appends one JSON object a line to a file, flushed at once."""
+
+    def __init__(self, path: pathlib.Path | None) -> None:
+        """Writes to `path`; nowhere if it is None."""
+        self._path = path
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(self, event: str, **values: Any) -> None:
+        """Appends {"event": event, "time": seconds since the epoch, **values}."""
+        if self._path:
+            row = {'event': event, 'time': round(time.time(), 3), **values}
+            with open(self._path, 'a', encoding='utf-8') as file:
+                file.write(json.dumps(row) + '\n')
+
+
+class Progress:
+    """A tqdm bar on a terminal; elsewhere a log line now and then."""
+
+    def __init__(self, label: str, total: int, initial: int = 0, every_seconds: float = 10.0):
+        """Shows `label` and counts from `initial` to `total`."""
+        self._label, self._total, self._done = label, total, initial
+        self._every, self._last = every_seconds, time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=total, initial=initial, desc=label, leave=False)
+
+    def update(self, count: int = 1, **values: Any) -> None:
+        """Advances by `count` and shows values such as the loss."""
+        self._done += count
+        if self._bar is not None:
+            self._bar.update(count)
+            if values:
+                self._bar.set_postfix(values, refresh=False)
+        elif time.monotonic() - self._last > self._every:
+            shown = ''.join(f', {name} {value}' for name, value in values.items())
+            logging.info('%s: %d of %d%s', self._label, self._done, self._total, shown)
+            self._last = time.monotonic()
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> 'Progress':
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,200 @@
+"""LoRA training against peft with torch's AdamW, and the properties of the grouped step."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from lorajax import lora, models, training
+from lorajax.batching import make_batch, shape_of
+from lorajax.checkpoint import TrainCheckpoints
+from lorajax.errors import InputError
+from lorajax.models import llama3, qwen2
+from lorajax.tasks.prompts import Encoded
+
+CONFIG = training.TrainConfig(
+    num_epochs=2, batch_size=4, learning_rate=1e-2, rank=4, alpha=8.0, targets=lora.TARGETS, seed=3
+)
+
+
+def make_examples(seed, count, vocab=80):
+    """Random prompts and answers of uneven lengths."""
+    rng = np.random.default_rng(seed)
+
+    def ids(low, high):
+        return rng.integers(3, vocab, rng.integers(low, high)).astype(np.int32)
+
+    return [Encoded(ids(3, 9), ids(1, 5)) for _ in range(count)]
+
+
+@pytest.fixture(scope='module')
+def tiny():
+    return models.random_model(qwen2.TINY, jax.random.key(0))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize('family', ['qwen2', 'llama'])
+def test_loss_curve_equals_peft_with_torch_adamw(tmp_path, family):
+    torch = pytest.importorskip('torch')
+    peft = pytest.importorskip('peft')
+    from tests.models import reference
+
+    base = reference.make(tmp_path / 'base', family, initializer_range=0.08)
+    model = models.load_model(str(tmp_path / 'base'))
+    config = dataclasses.replace(CONFIG, schedule='constant', warmup_ratio=0.0, num_epochs=25)
+    examples = {'t': make_examples(0, 8)}  # two batches an epoch: 50 steps
+    losses = []
+    metrics = type('Recorder', (), {'write': lambda self, event, **row: losses.append(row)})()
+
+    options = peft.LoraConfig(r=4, lora_alpha=8, target_modules=list(lora.TARGETS))
+    wrapped = peft.get_peft_model(base, options)
+    state = training.init_state(model.config, config, 1)
+    start = lora.unstack(jax.tree.map(np.asarray, state.adapters))[0]
+    with torch.no_grad():
+        for name, value in wrapped.named_parameters():
+            if 'lora_' in name:
+                parts = name.split('.')
+                layer, projection = int(parts[parts.index('layers') + 1]), parts[-4]
+                factor = 'a' if 'lora_A' in name else 'b'
+                value.copy_(torch.tensor(start['layers'][projection][factor][layer].T))
+    trainable = [p for p in wrapped.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=1e-2, weight_decay=0.0, eps=1e-8)
+    plan = training._Plan(examples, config)
+    expected = []
+    for step in range(50):
+        rows = plan.rows('t', step)
+        batch = make_batch(rows, 4, *shape_of(rows), pad_id=0)
+        labels = np.full(batch.tokens.shape, -100, np.int64)
+        for row, (index, mask) in enumerate(
+            zip(batch.target_index, batch.target_mask, strict=True)
+        ):
+            kept = index[mask > 0]
+            labels[row, kept] = batch.tokens[row, kept]
+        out = wrapped(
+            torch.tensor(batch.tokens.astype(np.int64)),
+            attention_mask=torch.tensor(batch.segment_ids),
+            labels=torch.tensor(labels),
+        )
+        optimizer.zero_grad()
+        out.loss.backward()
+        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+        optimizer.step()
+        expected.append(out.loss.item())
+
+    monkeypatched = training._METRICS_EVERY
+    training._METRICS_EVERY = 1
+    try:
+        adapters = training.train_adapters(model, examples, config, pad_id=0, metrics=metrics)
+    finally:
+        training._METRICS_EVERY = monkeypatched
+    actual = [row['loss'][0] for row in losses]
+    assert expected[0] - expected[-1] > 0.5  # something was learned
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=2e-5)
+    for name, value in wrapped.named_parameters():
+        if 'lora_' in name:
+            parts = name.split('.')
+            layer, projection = int(parts[parts.index('layers') + 1]), parts[-4]
+            factor, scale = ('a', 1.0) if 'lora_A' in name else ('b', 2.0)
+            mine = adapters['t']['layers'][projection][factor][layer].T
+            np.testing.assert_allclose(mine, scale * value.detach().numpy(), atol=2e-3)
+
+
+def test_an_adapter_trained_in_a_group_equals_the_one_trained_alone(tiny):
+    tasks = {'a': make_examples(1, 10), 'b': make_examples(2, 5)}
+    together = training.train_adapters(tiny, tasks, CONFIG, pad_id=0)
+    for name, examples in tasks.items():
+        alone = training.train_adapters(tiny, {name: examples}, CONFIG, pad_id=0)[name]
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), together[name], alone
+        )
+
+
+def test_a_resumed_training_ends_with_the_same_bits(tiny, tmp_path):
+    tasks = {'a': make_examples(1, 10), 'b': make_examples(2, 5)}
+    config = dataclasses.replace(CONFIG, checkpoint_every=2)
+    whole = training.train_adapters(tiny, tasks, config, pad_id=0)
+
+    class Killed(Exception):
+        pass
+
+    class Dying(TrainCheckpoints):
+        def save(self, step, state):
+            super().save(step, state)
+            if step == 4:
+                raise Killed
+
+    dying = Dying(tmp_path / 'state')
+    with pytest.raises(Killed):
+        training.train_adapters(tiny, tasks, config, pad_id=0, checkpoints=dying)
+    dying.close()
+    checkpoints = TrainCheckpoints(tmp_path / 'state')
+    resumed = training.train_adapters(tiny, tasks, config, pad_id=0, checkpoints=checkpoints)
+    checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+
+
+def test_only_targets_are_trained_and_initial_a_is_shared(tiny):
+    config = dataclasses.replace(CONFIG, targets=('q_proj', 'down_proj'))
+    state = training.init_state(tiny.config, config, 2)
+    assert set(state.adapters['layers']) == {'q_proj', 'down_proj'}
+    for entry in state.adapters['layers'].values():
+        np.testing.assert_array_equal(entry['a'][0], entry['a'][1])
+        assert not np.asarray(entry['b']).any()
+        assert np.abs(np.asarray(entry['a'])).max() <= entry['a'].shape[2] ** -0.5
+        assert not np.array_equal(entry['a'][0, 0], entry['a'][0, 1])  # layers differ
+
+
+def test_schedule_rises_then_falls():
+    config = dataclasses.replace(CONFIG, schedule='linear', warmup_ratio=0.1, learning_rate=1.0)
+    steps = np.arange(100)
+    rates = np.asarray(training.learning_rate(config, steps, np.full(100, 100)))
+    peak = rates.argmax()
+    assert 8 <= peak <= 11 and rates[peak] == pytest.approx(1.0, abs=0.02)
+    assert (np.diff(rates[: peak + 1]) > 0).all() and (np.diff(rates[peak:]) < 0).all()
+    assert rates[0] > 0 and rates[-1] < 0.02
+
+
+def test_a_loss_that_is_not_finite_names_task_and_step(tiny):
+    config = dataclasses.replace(CONFIG, learning_rate=1e30, max_grad_norm=1e30)
+    with pytest.raises(InputError, match=r'loss of a is (nan|inf) at step .*--learning_rate'):
+        training.train_adapters(tiny, {'a': make_examples(1, 20)}, config, pad_id=0)
+
+
+@pytest.mark.parametrize('shape', [(2, 2, 2), (1, 8, 1), (8, 1, 1)])
+def test_sharded_training_equals_one_device(tmp_path, shape):
+    """Runs in a process of its own, where the CPU pretends to be eight devices."""
+    import os
+    import subprocess
+    import sys
+
+    script = f"""
+import jax, numpy as np, dataclasses
+from lorajax import models, training, sharding, lora
+from lorajax.models import llama3
+from lorajax.models.model import param_shardings
+from tests.test_training import CONFIG, make_examples
+cfg = dataclasses.replace(llama3.TINY, vocab_size=96)
+config = dataclasses.replace(CONFIG, batch_size=8)
+tasks = {{'a': make_examples(1, 10), 'b': make_examples(2, 24)}}
+results = []
+for mesh in (sharding.make_mesh((1, 1, 1), jax.devices()[:1]), sharding.make_mesh({shape})):
+    model = models.random_model(cfg, jax.random.key(0), mesh=mesh)
+    flat = models.hf_io.flatten(model.params)
+    where = param_shardings(mesh, cfg)
+    assert set(where) == set(flat)
+    params = models.hf_io.unflatten({{k: jax.device_put(v, where[k]) for k, v in flat.items()}})
+    model = dataclasses.replace(model, params=params)
+    results.append(training.train_adapters(model, tasks, config, pad_id=0))
+jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-4), *results)
+print('same')
+"""
+    env = {**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}
+    done = subprocess.run(
+        [sys.executable, '-c', script], capture_output=True, text=True, env=env, check=False
+    )
+    assert done.stdout.strip() == 'same', done.stderr[-2000:]
+
+
+def test_tiny_presets_cover_both_families():
+    assert {qwen2.TINY.family, llama3.TINY.family} == {'qwen2', 'llama'}
