@@ -1,0 +1,214 @@
+"""Sums of low-rank updates and their truncation, exactly, by QR and a small SVD.
+
+A weighted sum of A updates of rank R has rank up to A R. In orthonormal bases of all anchors'
+factors, a_cat = Q_in R_in and b_cat^T = Q_out R_out, it is Q_in C Q_out^T with a core matrix C of
+at most A R x A R, whatever the widths of the model. The bases are computed once; a prediction
+then costs one small SVD per tensor. The idea is that of Core Space (arXiv 2509.17786).
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lorajax.mapping.gram import einsum
+from lorajax.types import Adapter, Array
+
+Tensors = list[tuple[str, int]]  # projection and layer of each tensor
+
+
+class Basis(NamedTuple):
+    """One tensor's anchors in orthonormal bases: a_t = q_in @ a[t], b_t = b[t] @ q_out.T."""
+
+    q_in: Array  # float32[in, M], M = min(in, A R)
+    q_out: Array  # float32[out, N], N = min(out, A R)
+    a: Array  # float32[A, M, R]
+    b: Array  # float32[A, R, N]
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """The bases of all tensors, in the order of `anchors.Anchors.tensors`."""
+
+    tensors: Tensors
+    bases: list[Basis]
+
+
+@jax.jit
+def orthonormal_bases(a: jax.Array, b: jax.Array) -> Basis:
+    """Returns the bases of one tensor from float32[A, in, R] and float32[A, R, out]."""
+    anchors, n_in, rank = a.shape
+    q_in, r_in = jnp.linalg.qr(a.transpose(1, 0, 2).reshape(n_in, anchors * rank))
+    q_out, r_out = jnp.linalg.qr(b.reshape(anchors * rank, -1).T)
+    core_a = r_in.reshape(-1, anchors, rank).transpose(1, 0, 2)
+    core_b = r_out.T.reshape(anchors, rank, -1)
+    return Basis(q_in, q_out, core_a, core_b)
+
+
+def reduce_basis(basis: Basis, rank: int) -> tuple[Basis, float]:
+    """Keeps the leading directions of the anchors' updates, at most `rank` on each side.
+
+    Args:
+      basis: of one tensor.
+      rank: directions to keep; enough of them lose nothing.
+
+    Returns:
+      A basis with q_in [in, <= rank] and q_out [out, <= rank], and the share of the anchors'
+      squared norm that it loses.
+
+    Source: De Lathauwer, De Moor, Vandewalle 2000 (truncated higher-order SVD).
+    """
+    reduced, lost = _reduce_basis(basis, rank)
+    return reduced, float(lost)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _reduce_basis(basis: Basis, rank: int) -> tuple[Basis, jax.Array]:
+    """`reduce_basis` as one compiled function."""
+    inner = einsum('amr,amq->arq', basis.a, basis.a)
+    outer = einsum('arn,aqn->arq', basis.b, basis.b)
+    u_in = _leading_directions(einsum('amr,arq,anq->mn', basis.a, outer, basis.a), rank)
+    u_out = _leading_directions(einsum('arm,arq,aqn->mn', basis.b, inner, basis.b), rank)
+    q_in, sign_in = signed(einsum('im,mr->ir', basis.q_in, u_in))
+    q_out, sign_out = signed(einsum('on,nr->or', basis.q_out, u_out))
+    a = einsum('amr,mi->air', basis.a, u_in * sign_in)
+    b = einsum('arn,nj->arj', basis.b, u_out * sign_out)
+    kept = jnp.sum(einsum('air,aiq->arq', a, a) * einsum('arj,aqj->arq', b, b))
+    whole = jnp.sum(inner * outer)
+    lost = jnp.where(whole > 0, 1.0 - kept / jnp.where(whole > 0, whole, 1.0), 0.0)
+    return Basis(q_in, q_out, a, b), lost
+
+
+def _leading_directions(moment: jax.Array, rank: int) -> jax.Array:
+    """Leading eigenvectors float32[M, rank]; zero where the eigenvalue is rounding error."""
+    values, vectors = jnp.linalg.eigh(moment)
+    values, vectors = values[::-1][:rank], vectors[:, ::-1][:, :rank]
+    return jnp.where(values > 1e-6 * values[0], vectors, 0.0)
+
+
+def signed(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Signs columns so that the entry of largest magnitude is positive; also the signs."""
+    largest = jnp.take_along_axis(vectors, jnp.argmax(jnp.abs(vectors), axis=0)[None], axis=0)[0]
+    signs = jnp.where(largest < 0, -1.0, 1.0)
+    return vectors * signs, signs
+
+
+@jax.jit
+def weighted_core(a: jax.Array, b: jax.Array, weights: jax.Array) -> jax.Array:
+    """Returns sum_t weights[t] a[t] @ b[t] as float32[M, N]."""
+    return einsum('amr,a,arn->mn', a, weights, b)
+
+
+def leading_factors(
+    core: Array, q_in: Array, q_out: Array, rank: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the best rank-`rank` factors of Q_in C Q_out^T in a fixed gauge.
+
+    Both factors carry the square root of the singular values; each singular vector of the
+    input side is signed so that its entry of largest magnitude is positive.
+
+    Args:
+      core: float32[M, N].
+      q_in, q_out: float32[in, M] and float32[out, N], orthonormal columns.
+      rank: of the result; beyond min(M, N) the factors are padded with zeros.
+
+    Returns:
+      float32[in, rank], float32[rank, out], and float64[2]: squared Frobenius norm of the
+      result and of the whole.
+
+    Source: Eckart and Young 1936.
+    """
+    a, b, energy = _leading_factors(core, q_in, q_out, min(rank, *core.shape))
+    missing = rank - a.shape[1]
+    a = np.pad(np.asarray(a), ((0, 0), (0, missing)))
+    b = np.pad(np.asarray(b), ((0, missing), (0, 0)))
+    return a, b, np.asarray(energy, np.float64)
+
+
+@jax.jit(static_argnums=3)
+def _leading_factors(
+    core: jax.Array, q_in: jax.Array, q_out: jax.Array, rank: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`leading_factors` for a rank that the core has."""
+    u, s, vt = jnp.linalg.svd(core, full_matrices=False)
+    energy = jnp.stack([jnp.sum(s[:rank] ** 2), jnp.sum(s**2)])
+    root = jnp.sqrt(s[:rank])
+    a = einsum('im,mr->ir', q_in, u[:, :rank])
+    b = einsum('rn,on->ro', vt[:rank], q_out)
+    a, signs = signed(a)
+    return a * root, b * (root * signs)[:, None], energy
+
+
+@jax.jit
+def _thin_core(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Core and bases of a single product a @ b."""
+    q_in, r_in = jnp.linalg.qr(a)
+    q_out, r_out = jnp.linalg.qr(b.T)
+    return einsum('mr,nr->mn', r_in, r_out), q_in, q_out
+
+
+def with_rank(a: Array, b: Array, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns factors of another rank for the product a @ b; see `leading_factors`.
+
+    Args:
+      a, b: float32[in, R] and float32[R, out].
+      rank: > 0; at rank >= R the product is unchanged.
+    """
+    core, q_in, q_out = _thin_core(a, b)
+    return leading_factors(core, q_in, q_out, rank)
+
+
+def combine_updates(frame: Frame, weights: np.ndarray, rank: int) -> list[tuple[Adapter, float]]:
+    """Returns the best rank-`rank` adapters of weighted sums of the anchors' updates.
+
+    Args:
+      frame: bases of the anchors.
+      weights: float64[C, P, A], one row per result and tensor.
+      rank: of the results.
+
+    Returns:
+      C pairs: the adapter, and the share of the sum's squared norm that truncation lost.
+    """
+    results = []
+    for rows in weights.astype(np.float32):
+        factors, energies = [], []
+        for basis, row in zip(frame.bases, rows, strict=True):
+            core = weighted_core(basis.a, basis.b, row)
+            a, b, energy = leading_factors(core, basis.q_in, basis.q_out, rank)
+            factors.append((a, b))
+            energies.append(energy)
+        results.append((stack_layers(frame.tensors, factors), lost_share(energies)))
+    return results
+
+
+def lost_share(energies: list[np.ndarray]) -> float:
+    """Returns 1 - kept / whole from float64[2] (kept, whole) per tensor; 0 if none is given."""
+    kept, whole = np.sum(energies, axis=0) if energies else (1.0, 1.0)
+    return float(max(0.0, 1.0 - kept / whole)) if whole > 0 else 0.0
+
+
+def update_norm(adapter: Adapter) -> float:
+    """Returns the Frobenius norm of all updates of an adapter together."""
+    total = 0.0
+    for factors in adapter['layers'].values():
+        for a, b in zip(factors['a'], factors['b'], strict=True):
+            total += float(np.sum((a.T @ a) * (b @ b.T)))
+    return float(np.sqrt(max(total, 0.0)))
+
+
+def stack_layers(tensors: Tensors, factors: list[tuple[np.ndarray, np.ndarray]]) -> Adapter:
+    """Returns an adapter tree from one pair of factors per tensor."""
+    layers: dict[str, dict[str, list[np.ndarray]]] = {}
+    for (projection, _), (a, b) in zip(tensors, factors, strict=True):
+        entry = layers.setdefault(projection, {'a': [], 'b': []})
+        entry['a'].append(a)
+        entry['b'].append(b)
+    return {
+        'layers': {
+            projection: {key: np.stack(parts) for key, parts in entry.items()}
+            for projection, entry in layers.items()
+        }
+    }
