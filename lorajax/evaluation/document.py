@@ -1,0 +1,170 @@
+"""A report as data: sections of text, lists, tables and figures; and its Markdown form.
+
+The Markdown report and the HTML page are two renderings of one `Document`, so they cannot
+disagree.
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence, Set
+from typing import Any
+
+MISSING = '—'
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+      name: its heading.
+      form: format specification of its numbers, such as '.3f'; '' prints values as they
+        are.
+      help: what the heading means, for a tooltip.
+    """
+
+    name: str
+    form: str = ''
+    help: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of raw values; None is printed as a dash, [value, low, high] as an interval."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Any]]
+    caption: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Bullets:
+    """An unordered list."""
+
+    items: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A picture by name ('main' is report/main.png), with what it shows in words."""
+
+    name: str
+    alt: str
+
+
+Block = Table | Text | Bullets | Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    blocks: Sequence[Block]
+
+    @property
+    def anchor(self) -> str:
+        """The section's name in a link."""
+        return re.sub(r'[^a-z0-9]+', '-', self.title.lower()).strip('-')
+
+    def only_figures(self, names: Set[str]) -> 'Section':
+        """Returns the section without figures that could not be drawn."""
+        kept = [b for b in self.blocks if not isinstance(b, Figure) or b.name in names]
+        return dataclasses.replace(self, blocks=kept)
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A whole report."""
+
+    title: str
+    lead: Sequence[str]
+    sections: Sequence[Section]
+
+
+def cell_text(value: Any, form: str) -> str:
+    """Returns a table cell as plain text.
+
+    Args:
+      value: a string, number, truth value, None, or a list of numbers: two are an
+        interval, three a value with its interval.
+      form: format specification for the numbers.
+    """
+    if value is None:
+        return MISSING
+    if isinstance(value, bool) or not isinstance(value, int | float | list | tuple):
+        return str(value)
+    if isinstance(value, int | float):
+        return format(value, form)
+    *point, low, high = (cell_text(v, form) for v in value)
+    if low == high == MISSING:
+        return point[0] if point else MISSING
+    return ' '.join([*point, f'[{low}, {high}]'])
+
+
+def sort_value(value: Any) -> float | str | None:
+    """Returns what a table sorts a cell by: its number, or its text."""
+    if isinstance(value, list | tuple):
+        value = value[0] if value else None
+    if isinstance(value, bool | int | float):
+        return float(value)
+    return None if value is None else str(value)
+
+
+def is_numeric(table: Table, column: int) -> bool:
+    """Says whether a column holds numbers (and is set flush right)."""
+    values = [row[column] for row in table.rows if row[column] is not None]
+    return bool(values) and all(
+        isinstance(v, int | float | list | tuple) and not isinstance(v, bool) for v in values
+    )
+
+
+def to_markdown(document: Document) -> str:
+    """Renders a document as GitHub Markdown; figures are files beside it."""
+    parts = [f'# {_escape(document.title)}', *(_escape(text) for text in document.lead)]
+    for section in document.sections:
+        parts.append(f'## {_escape(section.title)}')
+        parts += [_block(block) for block in section.blocks]
+    return '\n\n'.join(parts) + '\n'
+
+
+def _block(block: Block) -> str:
+    """One block in Markdown."""
+    match block:
+        case Text(text):
+            return _escape(text)
+        case Bullets(items):
+            return '\n'.join(f'- {_escape(item)}' for item in items)
+        case Figure(name, alt):
+            return f'![{_escape(alt)}]({name}.png)'
+        case Table():
+            return _table(block)
+
+
+def _table(table: Table) -> str:
+    """A table in Markdown, its caption above it."""
+    marks = ['---:' if is_numeric(table, i) else '---' for i in range(len(table.columns))]
+    lines = [
+        [_escape(column.name) for column in table.columns],
+        marks,
+        *(
+            [_escape(cell_text(v, c.form)) for v, c in zip(row, table.columns, strict=True)]
+            for row in table.rows
+        ),
+    ]
+    body = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+    return f'{_escape(table.caption)}\n\n{body}' if table.caption else body
+
+
+def _escape(text: str) -> str:
+    """Makes text harmless in Markdown: one line, no table bars, no HTML, no emphasis."""
+    text = ' '.join(text.split())
+    text = re.sub(r'([\\|`*])', r'\\\1', text)
+    return re.sub(r'<(?=[A-Za-z/!?])', '&lt;', text)

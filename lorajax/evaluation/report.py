@@ -1,0 +1,75 @@
+"""Writes the report of a run: Markdown, figures and the HTML page, from its files alone."""
+
+from typing import Any
+
+from lorajax.evaluation import figures, html, own_sections, results, seed_sections
+from lorajax.evaluation.document import Document, to_markdown
+from lorajax.evaluation.failure_modes import failure_modes
+from lorajax.evaluation.seed_sections import Config, Results
+from lorajax.workdir import Workdir, atomic_file, read_json, read_jsonl, write_json, write_text
+
+TITLE = 'Cross-Model LoRA Adapter Translation — Round 4'
+
+
+def write(workdir: Workdir) -> None:
+    """Writes report/ROUND4_REPORT.md, report/report.html and report/*.png.
+
+    Needs config.json and results.json (made from the outcomes if it is absent); uses
+    metrics.jsonl, data/ and outcomes/ where they exist. Same files in, same report out.
+
+    Raises:
+      InputError: one of them is missing or malformed.
+    """
+    config = read_json(workdir.config)
+    if not workdir.results.exists():
+        write_json(workdir.results, results.build(workdir))
+    found = read_json(workdir.results)
+    metrics = read_jsonl(workdir.metrics) if workdir.metrics.exists() else []
+    overlap = read_json(workdir.overlap) if workdir.overlap.exists() else None
+    pictures = figures.draw(found, metrics)
+    document = make_document(found, config, overlap, set(pictures))
+    for name, (png, _) in pictures.items():
+        with atomic_file(workdir.report / f'{name}.png') as temporary:
+            temporary.write_bytes(png)
+    page = html.render(document, found, pictures, html.item_browser(workdir, found))
+    write_text(workdir.report / 'report.html', page)
+    # Last, so that a report directory with the Markdown file is a complete one.
+    write_text(workdir.report / 'ROUND4_REPORT.md', to_markdown(document))
+
+
+def make_document(
+    found: Results, config: Config, overlap: dict[str, Any] | None, pictures: set[str]
+) -> Document:
+    """Puts the sections together: the seed's in the seed's order, then ours.
+
+    Args:
+      found: content of results.json.
+      config: content of config.json.
+      overlap: content of data/overlap.json, if there is one.
+      pictures: names of the figures that could be drawn; others are left out.
+    """
+    sections = [
+        seed_sections.recipe(found, config),
+        seed_sections.main_table(found),
+        seed_sections.headline(found),
+        seed_sections.topk_log(found),
+        seed_sections.scaling(found),
+        seed_sections.transfer(found),
+        failure_modes(found),
+        own_sections.primary(found),
+        own_sections.counts(found),
+        own_sections.paired(found),
+        own_sections.loss(found),
+        own_sections.scoring(found),
+        own_sections.overlap(overlap),
+        own_sections.diagnostics(found),
+        own_sections.training('loss' in pictures),
+        own_sections.reading_guide(),
+        own_sections.provenance(config),
+    ]
+    lead = [
+        f'Models: X={found["source_model"]} → Y={found["target_model"]}',
+        f'Primary number: {own_sections.primary_sentence(found)}',
+    ]
+    kept = [section.only_figures(pictures) for section in sections if section is not None]
+    return Document(TITLE, lead, kept)
