@@ -1,0 +1,223 @@
+"""The commands of `lorajax.launch`."""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from absl import flags, logging
+
+from lorajax import capacity, mapping, pipeline, sharding, toy, workdir
+from lorajax.batching import pad_left
+from lorajax.errors import InputError
+from lorajax.evaluation import intervals
+from lorajax.evaluation.evaluate import evaluate as evaluate_task
+from lorajax.experiment import Experiment
+from lorajax.lora import LoraConfig, load_peft, save_peft
+from lorajax.models import Model, Sampling, hf_io, load_model
+from lorajax.tasks import data, registry, user_rows
+from lorajax.tasks.prompts import ChatFormat, load_chat_format
+from lorajax.training import train_adapters
+from lorajax.types import Adapter
+
+
+def run(experiment: Experiment, args: Any) -> None:
+    """Does every stage that is not done yet."""
+    del args
+    done = pipeline.run(experiment)
+    if not done:
+        logging.info('%s: everything is done already', experiment.workdir)
+    if 'report' in experiment.stages:
+        logging.info('report: %s', experiment.files.report / 'ROUND4_REPORT.md')
+
+
+def report(experiment: Experiment, args: Any) -> None:
+    """Rebuilds results.json, tables and figures from stored outcomes; needs no model."""
+    del args
+    pipeline.rebuild_report(experiment.files)
+    logging.info('report: %s', experiment.files.report / 'ROUND4_REPORT.md')
+
+
+def translate(experiment: Experiment, args: Any) -> None:
+    """Turns one source adapter into a target adapter; needs neither base model nor data.
+
+    Raises:
+      InputError: if the adapter belongs to another base than the mapping's source, or its
+        shapes differ from the anchors'; if the output exists.
+    """
+    del experiment
+    directory, output = pathlib.Path(_given(args, 'mapping')), _new_directory(args)
+    bases = workdir.read_json(directory / pipeline.PROVENANCE)
+    fitted = mapping.load(directory)
+    config, adapter = load_peft(_given(args, 'adapter'))
+    if config.base_model and config.base_model != bases['source']:
+        raise InputError(
+            f'--adapter={args.adapter}: belongs to {config.base_model}, the mapping translates '
+            f'adapters of {bases["source"]}'
+        )
+    prediction = fitted.explain(adapter)
+    pipeline.save_predicted(output, prediction.adapter, bases['target'])
+    score = fitted.diagnostics.get('loo_r2')
+    if score is not None:
+        logging.info('expected quality: leave-one-out R2 against the mean %.3f', score)
+    distance = prediction.report.get('distance_to_span')
+    if distance is not None:
+        logging.info('share of the adapter outside of what the anchors span: %.2f', distance)
+    logging.info('%s adapter for %s: %s', fitted.method, bases['target'], output)
+
+
+def generate(experiment: Experiment, args: Any) -> None:
+    """Prints what a model answers to a prompt, with or without an adapter."""
+    model, chat = _load(experiment, args)
+    adapter = load_peft(args.adapter, model.config.num_layers)[1] if args.adapter else None
+    prompt = chat.encode_prompt(_given(args, 'prompt'))
+    tokens, mask = pad_left([prompt], 1, len(prompt), chat.pad_id)
+    output = model.generate(
+        tokens,
+        mask,
+        adapter,
+        max_new_tokens=experiment.max_new_tokens or 256,
+        eos_ids=chat.stop_ids,
+        pad_id=chat.pad_id,
+        sampler=Sampling(args.temperature) if args.temperature else None,
+    )
+    print(chat.decode(np.asarray(output)[0]))
+
+
+def evaluate(experiment: Experiment, args: Any) -> None:
+    """Prints how a model and adapters of it score on tasks, all in one batch, one base load.
+
+    With --output the outcomes, one row per item and adapter, become that JSON-lines file.
+    """
+    tasks = args.tasks or []
+    if not tasks:
+        raise InputError('--tasks: is missing, this command needs it')
+    output = pathlib.Path(args.output) if args.output else None
+    if output and output.exists():
+        raise InputError(f'--output={output}: exists already, expected a new file')
+    drawn = data.draw(
+        (),
+        tasks,
+        data.DataSource(experiment.data_dir or None),
+        experiment.train_per_task,
+        experiment.eval_per_task,
+        experiment.seed,
+        experiment.protocol,
+    )
+    model, chat = _load(experiment, args)
+    depth = model.config.num_layers
+    adapters: dict[str, Adapter | None] = {'base': None}
+    for directory in args.adapters or []:
+        adapters[directory] = load_peft(directory, depth)[1]
+    rows = []
+    for name in tasks:
+        found = evaluate_task(
+            model,
+            chat,
+            registry.get(name),
+            drawn[name].eval,
+            adapters,
+            batch_size=experiment.eval_batch_size,
+            max_len=experiment.max_len,
+            max_new_tokens=experiment.max_new_tokens,
+            adapters_per_step=experiment.adapters_per_step,
+            allow_code_execution=experiment.allow_code_execution,
+        )
+        rows += found
+        for adapter in adapters:
+            mine = [row for row in found if row['method'] == adapter]
+            correct, count = sum(row['correct'] for row in mine), len(mine)
+            low, high = intervals.wilson(correct, count) or (0.0, 1.0)
+            nll = float(np.mean([row['nll'] for row in mine]))
+            print(
+                f'{name}  {adapter}  {correct}/{count} = {correct / count:.3f} '
+                f'[{low:.3f}, {high:.3f}]  {nll:.3f} nats per answer token'
+            )
+    if output:
+        workdir.write_jsonl(output, rows)
+
+
+def train(experiment: Experiment, args: Any) -> None:
+    """Trains one adapter on one task, or on rows of the user's own, and writes it."""
+    output = _new_directory(args)
+    if bool(args.task) == bool(args.train_file):
+        raise InputError('--task, --train_file: expected one of the two')
+    if args.task:
+        source = data.DataSource(experiment.data_dir or None)
+        drawn = data.draw(
+            [args.task], (), source, experiment.train_per_task, 1, experiment.seed,
+            experiment.protocol,
+        )  # fmt: skip
+        examples = drawn[args.task].train
+    else:
+        examples = user_rows.read(pathlib.Path(args.train_file))
+    model, chat = _load(experiment, args)
+    label = args.task or args.train_file
+    encoded = pipeline.encode(chat, examples, experiment.max_len, label)
+    trained = train_adapters(
+        model, {label: encoded}, experiment.train_config, pad_id=chat.pad_id, label=label
+    )
+    config = LoraConfig(
+        rank=experiment.lora_rank,
+        alpha=experiment.lora_alpha,
+        targets=experiment.lora_targets,
+        base_model=args.model,
+    )
+    save_peft(output, config, trained[label])
+    logging.info('adapter of %d examples: %s', len(encoded), output)
+
+
+def doctor(experiment: Experiment, args: Any) -> None:
+    """Says what this machine has and what a flagfile needs of it."""
+    del args
+    print('\n'.join(capacity.describe(experiment)))
+
+
+def _load(experiment: Experiment, args: Any) -> tuple[Model, ChatFormat]:
+    """Loads the model that --model names, and its chat format."""
+    name = _given(args, 'model')
+    name = str(toy.MODELS.get(name, name))
+    mesh = sharding.make_mesh(experiment.mesh)
+    model = load_model(name, experiment.param_dtype, experiment.dtype, mesh, experiment.remat)
+    return model, load_chat_format(hf_io.resolve(name))
+
+
+def _given(args: Any, name: str) -> str:
+    """Returns a flag's value; raises `InputError` if the command line lacks it."""
+    value = getattr(args, name)
+    if not value:
+        raise InputError(f'--{name}: is missing, this command needs it')
+    return value
+
+
+def _new_directory(args: Any) -> pathlib.Path:
+    """Returns --output, which must be absent or an empty directory."""
+    output = pathlib.Path(_given(args, 'output'))
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f'--output={output}: exists already, expected a new directory')
+    return output
+
+
+COMMANDS: Mapping[str, Callable[[Experiment, Any], None]] = {
+    'run': run,
+    'report': report,
+    'translate': translate,
+    'train': train,
+    'evaluate': evaluate,
+    'generate': generate,
+    'doctor': doctor,
+}
+
+
+def define_flags() -> None:
+    """Defines the flags of single commands."""
+    flags.DEFINE_string('mapping', None, 'translate: fitted mapping, RUN/mappings/METHOD')
+    flags.DEFINE_string('adapter', None, 'translate, generate: adapter in PEFT format')
+    flags.DEFINE_string('output', None, 'translate, train: new directory; evaluate: new file')
+    flags.DEFINE_string('model', None, 'train, evaluate, generate: hub id, directory or toy-...')
+    flags.DEFINE_string('task', None, 'train: a task of lorajax/tasks/registry.py')
+    flags.DEFINE_string('train_file', None, 'train: JSON lines, prompt/completion or messages')
+    flags.DEFINE_list('adapters', None, 'evaluate: adapters in PEFT format')
+    flags.DEFINE_list('tasks', None, 'evaluate: task names')
+    flags.DEFINE_string('prompt', None, 'generate: user message')
+    flags.DEFINE_float('temperature', 0.0, 'generate: 0 takes the likeliest token', 0.0)

@@ -1,0 +1,185 @@
+"""`Experiment`: everything that one run is asked to do, and what of it is recorded."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import pathlib
+import subprocess
+from typing import Any
+
+from lorajax import toy
+from lorajax.errors import InputError
+from lorajax.lora import TARGETS
+from lorajax.toy import language
+from lorajax.training import TrainConfig
+from lorajax.workdir import Workdir
+
+STAGES = ('prepare', 'train', 'map', 'evaluate', 'report')
+
+# Flags that say where and how fast, not what; a run may be continued with others.
+_FREE = ('workdir', 'stages', 'mesh', 'adapters_per_step', 'eval_batch_size', 'checkpoint_every')
+
+_LIBRARIES = (
+    'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'transformers', 'datasets',
+    'safetensors', 'numpy', 'scikit-learn',
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One run; the defaults are the toy world. Field names are the flags' names.
+
+    Attributes:
+      workdir: where all files of the run go.
+      stages: which of `STAGES` to do if they are not done yet.
+      source_model, target_model: a hub id, a directory in HF format, or the toy's
+        'toy-source' and 'toy-target'.
+      data_dir: data sets as JSON lines; empty for the hub.
+      anchors, heldouts: task names.
+      methods: mappings to fit and evaluate, names of `lorajax.mapping.METHODS`.
+      protocol: 'direct' or 'cot', how answers are asked for.
+      top_k: anchors of the methods named 'topk_...' without a number.
+      lora_rank, lora_alpha, lora_targets: of every trained adapter.
+      output_rank: of predicted adapters; 0 for the anchors' rank.
+      num_epochs, train_per_task, batch_size, learning_rate, schedule, warmup_ratio,
+        weight_decay, max_grad_norm: recipe of every adapter; rates are peaks.
+      eval_per_task: items per held-out; fewer where the data has fewer.
+      eval_batch_size: prompts decoded together, for every adapter at once.
+      max_len: tokens of a prompt and its answer; training cuts answers, evaluation cuts the
+        beginning of prompts.
+      max_new_tokens: tokens decoded per item; 0 for the longest answer of the task's data.
+      adapters_per_step: adapters trained or evaluated together; 0 for all.
+      param_dtype, dtype: of base weights in memory and of the computation.
+      remat: what the backward pass keeps, 'none', 'dots' or 'full'.
+      mesh: devices on the data, fsdp and tensor axes; -1 for the rest.
+      seed: of data choice, data order and initialisation.
+      checkpoint_every: training steps between two saved states.
+      allow_code_execution: run model-written programs to score them.
+    """
+
+    workdir: str = 'runs/toy'
+    stages: tuple[str, ...] = STAGES
+    source_model: str = 'toy-source'
+    target_model: str = 'toy-target'
+    data_dir: str = ''
+    anchors: tuple[str, ...] = language.ANCHORS
+    heldouts: tuple[str, ...] = language.HELDOUTS
+    methods: tuple[str, ...] = ('mean', 'global_ridge', 'pertensor_ridge', 'delta_ridge')
+    protocol: str = 'direct'
+    top_k: int = 8
+    lora_rank: int = 4
+    lora_alpha: float = 8.0
+    lora_targets: tuple[str, ...] = TARGETS
+    output_rank: int = 0
+    num_epochs: float = 4.0
+    train_per_task: int = 800
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    schedule: str = 'cosine'
+    warmup_ratio: float = 0.05
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    eval_per_task: int = 300
+    eval_batch_size: int = 100
+    max_len: int = 32
+    max_new_tokens: int = 0
+    adapters_per_step: int = 0
+    param_dtype: str = 'float32'
+    dtype: str = 'float32'
+    remat: str = 'none'
+    mesh: tuple[int, int, int] = (1, -1, 1)
+    seed: int = 0
+    checkpoint_every: int = 50
+    allow_code_execution: bool = False
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Anchors and held-outs, each once."""
+        return tuple(dict.fromkeys((*self.anchors, *self.heldouts)))
+
+    @property
+    def files(self) -> Workdir:
+        """The files of the run."""
+        return Workdir(pathlib.Path(self.workdir))
+
+    @property
+    def mapping_methods(self) -> tuple[str, ...]:
+        """Methods with `top_k` written into the names that leave it open."""
+        return tuple(
+            name.replace('topk_', f'topk{self.top_k}_') if name.startswith('topk_') else name
+            for name in self.methods
+        )
+
+    def model_directory(self, side: str) -> str:
+        """Returns directory or hub id of the 'source' or 'target' model."""
+        name = self.source_model if side == 'source' else self.target_model
+        return str(self.files.model(side)) if name in toy.MODELS else name
+
+    @property
+    def train_config(self) -> TrainConfig:
+        """The recipe of every adapter."""
+        return TrainConfig(
+            num_epochs=self.num_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            schedule=self.schedule,
+            warmup_ratio=self.warmup_ratio,
+            weight_decay=self.weight_decay,
+            max_grad_norm=self.max_grad_norm,
+            rank=self.lora_rank,
+            alpha=self.lora_alpha,
+            targets=self.lora_targets,
+            seed=self.seed,
+            checkpoint_every=self.checkpoint_every,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns every field as JSON has it."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+    def check_same(self, stored: dict[str, Any]) -> None:
+        """Refuses to continue a run that was begun with other flags.
+
+        Raises:
+          InputError: naming the first flag that differs.
+        """
+        for name, value in self.to_json().items():
+            if name not in _FREE and stored.get(name) != value:
+                raise InputError(
+                    f'--{name}={_shown(value)}: {self.files.config} was begun with '
+                    f'{_shown(stored.get(name))}; give that value or another --workdir'
+                )
+
+
+def _shown(value: Any) -> str:
+    """Writes a value as its flag would be written."""
+    return ','.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the libraries that a result depends on."""
+    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+
+
+def git_commit() -> str | None:
+    """Returns the commit of the source tree that lorajax runs from, None outside of git."""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    if not (root / '.git').exists():
+        return None
+    done = subprocess.run(
+        ['git', '-C', str(root), 'rev-parse', 'HEAD'], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or None
+
+
+def hash_files(directory: pathlib.Path, pattern: str) -> str:
+    """Returns the SHA-256 over names and contents of the files that match a glob pattern."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.glob(pattern)):
+        digest.update(path.name.encode())
+        with open(path, 'rb') as file:
+            digest.update(hashlib.file_digest(file, 'sha256').digest())
+    return digest.hexdigest()

@@ -1,0 +1,168 @@
+"""What a user reads when something is wrong: one line, a status, nothing half-written."""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from lorajax import pipeline, toy
+from lorajax.errors import InputError
+from lorajax.experiment import Experiment
+from tests.tasks import small_data
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def launch(*args):
+    """Runs the command line; these runs end before any model is loaded."""
+    return subprocess.run(
+        [sys.executable, '-m', 'lorajax.launch', *args],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('flag', 'words'),
+    [
+        ('--lora_rnk=4', ['lora_rnk', 'lora_rank']),
+        ('--batch_size=0', ['batch_size', '0', 'positive integer']),
+        ('--mesh=1,1', ['--mesh=1,1', 'three integers']),
+        ('--source_model=runs/nowhere', ['runs/nowhere', 'no such directory']),
+        ('--workdir=setup.py', ['setup.py', 'expected a directory']),
+    ],
+)
+def test_a_wrong_flag_ends_in_one_line(flag, words, tmp_path):
+    args = [flag] if 'workdir' in flag else [flag, f'--workdir={tmp_path}/run']
+    done = launch(*args)
+    assert done.returncode == 2
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith('lorajax: ') and 'Traceback' not in done.stderr
+    assert all(word in line for word in words), line
+    assert not (tmp_path / 'run').exists()
+
+
+def test_toy_flagfile_is_the_embedded_default():
+    script = (
+        'import sys; from lorajax import launch\n'
+        "launch._FLAGS(['x', '--flagfile=launch/toy.flags'])\n"
+        'assert launch.experiment_from_flags() == launch.Experiment()\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_flagfile_parses():
+    files = sorted(path.name for path in (ROOT / 'launch').glob('*.flags'))
+    assert {'toy.flags', 'round4.flags'} <= set(files)
+    script = (
+        'import sys; from lorajax import launch\n'
+        'for name in sys.argv[1:]:\n'
+        "    launch._FLAGS(['x', f'--flagfile=launch/{name}'])\n"
+        '    launch.experiment_from_flags()\n'
+    )
+    command = [sys.executable, '-c', script, *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    """A valid, small experiment over the toy models and real data formats."""
+    small_data.write(tmp_path / 'data')
+    return Experiment(
+        workdir=str(tmp_path / 'run'), data_dir=str(tmp_path / 'data'), stages=('prepare',),
+        anchors=('gsm8k', 'arc_easy'), heldouts=('arc_challenge',), train_per_task=4,
+        eval_per_task=4, mesh=(1, 1, 1),
+    )  # fmt: skip
+
+
+def refused(experiment, words):
+    """Runs an experiment that must be refused; nothing may stay behind."""
+    with pytest.raises(InputError) as error:
+        pipeline.run(experiment)
+    message = str(error.value)
+    assert '\n' not in message
+    for word in words:
+        assert word in message, message
+    assert not pathlib.Path(experiment.workdir).exists()
+
+
+def test_prepare_accepts_the_valid_experiment(experiment):
+    assert pipeline.run(experiment) == ['prepare']
+    config = json.loads(experiment.files.config.read_text())
+    assert config['anchors'] == ['gsm8k', 'arc_easy'] and len(config['data_hash']) == 64
+    assert pipeline.run(experiment) == []
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'anchors': ('gsm8q',)}, ['gsm8q', 'gsm8k']),
+        ({'methods': ('deltaridge',)}, ['deltaridge', 'delta_ridge']),
+        ({'heldouts': ('humaneval',)}, ['humaneval', 'evaluation']),
+        ({'data_dir': 'nowhere'}, ['nowhere', 'no such file']),
+        ({'mesh': (3, 1, 1)}, ['--mesh=3,1,1', 'number of devices']),
+        ({'target_model': 'a/b/c'}, ['a/b/c', 'no such directory']),
+    ],
+)
+def test_bad_choices_are_refused_before_anything_is_written(experiment, change, words):
+    refused(dataclasses.replace(experiment, **change), words)
+
+
+def test_an_empty_data_file_is_refused(experiment):
+    path = pathlib.Path(experiment.data_dir) / 'gsm8k' / 'train.jsonl'
+    path.write_text('')
+    refused(experiment, [str(path), 'empty'])
+
+
+def test_a_row_without_its_answer_is_refused(experiment):
+    path = pathlib.Path(experiment.data_dir) / 'gsm8k' / 'train.jsonl'
+    rows = path.read_text().splitlines()
+    rows[2] = json.dumps({'question': 'Q'})
+    path.write_text('\n'.join(rows))
+    refused(experiment, [f'{path}:3', "'answer'"])
+
+
+def copy_model(tmp_path):
+    """A copy of the toy's source model that a test may damage."""
+    import shutil
+
+    return pathlib.Path(shutil.copytree(toy.MODELS['toy-source'], tmp_path / 'model'))
+
+
+def test_a_truncated_checkpoint_is_refused(experiment, tmp_path):
+    model = copy_model(tmp_path)
+    weights = model / 'model.safetensors'
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    changed = dataclasses.replace(experiment, source_model=str(model))
+    refused(changed, [str(weights), 'truncated'])
+
+
+def test_a_model_without_tokenizer_is_refused(experiment, tmp_path):
+    model = copy_model(tmp_path)
+    (model / 'tokenizer.json').unlink()
+    refused(dataclasses.replace(experiment, source_model=str(model)), [str(model), 'tokenizer'])
+
+
+def test_a_stage_without_its_input_says_which_stage_is_missing(experiment):
+    with pytest.raises(InputError, match='stage prepare first'):
+        pipeline.run(dataclasses.replace(experiment, stages=('train',)))
+    pipeline.run(experiment)
+    with pytest.raises(InputError, match='stage train first'):
+        pipeline.run(dataclasses.replace(experiment, stages=('map',)))
+    with pytest.raises(InputError, match='stage evaluate first'):
+        pipeline.run(dataclasses.replace(experiment, stages=('report',)))
+
+
+def test_a_second_process_is_kept_out(experiment):
+    with (
+        pipeline._lock(experiment),
+        pytest.raises(InputError, match='another process'),
+        pipeline._lock(experiment),
+    ):
+        raise AssertionError('entered twice')

@@ -1,0 +1,33 @@
+"""The public names, reached as a user reaches them."""
+
+import subprocess
+import sys
+
+
+def run(script):
+    done = subprocess.run(
+        [sys.executable, '-c', script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_public_names_are_reached_from_the_package_alone():
+    run(
+        'import lorajax\n'
+        'lorajax.models.load_model, lorajax.lora.load_peft, lorajax.lora.save_peft\n'
+        'lorajax.mapping.fit, lorajax.mapping.load, lorajax.mapping.METHODS["delta_ridge"]\n'
+        'counts = {"t": {"n": 100, "base": 10, "mean": 20, "delta_ridge": 40, "oracle": 60}}\n'
+        'row = lorajax.evaluation.stats.experiment1(counts)["rows"][0]\n'
+        'assert abs(row["gap_recovered"] - 0.6) < 1e-9\n'
+    )
+
+
+def test_importing_the_package_is_cheap():
+    loaded = run('import sys, lorajax; print(*sys.modules)').split()
+    assert not {'jax', 'flax', 'transformers', 'torch', 'numpy'} & set(loaded)
+
+
+def test_running_needs_no_torch():
+    script = 'import sys; import lorajax.launch; print(*sys.modules)'
+    assert not {'torch', 'peft', 'tensorflow'} & set(run(script).split())
