@@ -81,7 +81,7 @@ def experiment(tmp_path):
     )  # fmt: skip
 
 
-def refused(experiment, words):
+def check_refused(experiment, words):
     """Runs an experiment that must be refused; nothing may stay behind."""
     with pytest.raises(InputError) as error:
         pipeline.run(experiment)
@@ -111,13 +111,13 @@ def test_prepare_accepts_the_valid_experiment(experiment):
     ],
 )
 def test_bad_choices_are_refused_before_anything_is_written(experiment, change, words):
-    refused(dataclasses.replace(experiment, **change), words)
+    check_refused(dataclasses.replace(experiment, **change), words)
 
 
 def test_an_empty_data_file_is_refused(experiment):
     path = pathlib.Path(experiment.data_dir) / 'gsm8k' / 'train.jsonl'
     path.write_text('')
-    refused(experiment, [str(path), 'empty'])
+    check_refused(experiment, [str(path), 'empty'])
 
 
 def test_a_row_without_its_answer_is_refused(experiment):
@@ -125,7 +125,7 @@ def test_a_row_without_its_answer_is_refused(experiment):
     rows = path.read_text().splitlines()
     rows[2] = json.dumps({'question': 'Q'})
     path.write_text('\n'.join(rows))
-    refused(experiment, [f'{path}:3', "'answer'"])
+    check_refused(experiment, [f'{path}:3', "'answer'"])
 
 
 def copy_model(tmp_path):
@@ -140,13 +140,15 @@ def test_a_truncated_checkpoint_is_refused(experiment, tmp_path):
     weights = model / 'model.safetensors'
     weights.write_bytes(weights.read_bytes()[:-1000])
     changed = dataclasses.replace(experiment, source_model=str(model))
-    refused(changed, [str(weights), 'truncated'])
+    check_refused(changed, [str(weights), 'truncated'])
 
 
 def test_a_model_without_tokenizer_is_refused(experiment, tmp_path):
     model = copy_model(tmp_path)
     (model / 'tokenizer.json').unlink()
-    refused(dataclasses.replace(experiment, source_model=str(model)), [str(model), 'tokenizer'])
+    check_refused(
+        dataclasses.replace(experiment, source_model=str(model)), [str(model), 'tokenizer']
+    )
 
 
 def test_a_stage_without_its_input_says_which_stage_is_missing(experiment):

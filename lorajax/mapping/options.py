@@ -49,7 +49,7 @@ class Options:
     base_rank: int = 320
     min_similarity: float = 0.1
     basis_rank: int = 64
-    source_layers: int = 8
+    source_layers: int = 4
     bilinear_penalty: float = 2.0
     bilinear_sweeps: int = 6
     bilinear_starts: int = 4
