@@ -134,10 +134,11 @@ class Experiment:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Returns every field as JSON has it."""
+        """Returns every field as JSON has it, methods with their `top_k` written in."""
+        fields = {**dataclasses.asdict(self), 'methods': self.mapping_methods}
         return {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(self).items()
+            for name, value in fields.items()
         }
 
     def check_same(self, stored: dict[str, Any]) -> None:

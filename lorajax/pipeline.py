@@ -167,8 +167,6 @@ def _provenance(experiment: Experiment) -> JsonDict:
     return {
         'schema': 1,
         **experiment.to_json(),
-        'methods': list(experiment.mapping_methods),
-        'methods_as_given': list(experiment.methods),
         'domains': {name: registry.get(name).domain for name in experiment.tasks},
         'versions': experiment_lib.versions(),
         'git_commit': experiment_lib.git_commit(),

@@ -92,6 +92,16 @@ def check_refused(experiment, words):
     assert not pathlib.Path(experiment.workdir).exists()
 
 
+def test_top_k_is_written_into_the_names_that_leave_it_open(experiment):
+    changed = dataclasses.replace(experiment, methods=('mean', 'topk_global_ridge'), top_k=2)
+    assert pipeline.run(changed) == ['prepare']
+    stored = json.loads(changed.files.config.read_text())
+    assert stored['methods'] == ['mean', 'topk2_global_ridge']
+    assert pipeline.run(changed) == []
+    with pytest.raises(InputError, match='--methods=mean,topk3_global_ridge'):
+        pipeline.run(dataclasses.replace(changed, top_k=3))
+
+
 def test_prepare_accepts_the_valid_experiment(experiment):
     assert pipeline.run(experiment) == ['prepare']
     config = json.loads(experiment.files.config.read_text())
