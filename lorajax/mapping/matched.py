@@ -36,7 +36,7 @@ from lorajax.mapping.weighing import Weighing
 from lorajax.types import Adapter, JsonDict
 
 # Penalties tried by leave-one-out, relative to the mean diagonal of the mixed kernel.
-_GRID = np.geomspace(0.03, 3.0, 13)
+_GRID = np.geomspace(0.01, 3.0, 16)
 # Layers of a projection are pooled into at most this many bands: more kernels than pairs of
 # anchors can tell apart only cost time.
 _MAX_BANDS = 8

@@ -202,13 +202,12 @@ METHODS: dict[str, Method] = {
         delta_ridge=RuleWeigher(kernel_ridge(fall_back=True), 'delta', 'trace'),
     ),
     'stacked': _blend(
-        'matched, hierarchical and per-tensor ridge and the bilinear map, stacked by leave-one-out',
+        'matched_ridge, delta_hierarchical_ridge and bilinear, stacked by leave-one-out',
         has_bilinear=True,
         matched_ridge=Matched(),
         delta_hierarchical_ridge=RuleWeigher(
             kernel_ridge(fall_back=True), 'delta', 'trace', 'hierarchical'
         ),
-        delta_tensor_ridge=RuleWeigher(kernel_ridge(fall_back=True), 'delta', 'trace', 'tensor'),
     ),
     'cross_lora': _direct(
         'leading subspaces of the base weights aligned by order (Cross-LoRA)',
