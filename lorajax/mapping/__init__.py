@@ -1,11 +1,28 @@
 """Translation of adapters from one base model to another.
 
-mapping = lorajax.mapping.fit('delta_ridge', source_adapters, target_adapters)
-target_adapter = mapping.predict(source_adapter)
-mapping.save(directory)
+    mapping = lorajax.mapping.fit('matched_ridge', source_adapters, target_adapters)
+    target_adapter = mapping.predict(source_adapter)
+    mapping.save(directory)
+
+From the files that know only arrays to those that know everything: gram, ridge, align, bilinear
+(mathematics); subspace, anchors (adapters); rules, topk, pca, mlp, weighing, matched (weights
+of the anchors); span, blend, direct (families of mappings); methods, storage, transfer.
 """
 
 from lorajax.mapping.anchors import Anchors
-from lorajax.mapping.transfer import METHODS, Method, TransferMap, fit, load, method_named
+from lorajax.mapping.fitted import Prediction
+from lorajax.mapping.methods import METHODS, Method, method_named
+from lorajax.mapping.options import Options
+from lorajax.mapping.transfer import TransferMap, fit, load
 
-__all__ = ['METHODS', 'Anchors', 'Method', 'TransferMap', 'fit', 'load', 'method_named']
+__all__ = [
+    'METHODS',
+    'Anchors',
+    'Method',
+    'Options',
+    'Prediction',
+    'TransferMap',
+    'fit',
+    'load',
+    'method_named',
+]

@@ -15,6 +15,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from lorajax import safetensors_io, workdir
@@ -26,16 +27,25 @@ from lorajax.types import Array, JsonDict
 
 FORMAT = 1
 _MANIFEST = 'mapping.json'
+_DTYPES = {'float32': np.dtype(np.float32), 'bfloat16': np.dtype(ml_dtypes.bfloat16)}
 
 
-def save(directory: workdir.PathLike, header: JsonDict, fitted: Fitted) -> None:
+def save(
+    directory: workdir.PathLike, header: JsonDict, fitted: Fitted, dtype: str = 'float32'
+) -> None:
     """Writes a fitted mapping; replaces what is at `directory` as a whole.
 
     Args:
       directory: to make.
       header: JSON-able facts that `load` shall return, such as the method's name.
       fitted: the mapping.
+      dtype: of anchors and bases on disk, 'float32' or 'bfloat16'.
+
+    Raises:
+      InputError: on another dtype.
     """
+    if dtype not in _DTYPES:
+        raise InputError(f'dtype={dtype!r}: expected one of {list(_DTYPES)}')
     with workdir.atomic_directory(directory) as root:
         safetensors_io.write(root / 'arrays.safetensors', fitted.arrays)
         manifest: JsonDict = {
@@ -48,14 +58,14 @@ def save(directory: workdir.PathLike, header: JsonDict, fitted: Fitted) -> None:
             anchors = getattr(fitted, part)
             if anchors is not None:
                 manifest[part] = list(anchors.tasks)
-                _save_anchors(root / part, anchors)
+                _save_anchors(root / part, anchors, _DTYPES[dtype])
         if fitted.per_tensor:
             _save_each(root / 'tensors', fitted.per_tensor)
         for part in ('frame', 'source_frame'):
             frame = getattr(fitted, part)
             if frame is not None:
                 manifest[f'{part}_tensors'] = frame.tensors
-                _save_each(root / part, [basis._asdict() for basis in frame.bases])
+                _save_each(root / part, [basis._asdict() for basis in frame.bases], _DTYPES[dtype])
         files = sorted(path for path in root.rglob('*') if path.is_file())
         manifest['sha256'] = {str(path.relative_to(root)): _digest(path) for path in files}
         workdir.write_json(root / _MANIFEST, manifest)
@@ -99,12 +109,12 @@ def load(directory: workdir.PathLike) -> tuple[JsonDict, Fitted]:
     return manifest, Fitted(tensors, arrays, manifest.pop('info'), **parts)
 
 
-def _save_anchors(root: pathlib.Path, anchors: Anchors) -> None:
+def _save_anchors(root: pathlib.Path, anchors: Anchors, dtype: np.dtype) -> None:
     """Writes one file per anchor."""
     root.mkdir()
     for index, tree in enumerate(anchors.trees.values()):
         leaves = {
-            f'{projection}.{key}': np.asarray(leaf[:], np.float32)
+            f'{projection}.{key}': np.asarray(leaf[:], dtype)
             for projection, factors in tree['layers'].items()
             for key, leaf in factors.items()
         }
@@ -125,11 +135,13 @@ def _load_anchors(root: pathlib.Path, tasks: list[str], side: str) -> Anchors:
     return Anchors(adapters, side)
 
 
-def _save_each(root: pathlib.Path, tensors: Sequence[Mapping[str, Array]]) -> None:
-    """Writes one file per tensor."""
+def _save_each(
+    root: pathlib.Path, tensors: Sequence[Mapping[str, Array]], dtype: np.dtype | None = None
+) -> None:
+    """Writes one file per tensor, in another dtype if one is given."""
     root.mkdir()
     for index, arrays in enumerate(tensors):
-        on_host = {name: np.asarray(array) for name, array in arrays.items()}
+        on_host = {name: np.asarray(array, dtype) for name, array in arrays.items()}
         safetensors_io.write(root / f'{index:04d}.safetensors', on_host)
 
 

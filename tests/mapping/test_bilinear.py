@@ -1,11 +1,11 @@
 import jax
 import numpy as np
 import pytest
-from conftest import dense, make_world, split
 from sklearn.linear_model import Ridge
 
 from lorajax import mapping
 from lorajax.mapping import bilinear, blend
+from tests.mapping.worlds import dense, make_world, split
 
 
 def make_samples(key=0, anchors=12, k=2, i=5, j=6, m=4, n=3, noise=0.0):

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from conftest import SOURCE, TARGET, dense, make_world
 from sklearn.linear_model import Ridge
 
 from lorajax import mapping
 from lorajax.errors import InputError
 from lorajax.mapping import direct
+from tests.mapping.worlds import SOURCE, TARGET, dense, make_world
 
 
 def carried(maps, a, b):

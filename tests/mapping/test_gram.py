@@ -1,8 +1,8 @@
 import numpy as np
-from conftest import dense, flat, regauged
 
 from lorajax.mapping import gram
 from lorajax.mapping.anchors import Anchors
+from tests.mapping.worlds import dense, flat, regauged
 
 
 def test_factored_grams_equal_dense_grams(world):

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from conftest import SOURCE, TARGET, dense, make_world, split
 
 from lorajax import mapping
 from lorajax.mapping import matched
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.options import Options
+from tests.mapping.worlds import SOURCE, TARGET, dense, make_world, split
 
 
 def test_cosines_equal_those_of_dense_updates(world):

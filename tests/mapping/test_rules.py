@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from conftest import make_world
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
@@ -8,6 +7,7 @@ from lorajax import mapping
 from lorajax.errors import InputError
 from lorajax.mapping import mlp, pca, ridge, rules, topk
 from lorajax.mapping.options import Options
+from tests.mapping.worlds import make_world
 
 
 @pytest.fixture

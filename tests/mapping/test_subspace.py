@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from conftest import dense, regauged
 
 from lorajax.mapping import subspace
 from lorajax.mapping.anchors import Anchors
+from tests.mapping.worlds import dense, regauged
 
 
 @pytest.fixture

@@ -2,11 +2,12 @@ import json
 
 import numpy as np
 import pytest
-from conftest import SOURCE, TARGET, dense, flat, make_world, regauged, split
 from sklearn.linear_model import Ridge
 
 from lorajax import mapping
 from lorajax.errors import InputError
+from lorajax.safetensors_io import read_header
+from tests.mapping.worlds import SOURCE, TARGET, dense, flat, make_world, regauged, split
 
 DELTA = [name for name, method in mapping.METHODS.items() if method.any_rank]
 
@@ -285,3 +286,80 @@ def test_one_or_two_anchors_are_enough(name, tasks):
     fitted = mapping.fit(name, source, target, **extras(name))
     json.dumps(fitted.diagnostics, allow_nan=False)
     assert np.isfinite(dense(fitted.predict(query_of(name, (source, target), 'task0')))).all()
+
+
+def test_means_in_both_spaces(world):
+    source, target = world
+    query = source['task0']
+    everything = np.mean([flat(tree) for tree in target.values()], axis=0)
+    np.testing.assert_allclose(
+        flat(mapping.fit('mean', *world).predict(query)), everything, atol=1e-5
+    )
+    updates = np.mean([dense(tree) for tree in target.values()], axis=0)
+    wide = mapping.fit('mean_delta', *world, output_rank=24).predict(query)
+    np.testing.assert_allclose(dense(wide), updates, atol=1e-4)
+    assert not dense(mapping.fit('zero', *world).predict(query)).any()
+
+
+def test_averaging_factors_loses_what_adapters_share_if_their_starts_differ():
+    """The reason to work on updates: factors of different gauges do not add up."""
+    for shared, least, most in ((True, 0.9, 1.1), (False, 0.0, 0.6)):
+        source, target = make_world(shared_a=shared)
+        query = source['task0']
+        factors, updates = (
+            np.linalg.norm(dense(mapping.fit(name, source, target, output_rank=24).predict(query)))
+            for name in ('mean', 'mean_delta')
+        )
+        assert least < factors / updates < most
+
+
+def test_many_queries_at_once_equal_one_by_one(world):
+    source, target = world
+    anchors = mapping.Anchors(source, 'source'), mapping.Anchors(target, 'target')
+    for name in ('pertensor_ridge', 'matched_ridge'):
+        fitted = mapping.fit(name, *anchors)
+        together = fitted.explain_many({'a': source['task0'], 'b': source['task5']})
+        for key, task in (('a', 'task0'), ('b', 'task5')):
+            alone = fitted.explain(source[task])
+            np.testing.assert_allclose(
+                dense(together[key].adapter), dense(alone.adapter), atol=1e-5
+            )
+
+
+def test_reports_say_where_a_query_lies(world):
+    source, target = world
+    fitted = mapping.fit('delta_ridge', source, target)
+    inside = fitted.explain(source['task0']).report
+    stranger = make_world(key=77)[0]['task0']
+    outside = fitted.explain(stranger).report
+    assert inside['distance_to_span'] < 1e-3 < 0.9 < outside['distance_to_span']
+    assert sum(inside['weights'].values()) == pytest.approx(1.0)
+    assert fitted.diagnostics['anchors'] == sorted(source)
+    nearest = mapping.fit('nearest', source, target).explain(source['task4'])
+    assert nearest.report['selected'] == ['task4']
+    np.testing.assert_allclose(dense(nearest.adapter), dense(target['task4']), atol=1e-4)
+
+
+def test_the_span_oracle_reproduces_what_lies_in_the_span(world):
+    source, target = world
+    mixed = mapping.fit('mean_delta', source, target, output_rank=24).predict(source['task0'])
+    oracle = mapping.fit('span_oracle', source, target, output_rank=24)
+    np.testing.assert_allclose(dense(oracle.predict(mixed)), dense(mixed), atol=1e-3)
+
+
+@pytest.mark.parametrize('name', ['global_ridge', 'matched_ridge', 'bilinear'])
+def test_mappings_may_be_stored_in_half_the_bytes(name, world, tmp_path):
+    fitted = mapping.fit(name, *world)
+    sizes = []
+    for dtype in ('float32', 'bfloat16'):
+        fitted.save(tmp_path / dtype, dtype)
+        files = (tmp_path / dtype).glob('*/*.safetensors')
+        sizes.append(sum(entry.size for f in files for entry in read_header(f).values()))
+    query = world[0]['task0']
+    before, after = fitted.predict(query), mapping.load(tmp_path / 'bfloat16').predict(query)
+    error = np.linalg.norm(dense(after) - dense(before))
+    assert error < 2e-2 * np.linalg.norm(dense(before))  # bfloat16 keeps 8 bits
+    assert all(leaf.dtype == np.float32 for f in after['layers'].values() for leaf in f.values())
+    assert sizes[1] < 0.6 * sizes[0] or name == 'bilinear'
+    with pytest.raises(InputError, match="dtype='int4'"):
+        fitted.save(tmp_path / 'other', 'int4')
