@@ -143,6 +143,22 @@ class Anchors:
         """Projection and layer of each tensor: the P axis of every array in a mapping."""
         return [(p, layer) for p, shape in self.shapes.items() for layer in range(shape.layers)]
 
+    def subset(self, tasks: Sequence[str]) -> 'Anchors':
+        """Returns some of the anchors; inner products known here are not computed again.
+
+        Raises:
+          InputError: if one of `tasks` is no anchor.
+        """
+        unknown = sorted(set(tasks) - set(self.tasks))
+        if unknown:
+            raise InputError(f'no {self.side} adapter {unknown}, expected some of {self.tasks}')
+        picked = Anchors({task: self.trees[task] for task in tasks}, self.side)
+        rows = [self.tasks.index(task) for task in picked.tasks]
+        for name in ('delta_gram', 'factor_gram'):
+            if name in self.__dict__:
+                picked.__dict__[name] = self.__dict__[name][:, rows][:, :, rows]
+        return picked
+
     def layer(self, projection: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns one tensor of all anchors: float32[A, in, R] and float32[A, R, out]."""
         pairs = [read_layer(tree, projection, layer) for tree in self._trees]

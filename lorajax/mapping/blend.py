@@ -106,6 +106,7 @@ class Blend:
         frame = present(fitted.frame)
         anchors = frame.bases[0].a.shape[0]
         weights = np.zeros((len(queries), len(fitted.tensors), anchors))
+        cosines = np.zeros((len(queries), anchors))
         reports: list[JsonDict] = [{} for _ in queries]
         for (name, weigher), share in zip(
             self.weighers.items(), fitted.arrays['coefficients'], strict=False
@@ -116,13 +117,14 @@ class Blend:
                 for key, value in fitted.arrays.items()
                 if key.startswith(f'{name}/')
             }
-            for index, (rows, distance) in enumerate(weigher.weigh(arrays, source, queries)):
-                weights[index] += share * rows
-                reports[index]['distance_to_span'] = distance
+            for index, found in enumerate(weigher.weigh(arrays, source, queries)):
+                weights[index] += share * found.weights
+                cosines[index] = found.cosines
+                reports[index]['distance_to_span'] = found.distance
         predictions = []
-        for query, rows, report in zip(queries, weights, reports, strict=True):
+        for query, rows, near, report in zip(queries, weights, cosines, reports, strict=True):
             if fitted.source is not None:
-                report |= describe_weights(rows, fitted.source.tasks)
+                report |= describe_weights(rows, near, fitted.source.tasks)
             predictions.append(self._predict_one(fitted, query, rows, output_rank, report))
         return predictions
 

@@ -32,7 +32,7 @@ from lorajax.mapping import gram, ridge, scores
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.options import Options
 from lorajax.mapping.subspace import Tensors
-from lorajax.mapping.weighing import Weighing
+from lorajax.mapping.weighing import Weighed, Weighing
 from lorajax.types import Adapter, JsonDict
 
 # Penalties tried by leave-one-out, relative to the mean diagonal of the mixed kernel.
@@ -175,8 +175,8 @@ class Matched:
 
     def weigh(
         self, arrays: Mapping[str, np.ndarray], source: Anchors, queries: Sequence[Adapter]
-    ) -> list[tuple[np.ndarray, float]]:
-        """Returns weights float64[P, A] and distance to the span of each query."""
+    ) -> list[Weighed]:
+        """See `Weigher`."""
         penalty, lengths = arrays['penalty'].item(), arrays['lengths']
         results = []
         for rows in source.query_cosines(queries):
@@ -188,7 +188,7 @@ class Matched:
             else:
                 weights = mixture_weights(kernels, arrays['mixture'], penalty)
                 weights = _of_norm(weights, lengths)
-            results.append((weights, distance))
+            results.append(Weighed(weights, distance, rows[0].mean(0)))
         return results
 
 

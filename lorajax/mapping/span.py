@@ -57,7 +57,7 @@ def predict(
     """
     source = present(fitted.source)
     weighed = weigher.weigh(fitted.arrays, source, queries)
-    weights = np.stack([rows for rows, _ in weighed])
+    weights = np.stack([found.weights for found in weighed])
     if weigher.space == 'factor':
         combined = combine_factors(present(fitted.target), weights, output_rank)
     else:
@@ -66,13 +66,13 @@ def predict(
         Prediction(
             adapter,
             {
-                **describe_weights(rows, source.tasks),
-                'distance_to_span': distance,
+                **describe_weights(found.weights, found.cosines, source.tasks),
+                'distance_to_span': found.distance,
                 'norm_ratio': update_norm(adapter) / (fitted.info['mean_anchor_norm'] or 1.0),
                 'energy_lost': energy,
             },
         )
-        for (rows, distance), (adapter, energy) in zip(weighed, combined, strict=True)
+        for found, (adapter, energy) in zip(weighed, combined, strict=True)
     ]
 
 
@@ -108,11 +108,20 @@ def combine_factors(
     ]
 
 
-def describe_weights(weights: np.ndarray, tasks: tuple[str, ...]) -> JsonDict:
-    """Reports weights float64[P, A]: their mean over tensors, and the anchors in use."""
+def describe_weights(weights: np.ndarray, cosines: np.ndarray, tasks: tuple[str, ...]) -> JsonDict:
+    """Reports weights float64[P, A]: their mean over tensors, and the anchors in use.
+
+    Args:
+      weights: of the anchors in each tensor.
+      cosines: float64[A], of the query with the anchors.
+      tasks: the anchors' names.
+
+    Returns:
+      'weights': {task: mean weight}; 'selected': tasks of weight other than 0, nearest first.
+    """
     means = weights.mean(0).tolist()
     used = np.abs(weights).max(0) > 0
     return {
         'weights': dict(zip(tasks, means, strict=True)),
-        'selected': [task for task, is_used in zip(tasks, used, strict=True) if is_used],
+        'selected': [tasks[i] for i in np.argsort(-cosines, kind='stable') if used[i]],
     }

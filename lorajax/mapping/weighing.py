@@ -33,6 +33,19 @@ class Weighing(NamedTuple):
     left_out: np.ndarray
 
 
+class Weighed(NamedTuple):
+    """What a query gets.
+
+    weights: float64[P, A] of the anchors in each target tensor. distance: share of the query's
+    norm outside the anchors' span, in [0, 1]. cosines: float64[A], of the query with the
+    anchors, which ranks them.
+    """
+
+    weights: np.ndarray
+    distance: float
+    cosines: np.ndarray
+
+
 class Weigher(Protocol):
     """A family of ways to weigh the anchors.
 
@@ -57,7 +70,7 @@ class Weigher(Protocol):
 
     def weigh(
         self, arrays: Mapping[str, np.ndarray], source: Anchors, queries: Sequence[Adapter]
-    ) -> list[tuple[np.ndarray, float]]:
+    ) -> list[Weighed]:
         """Weighs the anchors for checked queries.
 
         Args:
@@ -66,8 +79,7 @@ class Weigher(Protocol):
           queries: adapters of the source.
 
         Returns:
-          For each query float64[P, A], and the share of its norm outside the anchors' span,
-          in [0, 1].
+          One `Weighed` for each query.
 
         Raises:
           InputError: if a query holds NaN or infinity.
@@ -133,7 +145,7 @@ class RuleWeigher:
 
     def weigh(
         self, arrays: Mapping[str, np.ndarray], source: Anchors, queries: Sequence[Adapter]
-    ) -> list[tuple[np.ndarray, float]]:
+    ) -> list[Weighed]:
         """See `Weigher`."""
         grouping = Grouping(arrays['mix'], arrays['group_of'])
         problem = Problem(arrays['source'], arrays['target'], arrays['cosines'])
@@ -147,7 +159,7 @@ class RuleWeigher:
             query = Query(grouping.kernels(cross), cross.sum(0) / (arrays['lengths'] * length))
             weights = self.rule.weights(state, problem, query)[grouping.group_of]
             distance = scores.span_distance(problem.source, query.source, grouping.kernels(own))
-            results.append((weights, distance))
+            results.append(Weighed(weights, distance, query.cosines))
         return results
 
 

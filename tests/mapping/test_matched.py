@@ -78,7 +78,7 @@ def test_left_out_rows_equal_refitting_without_the_anchor():
     target, _ = split(target, 'task2')
     anchors = Anchors(source, 'source')
     rest = matched.Matched().fit_weighing(anchors, Anchors(target, 'target'), options)
-    ((weights, _),) = matched.Matched().weigh(rest.arrays, anchors, [query['task2']])
+    ((weights, *_),) = matched.Matched().weigh(rest.arrays, anchors, [query['task2']])
     np.testing.assert_allclose(np.delete(whole.left_out[:, 2], 2, 1), weights, atol=1e-4)
     np.testing.assert_array_equal(whole.left_out[:, 2, 2], 0)
 

@@ -337,6 +337,9 @@ def test_reports_say_where_a_query_lies(world):
     assert fitted.diagnostics['anchors'] == sorted(source)
     nearest = mapping.fit('nearest', source, target).explain(source['task4'])
     assert nearest.report['selected'] == ['task4']
+    top = mapping.fit('topk5_global_ridge', source, target).explain(source['task6']).report
+    rows = {task: flat(tree) / np.linalg.norm(flat(tree)) for task, tree in source.items()}
+    assert top['selected'] == sorted(rows, key=lambda t: -rows[t] @ rows['task6'])[:5]
     np.testing.assert_allclose(dense(nearest.adapter), dense(target['task4']), atol=1e-4)
 
 
