@@ -16,8 +16,13 @@ from lorajax.workdir import Workdir
 
 STAGES = ('prepare', 'train', 'map', 'evaluate', 'report')
 
-# Flags that say where and how fast, not what; a run may be continued with others.
-_FREE = ('workdir', 'stages', 'mesh', 'adapters_per_step', 'eval_batch_size', 'checkpoint_every')
+EXPERIMENTS = ('1', '2', '3')
+
+# Flags that say where, how fast and how far, not what; a run may be continued with others.
+_FREE = (
+    'workdir', 'stages', 'experiments', 'mesh', 'adapters_per_step', 'eval_batch_size',
+    'checkpoint_every',
+)  # fmt: skip
 
 _LIBRARIES = (
     'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'transformers', 'datasets',
@@ -37,6 +42,11 @@ class Experiment:
       data_dir: data sets as JSON lines; empty for the hub.
       anchors, heldouts: task names.
       methods: mappings to fit and evaluate, names of `lorajax.mapping.METHODS`.
+      experiments: some of `EXPERIMENTS`: 1 the main table (always done), 2 anchor count x
+        top-k, 3 anchors of one domain; see `lorajax.studies`.
+      anchor_counts, anchor_draws, top_k_grid, scaling_methods: of experiment 2.
+      transfer_methods: of experiment 3.
+      study_items: items per held-out in experiments 2 and 3, the first of experiment 1's.
       protocol: 'direct' or 'cot', how answers are asked for.
       top_k: anchors of the methods named 'topk_...' without a number.
       lora_rank, lora_alpha, lora_targets: of every trained adapter.
@@ -64,7 +74,17 @@ class Experiment:
     data_dir: str = ''
     anchors: tuple[str, ...] = language.ANCHORS
     heldouts: tuple[str, ...] = language.HELDOUTS
-    methods: tuple[str, ...] = ('mean', 'global_ridge', 'pertensor_ridge', 'delta_ridge')
+    methods: tuple[str, ...] = (
+        'mean', 'global_ridge', 'pertensor_ridge', 'topk8_global_ridge', 'topk8_pertensor_ridge',
+        'pertensor_mlp', 'delta_ridge', 'matched_ridge',
+    )  # fmt: skip
+    experiments: tuple[str, ...] = EXPERIMENTS
+    anchor_counts: tuple[int, ...] = (4, 8, 12, 16)
+    anchor_draws: int = 3
+    top_k_grid: tuple[int, ...] = (1, 2, 4, 8)
+    scaling_methods: tuple[str, ...] = ('global_ridge',)
+    transfer_methods: tuple[str, ...] = ('mean', 'global_ridge', 'topk8_global_ridge')
+    study_items: int = 100
     protocol: str = 'direct'
     top_k: int = 8
     lora_rank: int = 4

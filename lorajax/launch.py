@@ -17,7 +17,7 @@ from absl import app, flags, logging
 
 from lorajax import commands
 from lorajax.errors import InputError
-from lorajax.experiment import STAGES, Experiment
+from lorajax.experiment import EXPERIMENTS, STAGES, Experiment
 from lorajax.lora import TARGETS
 
 _DEFAULTS = Experiment()
@@ -36,6 +36,15 @@ def _define_experiment() -> None:
     flags.DEFINE_list('anchors', list(d.anchors), 'tasks with adapters on both models')
     flags.DEFINE_list('heldouts', list(d.heldouts), 'tasks whose target adapter is predicted')
     flags.DEFINE_list('methods', list(d.methods), 'mappings to fit and evaluate')
+    flags.DEFINE_list('experiments', list(d.experiments), '1: main table, 2: scaling, 3: transfer')
+    counts = list(map(str, d.anchor_counts))
+    flags.DEFINE_list('anchor_counts', counts, 'experiment 2: numbers of anchors')
+    flags.DEFINE_integer('anchor_draws', d.anchor_draws, 'experiment 2: choices of them', 1)
+    top_k_grid = list(map(str, d.top_k_grid))
+    flags.DEFINE_list('top_k_grid', top_k_grid, 'experiment 2: nearest anchors, beside all')
+    flags.DEFINE_list('scaling_methods', list(d.scaling_methods), 'experiment 2: mappings')
+    flags.DEFINE_list('transfer_methods', list(d.transfer_methods), 'experiment 3: mappings')
+    flags.DEFINE_integer('study_items', d.study_items, 'experiments 2, 3: items per held-out', 1)
     flags.DEFINE_enum('protocol', d.protocol, ['direct', 'cot'], 'how answers are asked for')
     flags.DEFINE_integer('top_k', d.top_k, 'anchors of the topk_ methods', lower_bound=1)
     flags.DEFINE_integer('lora_rank', d.lora_rank, 'rank of adapters', lower_bound=1)
@@ -80,18 +89,29 @@ def experiment_from_flags() -> Experiment:
             if not value:
                 raise InputError(f'--{name}: is empty, expected at least one value')
             values[name] = tuple(value)
-    try:
-        values['mesh'] = tuple(int(size) for size in values['mesh'])
-    except ValueError:
-        values['mesh'] = ()
+    for name in ('mesh', 'anchor_counts', 'top_k_grid'):
+        values[name] = _integers(name, values[name])
     if len(values['mesh']) != 3:
         raise InputError(f'--mesh={",".join(_FLAGS.mesh)}: expected three integers')
-    for name, known in (('stages', STAGES), ('lora_targets', TARGETS)):
+    for name in ('anchor_counts', 'top_k_grid'):
+        if min(values[name]) < 1:
+            shown = ','.join(map(str, values[name]))
+            raise InputError(f'--{name}={shown}: expected numbers from 1 on')
+    choices = (('stages', STAGES), ('lora_targets', TARGETS), ('experiments', EXPERIMENTS))
+    for name, known in choices:
         for value in values[name]:
             if value not in known:
                 raise InputError(f'--{name}={value}: expected some of {",".join(known)}')
     values['lora_targets'] = tuple(name for name in TARGETS if name in values['lora_targets'])
     return Experiment(**values)
+
+
+def _integers(name: str, words: Sequence[str]) -> tuple[int, ...]:
+    """Reads a list flag of integers."""
+    try:
+        return tuple(int(word) for word in words)
+    except ValueError:
+        raise InputError(f'--{name}={",".join(words)}: expected integers') from None
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

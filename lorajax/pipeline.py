@@ -11,14 +11,14 @@ import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
 from absl import logging
 
 from lorajax import experiment as experiment_lib
-from lorajax import mapping, sharding, toy, workdir
+from lorajax import mapping, sharding, studies, toy, workdir
 from lorajax.checkpoint import TrainCheckpoints
 from lorajax.errors import InputError
 from lorajax.evaluation import evaluate as evaluation
@@ -60,7 +60,9 @@ def run(experiment: Experiment) -> list[str]:
         'evaluate': evaluate,
         'report': write_report,
     }
-    for name in experiment.mapping_methods:
+    for name in (
+        *experiment.mapping_methods, *experiment.scaling_methods, *experiment.transfer_methods
+    ):  # fmt: skip
         mapping.method_named(name)
     done = []
     with _lock(experiment):
@@ -293,15 +295,8 @@ def fit_mappings(experiment: Experiment) -> bool:
     missing = [m for m in experiment.mapping_methods if not _is_mapped(experiment, m)]
     if not missing and files.selection.exists():
         return False
-    source, target = (
-        mapping.Anchors(
-            {task: functools.partial(_adapter, experiment, side, task)
-             for task in experiment.anchors},
-            side,
-        )
-        for side in SIDES
-    )  # fmt: skip
-    options = {'output_rank': experiment.output_rank or None, 'seed': experiment.seed}
+    source, target = _anchors(experiment)
+    options = _mapping_options(experiment)
     for name in missing:
         fitted = mapping.fit(name, source, target, **options)
         selected = {}
@@ -323,6 +318,24 @@ def fit_mappings(experiment: Experiment) -> bool:
         logging.info('mapping %s: leave-one-out R2 %s', name, fitted.diagnostics.get('loo_r2'))
     workdir.write_json(files.selection, _select(experiment))
     return True
+
+
+def _anchors(experiment: Experiment) -> tuple[mapping.Anchors, mapping.Anchors]:
+    """Returns the anchors' adapters on both models."""
+    source, target = (
+        mapping.Anchors(
+            {task: functools.partial(_adapter, experiment, side, task)
+             for task in experiment.anchors},
+            side,
+        )
+        for side in SIDES
+    )  # fmt: skip
+    return source, target
+
+
+def _mapping_options(experiment: Experiment) -> JsonDict:
+    """Options of every mapping of the run."""
+    return {'output_rank': experiment.output_rank or None, 'seed': experiment.seed}
 
 
 def _similarity(source: mapping.Anchors, target: mapping.Anchors) -> JsonDict:
@@ -374,12 +387,18 @@ def _select(experiment: Experiment) -> JsonDict:
 
 
 def evaluate(experiment: Experiment) -> bool:
-    """Scores base, every prediction and the oracle on every held-out."""
+    """Scores base, every prediction and the oracle on every held-out; experiments 2 and 3."""
     files = experiment.files
     missing = [task for task in experiment.heldouts if not files.outcomes(task).exists()]
-    if not missing:
+    plan = {
+        name: rows
+        for name, rows in _study_plan(experiment).items()
+        if not all(files.study_outcomes(name, task).exists() for task in experiment.heldouts)
+    }
+    if not missing and not plan:
         return False
     model, chat = _load(experiment, 'target')
+    score = functools.partial(_score, experiment, model, chat)
     for name in missing:
         adapters: dict[str, Adapter | None] = {'base': None}
         for method in experiment.mapping_methods:
@@ -388,20 +407,79 @@ def evaluate(experiment: Experiment) -> bool:
                 raise InputError(f'{directory}: no such adapter; run the stage map first')
             adapters[method] = load_peft(directory)[1]
         adapters['oracle'] = _adapter(experiment, 'target', name)
-        rows = evaluation.evaluate(
-            model,
-            chat,
-            registry.get(name),
-            _examples(files.eval_data(name)),
-            adapters,
-            batch_size=experiment.eval_batch_size,
-            max_len=experiment.max_len,
-            max_new_tokens=experiment.max_new_tokens,
-            adapters_per_step=experiment.adapters_per_step,
-            allow_code_execution=experiment.allow_code_execution,
-        )
+        rows = score(name, adapters, experiment.eval_per_task)
         workdir.write_jsonl(files.outcomes(name), rows)
+    if plan:
+        source, target = _anchors(experiment)
+        studied = studies.Inputs(
+            source,
+            target,
+            queries={task: _adapter(experiment, 'source', task) for task in experiment.heldouts},
+            options=_mapping_options(experiment),
+            main={task: _studied_rows(experiment, task) for task in experiment.heldouts},
+            group=experiment.adapters_per_step,
+        )
+        studies.write(
+            plan,
+            studied,
+            lambda task, adapters: score(task, adapters, experiment.study_items),
+            files.root / 'outcomes',
+        )
     return True
+
+
+def _score(
+    experiment: Experiment,
+    model: Model,
+    chat: ChatFormat,
+    task: str,
+    adapters: Mapping[str, Adapter | None],
+    items: int,
+) -> evaluation.Outcomes:
+    """Outcomes of adapters on the first items of a held-out."""
+    return evaluation.evaluate(
+        model,
+        chat,
+        registry.get(task),
+        _examples(experiment.files.eval_data(task))[:items],
+        adapters,
+        batch_size=experiment.eval_batch_size,
+        max_len=experiment.max_len,
+        max_new_tokens=experiment.max_new_tokens,
+        adapters_per_step=experiment.adapters_per_step,
+        allow_code_execution=experiment.allow_code_execution,
+    )
+
+
+def _study_plan(experiment: Experiment) -> studies.Plan:
+    """What experiments 2 and 3 consist of, those that are asked for."""
+    plan: studies.Plan = {}
+    if '2' in experiment.experiments:
+        plan['experiment2'] = studies.anchor_scaling(
+            experiment.anchors,
+            experiment.anchor_counts,
+            experiment.top_k_grid,
+            experiment.anchor_draws,
+            experiment.scaling_methods,
+            experiment.seed,
+        )
+    if '3' in experiment.experiments:
+        domains = {task: registry.get(task).domain for task in experiment.anchors}
+        plan['experiment3'] = studies.domain_transfer(
+            experiment.anchors, domains, experiment.transfer_methods
+        )
+    return plan
+
+
+def _studied_rows(experiment: Experiment, task: str) -> dict[str, evaluation.Outcomes]:
+    """The main table's outcomes on the items of experiments 2 and 3, by method."""
+    examples = _examples(experiment.files.eval_data(task))[: experiment.study_items]
+    items = {example.item for example in examples}
+    rows: dict[str, evaluation.Outcomes] = {}
+    for row in workdir.read_jsonl(experiment.files.outcomes(task)):
+        if row['item'] in items:
+            rows.setdefault(row['method'], []).append(row)
+    return rows
 
 
 # --- report -------------------------------------------------------------------------------
@@ -413,7 +491,7 @@ def write_report(experiment: Experiment) -> bool:
     for task in experiment.heldouts:
         if not files.outcomes(task).exists():
             raise InputError(f'{files.outcomes(task)}: no such file; run the stage evaluate first')
-    newest = max(files.outcomes(task).stat().st_mtime_ns for task in experiment.heldouts)
+    newest = max(path.stat().st_mtime_ns for path in (files.root / 'outcomes').rglob('*.jsonl'))
     finished = files.report / 'ROUND4_REPORT.md'
     if finished.exists() and min(
         finished.stat().st_mtime_ns, files.results.stat().st_mtime_ns

@@ -206,3 +206,7 @@ class Workdir:
     def outcomes(self, task: str) -> pathlib.Path:
         """One row per item and method."""
         return self.root / 'outcomes' / f'{task}.jsonl'
+
+    def study_outcomes(self, experiment: str, task: str) -> pathlib.Path:
+        """Rows of 'experiment2' or 'experiment3', with the labels of their cells."""
+        return self.root / 'outcomes' / experiment / f'{task}.jsonl'

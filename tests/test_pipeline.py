@@ -22,6 +22,8 @@ SMALL = [
     '--max_len=192', '--max_new_tokens=8', '--lora_rank=2', '--lora_alpha=4', '--methods='
     'mean,global_ridge,delta_ridge', '--param_dtype=float32', '--dtype=float32',
     '--learning_rate=1e-2', '--checkpoint_every=1', '--adapters_per_step=3',
+    '--anchor_counts=2,3', '--anchor_draws=2', '--top_k_grid=1', '--study_items=4',
+    '--transfer_methods=mean,topk2_global_ridge',
 ]  # fmt: skip
 
 
@@ -83,6 +85,33 @@ def test_a_run_leaves_every_file(finished):
     ]
     nll = {m: np.mean([r['nll'] for r in outcomes if r['method'] == m]) for m in ('base', 'oracle')}
     assert nll['oracle'] < nll['base'] - 0.1  # training really changed the model
+
+
+def test_experiments_2_and_3_reuse_the_adapters(finished):
+    results = json.loads((finished / 'results.json').read_text())
+    cells = {(c['anchors'], c['top_k']): c for c in results['experiment2']['cells']}
+    assert set(cells) == {(2, 1), (2, 'all'), (3, 1), (3, 'all')}
+    assert cells[2, 1]['draws'] == [0, 1]
+    assert cells[2, 1]['n'] == 3 * 2 * 4  # held-outs x draws x items
+    pools = {(c['method'], c['pool']) for c in results['experiment3']['cells']}
+    methods = ('mean', 'topk2_global_ridge')
+    assert pools == {(m, p) for m in methods for p in ('math', 'code', 'science', 'all')}
+    picked = results['experiment3']['selected']['topk2_global_ridge']
+    assert picked['math']['arc_challenge'] == ['gsm8k']
+    assert len(picked['all']['arc_challenge']) == 2
+    main = [
+        json.loads(line)
+        for line in (finished / 'outcomes/arc_challenge.jsonl').read_text().splitlines()
+    ]
+    again = [
+        json.loads(line)
+        for line in (finished / 'outcomes/experiment2/arc_challenge.jsonl').read_text().splitlines()
+    ]
+    copied = [r['prediction'] for r in again if (r['anchors'], r['top_k']) == (3, 'all')]
+    assert copied == [r['prediction'] for r in main if r['method'] == 'global_ridge'][:4]
+    report = (finished / 'report/ROUND4_REPORT.md').read_text()
+    assert 'Not run.' not in report
+    assert (finished / 'report/transfer.png').is_file() or not results['experiment1']['usable']
 
 
 def test_a_second_run_does_nothing_and_says_so(inputs, finished):

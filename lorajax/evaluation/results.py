@@ -230,10 +230,9 @@ def _extra_rows(
     workdir: Workdir, experiment: str, heldouts: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
     """Reads outcomes/<experiment>/<task>.jsonl of the held-outs that have one."""
-    directory = workdir.root / 'outcomes' / experiment
     tables = {}
     for task in heldouts:
-        path = directory / f'{task}.jsonl'
+        path = workdir.study_outcomes(experiment, task)
         if path.exists():
             tables[task] = read_jsonl(path)
             for number, row in enumerate(tables[task], 1):
