@@ -1,19 +1,22 @@
 """Toy worlds for benchmarks: base models and adapters of every task, trained once and kept.
 
 A world is a pair of pretrained base models, adapters of 16 anchors and 6 held-outs on both,
-and a second training of every target adapter that saw its data in another order.
+and a second training of the held-outs' target adapters.
 """
 
 import dataclasses
 import pathlib
-import shutil
 
 from absl import logging
 
 from lorajax import pipeline
 from lorajax.experiment import Experiment
+from lorajax.lora import load_peft
+from lorajax.models import load_model
+from lorajax.tasks.prompts import load_chat_format
 from lorajax.toy import pretrain, world
-from lorajax.workdir import Workdir
+from lorajax.training import train_adapters
+from lorajax.types import Adapter
 
 PRETRAIN_STEPS = 1500
 
@@ -58,7 +61,7 @@ def make(root: pathlib.Path, spec: Spec) -> Experiment:
     """Makes what is missing of a world; a killed call goes on where it stopped.
 
     Returns:
-      The finished run; `repeated` says where its second target adapters are.
+      The finished run.
     """
     experiment = spec.experiment(root)
     for side in pipeline.SIDES:
@@ -76,11 +79,26 @@ def make(root: pathlib.Path, spec: Spec) -> Experiment:
     return experiment
 
 
-def remove(root: pathlib.Path, spec: Spec) -> None:
-    """Removes a world's adapters; its base models may belong to other worlds too."""
-    shutil.rmtree(root / spec.name, ignore_errors=True)
+def repeat_targets(experiment: Experiment) -> dict[str, Adapter]:
+    """Trains the held-outs' target adapters again, with their data in another order.
 
-
-def files(root: pathlib.Path, spec: Spec) -> Workdir:
-    """The files of a world."""
-    return Workdir(root / spec.name)
+    With separate initial factors those are drawn anew too. The result is kept beside the run's
+    adapters. What two trainings of one task have in common is what a translation can reach.
+    """
+    root = experiment.files.root / 'repeated'
+    missing = [task for task in experiment.heldouts if not (root / task).exists()]
+    if missing:
+        name = experiment.model_directory('target')
+        model, chat = load_model(name), load_chat_format(pathlib.Path(name))
+        encoded = {
+            task: pipeline.encode(
+                chat, pipeline.read_examples(experiment.files.train_data(task)),
+                experiment.max_len, task,
+            )
+            for task in missing
+        }  # fmt: skip
+        config = dataclasses.replace(experiment.train_config, repeat=1)
+        trained = train_adapters(model, encoded, config, pad_id=chat.pad_id, label='repeat')
+        for task, adapter in trained.items():
+            pipeline.save_predicted(root / task, adapter, name)
+    return {task: load_peft(root / task)[1] for task in experiment.heldouts}

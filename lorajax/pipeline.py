@@ -178,7 +178,7 @@ def _provenance(experiment: Experiment) -> JsonDict:
     }
 
 
-def _examples(path: pathlib.Path) -> list[Example]:
+def read_examples(path: pathlib.Path) -> list[Example]:
     """Reads examples that `prepare` wrote."""
     return [Example.from_json(row) for row in workdir.read_jsonl(path)]
 
@@ -217,7 +217,7 @@ def _train_side(experiment: Experiment, side: str) -> bool:
         return False
     model, chat = _load(experiment, side)
     encoded = {
-        task: encode(chat, _examples(files.train_data(task)), experiment.max_len, task)
+        task: encode(chat, read_examples(files.train_data(task)), experiment.max_len, task)
         for task in experiment.tasks
     }
     for group in _groups(encoded, experiment.adapters_per_step):
@@ -392,7 +392,7 @@ def evaluate(experiment: Experiment) -> bool:
             model,
             chat,
             registry.get(name),
-            _examples(files.eval_data(name)),
+            read_examples(files.eval_data(name)),
             adapters,
             batch_size=experiment.eval_batch_size,
             max_len=experiment.max_len,
