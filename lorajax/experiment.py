@@ -65,7 +65,13 @@ class Experiment:
     data_dir: str = ''
     anchors: tuple[str, ...] = language.ANCHORS
     heldouts: tuple[str, ...] = language.HELDOUTS
-    methods: tuple[str, ...] = ('mean', 'global_ridge', 'pertensor_ridge', 'delta_ridge')
+    methods: tuple[str, ...] = (
+        'mean',
+        'global_ridge',
+        'pertensor_ridge',
+        'delta_ridge',
+        'matched_ridge',
+    )
     protocol: str = 'direct'
     top_k: int = 8
     lora_rank: int = 4
