@@ -278,6 +278,7 @@ def train_adapters(
     *,
     pad_id: int,
     label: str = 'train',
+    start_from: Mapping[str, Adapter] | None = None,
     checkpoints: TrainCheckpoints | None = None,
     metrics: MetricWriter | None = None,
 ) -> dict[str, Adapter]:
@@ -292,6 +293,8 @@ def train_adapters(
       config: the recipe.
       pad_id: token that fills batches.
       label: for progress and metrics, such as 'source'.
+      start_from: adapters of the config's rank to go on from, such as translated ones, scale
+        folded in; by default fresh ones.
       checkpoints: where to resume from and save to.
       metrics: where losses go.
 
@@ -315,6 +318,13 @@ def train_adapters(
         out_shardings=_state_shardings(model, config),
     )
     start, state = 0, init()
+    if start_from:
+        given = lora_params.stack([start_from[task] for task in examples])
+        given = lora_params.fold_scale(given, config.rank / config.alpha)
+        placed = jax.tree.map(
+            lambda leaf, old: jax.device_put(leaf, old.sharding), given, state.adapters
+        )
+        state = state._replace(adapters=placed)
     if checkpoints:
         start, state = checkpoints.restore(state)
     tasks, total = list(examples), int(plan.num_steps.max())

@@ -171,6 +171,16 @@ def test_a_repeated_training_differs_in_the_order_of_the_data_alone(tiny):
     assert sorted(prompts[0]) == sorted(prompts[1])
 
 
+def test_training_goes_on_from_given_adapters(tiny):
+    tasks = {'a': make_examples(1, 10), 'b': make_examples(2, 10)}
+    first = training.train_adapters(tiny, tasks, CONFIG, pad_id=0)
+    still = dataclasses.replace(CONFIG, learning_rate=0.0)
+    same = training.train_adapters(tiny, tasks, still, pad_id=0, start_from=first)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), same, first)
+    fresh = training.train_adapters(tiny, tasks, still, pad_id=0)
+    assert not np.asarray(fresh['a']['layers']['q_proj']['b']).any()
+
+
 def test_schedule_rises_then_falls():
     config = dataclasses.replace(CONFIG, schedule='linear', warmup_ratio=0.1, learning_rate=1.0)
     steps = np.arange(100)
