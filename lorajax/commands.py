@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from absl import flags, logging
 
-from lorajax import capacity, mapping, pipeline, sharding, toy, workdir
+from lorajax import capacity, mapping, pairs, pipeline, sharding, toy, workdir
 from lorajax.batching import pad_left
 from lorajax.errors import InputError
 from lorajax.evaluation import intervals
 from lorajax.evaluation.evaluate import evaluate as evaluate_task
 from lorajax.experiment import Experiment
 from lorajax.lora import LoraConfig, load_peft, save_peft
+from lorajax.mapping import card
 from lorajax.models import Model, Sampling, hf_io, load_model
 from lorajax.tasks import data, registry, user_rows
 from lorajax.tasks.prompts import ChatFormat, load_chat_format
@@ -56,14 +57,47 @@ def translate(experiment: Experiment, args: Any) -> None:
             f'adapters of {bases["source"]}'
         )
     prediction = fitted.explain(adapter)
-    pipeline.save_predicted(output, prediction.adapter, bases['target'])
-    score = fitted.diagnostics.get('loo_r2')
-    if score is not None:
-        logging.info('expected quality: leave-one-out R2 against the mean %.3f', score)
+    text = card.model_card(
+        bases=bases,
+        adapter=str(args.adapter),
+        mapping=str(directory),
+        diagnostics=fitted.diagnostics,
+        report=prediction.report,
+    )
+    with workdir.atomic_directory(output) as partial:
+        pipeline.save_predicted(partial, prediction.adapter, bases['target'])
+        workdir.write_text(partial / 'README.md', text)
+    logging.info('expected quality: %s', card.expectation(fitted.diagnostics))
     distance = prediction.report.get('distance_to_span')
     if distance is not None:
         logging.info('share of the adapter outside of what the anchors span: %.2f', distance)
+    if caution := card.warning(fitted.diagnostics, prediction.report):
+        logging.warning('%s', caution)
     logging.info('%s adapter for %s: %s', fitted.method, bases['target'], output)
+
+
+def fit_map(experiment: Experiment, args: Any) -> None:
+    """Fits a mapping on pairs of adapters that exist already; needs neither models nor data.
+
+    Raises:
+      InputError: if half of a pair is missing or shapes differ within a side; if the output
+        exists.
+    """
+    output = _new_directory(args)
+    source, target, bases = pairs.read(pathlib.Path(_given(args, 'pairs')))
+    fitted = mapping.fit(
+        args.method, source, target,
+        output_rank=experiment.output_rank or None, seed=experiment.seed,
+    )  # fmt: skip
+    with workdir.atomic_directory(output) as partial:
+        fitted.save(partial)
+        workdir.write_json(partial / pipeline.PROVENANCE, bases)
+    scores = fitted.diagnostics
+    logging.info('expected quality: %s', card.expectation(scores))
+    by_anchor = scores.get('loo_r2_by_anchor') or []
+    for task, score in zip(fitted.tasks, by_anchor, strict=False):
+        logging.info('  %s: R2 %.3f when left out', task, score)
+    logging.info('%s mapping of %d pairs: %s', fitted.method, len(fitted.tasks), output)
 
 
 def generate(experiment: Experiment, args: Any) -> None:
@@ -202,6 +236,7 @@ COMMANDS: Mapping[str, Callable[[Experiment, Any], None]] = {
     'run': run,
     'report': report,
     'translate': translate,
+    'map': fit_map,
     'train': train,
     'evaluate': evaluate,
     'generate': generate,
@@ -213,7 +248,9 @@ def define_flags() -> None:
     """Defines the flags of single commands."""
     flags.DEFINE_string('mapping', None, 'translate: fitted mapping, RUN/mappings/METHOD')
     flags.DEFINE_string('adapter', None, 'translate, generate: adapter in PEFT format')
-    flags.DEFINE_string('output', None, 'translate, train: new directory; evaluate: new file')
+    flags.DEFINE_string('pairs', None, 'map: directory of <task>/{source,target} adapters')
+    flags.DEFINE_string('method', 'matched_ridge', 'map: a name of lorajax.mapping.METHODS')
+    flags.DEFINE_string('output', None, 'translate, map, train: new directory; evaluate: file')
     flags.DEFINE_string('model', None, 'train, evaluate, generate: hub id, directory or toy-...')
     flags.DEFINE_string('task', None, 'train: a task of lorajax/tasks/registry.py')
     flags.DEFINE_string('train_file', None, 'train: JSON lines, prompt/completion or messages')

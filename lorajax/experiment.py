@@ -63,6 +63,7 @@ class Experiment:
       remat: what the backward pass keeps, 'none', 'dots' or 'full'.
       mesh: devices on the data, fsdp and tensor axes; -1 for the rest.
       seed: of data choice, data order and initialisation.
+      separate_init: every adapter starts from factors of its own, not from shared ones.
       checkpoint_every: training steps between two saved states.
       allow_code_execution: run model-written programs to score them.
     """
@@ -109,6 +110,7 @@ class Experiment:
     remat: str = 'none'
     mesh: tuple[int, int, int] = (1, -1, 1)
     seed: int = 0
+    separate_init: bool = False
     checkpoint_every: int = 50
     allow_code_execution: bool = False
 
@@ -150,6 +152,7 @@ class Experiment:
             alpha=self.lora_alpha,
             targets=self.lora_targets,
             seed=self.seed,
+            separate_init=self.separate_init,
             checkpoint_every=self.checkpoint_every,
         )
 

@@ -71,6 +71,7 @@ def _define_experiment() -> None:
     flags.DEFINE_enum('remat', d.remat, ['none', 'dots', 'full'], 'what backward recomputes')
     flags.DEFINE_list('mesh', list(map(str, d.mesh)), 'devices on data,fsdp,tensor; -1: the rest')
     flags.DEFINE_integer('seed', d.seed, 'of data, order and initialisation', lower_bound=0)
+    flags.DEFINE_bool('separate_init', d.separate_init, 'every adapter draws its own initial a')
     flags.DEFINE_integer('checkpoint_every', d.checkpoint_every, 'steps between states', 1)
     flags.DEFINE_bool('allow_code_execution', d.allow_code_execution, 'run generated programs')
 

@@ -180,7 +180,7 @@ def _provenance(experiment: Experiment) -> JsonDict:
     }
 
 
-def _examples(path: pathlib.Path) -> list[Example]:
+def read_examples(path: pathlib.Path) -> list[Example]:
     """Reads examples that `prepare` wrote."""
     return [Example.from_json(row) for row in workdir.read_jsonl(path)]
 
@@ -219,7 +219,7 @@ def _train_side(experiment: Experiment, side: str) -> bool:
         return False
     model, chat = _load(experiment, side)
     encoded = {
-        task: encode(chat, _examples(files.train_data(task)), experiment.max_len, task)
+        task: encode(chat, read_examples(files.train_data(task)), experiment.max_len, task)
         for task in experiment.tasks
     }
     for group in _groups(encoded, experiment.adapters_per_step):
@@ -441,7 +441,7 @@ def _score(
         model,
         chat,
         registry.get(task),
-        _examples(experiment.files.eval_data(task))[:items],
+        read_examples(experiment.files.eval_data(task))[:items],
         adapters,
         batch_size=experiment.eval_batch_size,
         max_len=experiment.max_len,
@@ -473,7 +473,7 @@ def _study_plan(experiment: Experiment) -> studies.Plan:
 
 def _studied_rows(experiment: Experiment, task: str) -> dict[str, evaluation.Outcomes]:
     """The main table's outcomes on the items of experiments 2 and 3, by method."""
-    examples = _examples(experiment.files.eval_data(task))[: experiment.study_items]
+    examples = read_examples(experiment.files.eval_data(task))[: experiment.study_items]
     items = {example.item for example in examples}
     rows: dict[str, evaluation.Outcomes] = {}
     for row in workdir.read_jsonl(experiment.files.outcomes(task)):

@@ -52,7 +52,10 @@ class TrainConfig:
       rank: R of the adapters.
       alpha: the update is scaled by alpha / rank; it acts on the steps that `b` takes.
       targets: adapted projections.
-      seed: of the data order and of the shared initial `a`.
+      seed: of the data order and of the initial `a`.
+      separate_init: whether every adapter draws its own initial `a` instead of sharing one.
+      repeat: number of a repeated training; another one sees the data in another order, and
+        with `separate_init` starts from another `a`.
       checkpoint_every: steps between two saved states.
     """
 
@@ -70,6 +73,8 @@ class TrainConfig:
     alpha: float = 32.0
     targets: tuple[str, ...] = ()
     seed: int = 0
+    separate_init: bool = False
+    repeat: int = 0
     checkpoint_every: int = 100
 
 
@@ -186,7 +191,7 @@ def make_train_step(model: Model, config: TrainConfig) -> Any:
 def _state_shardings(model: Model, config: TrainConfig) -> TrainState:
     """Returns the sharding of a `TrainState`: moments lie where their factors lie."""
     adapters = adapter_shardings(model, config.targets, stacked=True)
-    shapes = jax.eval_shape(lambda: init_state(model.config, config, 1))
+    shapes = jax.eval_shape(lambda: init_state(model.config, config, ('any',)))
     everywhere = NamedSharding(model.mesh, PartitionSpec())
     opt_state = optax.tree.map_params(
         make_optimizer(config),
@@ -198,13 +203,25 @@ def _state_shardings(model: Model, config: TrainConfig) -> TrainState:
     return TrainState(adapters, opt_state)
 
 
-def init_state(shape: ModelConfig, config: TrainConfig, count: int) -> TrainState:
-    """Returns `count` fresh adapters that share their initial `a`, and their moments."""
-    adapter = lora_params.init_adapter(
-        jax.random.key(config.seed), shape.projections, shape.num_layers, config.rank,
-        config.targets,
-    )  # fmt: skip
-    adapters = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], count, axis=0), adapter)
+def init_state(shape: ModelConfig, config: TrainConfig, tasks: Sequence[str]) -> TrainState:
+    """Returns fresh adapters of tasks and their moments.
+
+    The initial `a` depends on the seed and, with `separate_init`, on the task's name, but not
+    on which adapters are trained together.
+    """
+
+    def adapter(key: jax.Array) -> Adapter:
+        return lora_params.init_adapter(
+            key, shape.projections, shape.num_layers, config.rank, config.targets
+        )
+
+    if config.separate_init:
+        drawn = [generator(config.seed, 'init', task, config.repeat) for task in tasks]
+        seeds = jnp.array([rng.integers(2**31) for rng in drawn], jnp.uint32)
+        adapters = jax.vmap(lambda seed: adapter(jax.random.key(seed)))(seeds)
+    else:
+        shared = adapter(jax.random.key(config.seed))
+        adapters = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], len(tasks), axis=0), shared)
     return TrainState(adapters, jax.vmap(make_optimizer(config).init)(adapters))
 
 
@@ -231,7 +248,10 @@ class _Plan:
         """Returns the examples of one adapter at one step, from seed, task and step alone."""
         examples, size = self.examples[task], self.config.batch_size
         epoch, index = divmod(step, math.ceil(len(examples) / size))
-        order = generator(self.config.seed, 'order', task, epoch).permutation(len(examples))
+        names = ('order', task, epoch) + (
+            ('repeat', self.config.repeat) if self.config.repeat else ()
+        )
+        order = generator(self.config.seed, *names).permutation(len(examples))
         return [examples[i] for i in order[index * size : (index + 1) * size]]
 
     def batch(self, step: int, pad_id: int) -> Batch:
@@ -258,6 +278,7 @@ def train_adapters(
     *,
     pad_id: int,
     label: str = 'train',
+    start_from: Mapping[str, Adapter] | None = None,
     checkpoints: TrainCheckpoints | None = None,
     metrics: MetricWriter | None = None,
 ) -> dict[str, Adapter]:
@@ -272,6 +293,8 @@ def train_adapters(
       config: the recipe.
       pad_id: token that fills batches.
       label: for progress and metrics, such as 'source'.
+      start_from: adapters of the config's rank to go on from, such as translated ones, scale
+        folded in; by default fresh ones.
       checkpoints: where to resume from and save to.
       metrics: where losses go.
 
@@ -291,10 +314,17 @@ def train_adapters(
     plan = _Plan(examples, config)
     metrics = metrics or MetricWriter(None)
     init = jax.jit(
-        functools.partial(init_state, model.config, config, len(examples)),
+        functools.partial(init_state, model.config, config, tuple(examples)),
         out_shardings=_state_shardings(model, config),
     )
     start, state = 0, init()
+    if start_from:
+        given = lora_params.stack([start_from[task] for task in examples])
+        given = lora_params.fold_scale(given, config.rank / config.alpha)
+        placed = jax.tree.map(
+            lambda leaf, old: jax.device_put(leaf, old.sharding), given, state.adapters
+        )
+        state = state._replace(adapters=placed)
     if checkpoints:
         start, state = checkpoints.restore(state)
     tasks, total = list(examples), int(plan.num_steps.max())

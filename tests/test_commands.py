@@ -20,7 +20,9 @@ SMALL = Experiment(lora_rank=2, batch_size=4, num_epochs=2, eval_per_task=5, eva
 
 def args(**values):
     names = ('mapping', 'adapter', 'output', 'model', 'task', 'train_file', 'adapters', 'tasks')
-    given = dict.fromkeys((*names, 'prompt'), None) | {'temperature': 0.0} | values
+    given = (
+        dict.fromkeys((*names, 'prompt', 'pairs', 'method'), None) | {'temperature': 0.0} | values
+    )
     return types.SimpleNamespace(**{k: str(v) if v and k == 'output' else v
                                     for k, v in given.items()})  # fmt: skip
 
@@ -56,6 +58,14 @@ def test_translate_writes_what_the_mapping_predicts(translation):
     config, actual = lora.load_peft(root / 'out')
     assert config.base_model == 'a/target'
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), actual, expected)
+    card = (root / 'out' / 'README.md').read_text()
+    assert "base_model: 'a/target'" in card and str(root / 'query') in card
+    # Random adapters have nothing in common, so their translation deserves the warning or none
+    # according to the distances alone.
+    fitted = mapping.load(root / 'mapping')
+    report = fitted.explain(lora.load_peft(root / 'query')[1]).report
+    farthest = max(fitted.diagnostics['anchor_span_distances'])
+    assert ('Warning' in card) == (report['distance_to_span'] > farthest)
     with pytest.raises(InputError, match='exists already'):
         commands.translate(SMALL, given)
 

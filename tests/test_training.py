@@ -49,7 +49,7 @@ def test_loss_curve_equals_peft_with_torch_adamw(tmp_path, family):
 
     options = peft.LoraConfig(r=4, lora_alpha=8, target_modules=list(lora.TARGETS))
     wrapped = peft.get_peft_model(base, options)
-    state = training.init_state(model.config, config, 1)
+    state = training.init_state(model.config, config, ['t'])
     start = lora.unstack(jax.tree.map(np.asarray, state.adapters))[0]
     with torch.no_grad():
         for name, value in wrapped.named_parameters():
@@ -136,13 +136,49 @@ def test_a_resumed_training_ends_with_the_same_bits(tiny, tmp_path):
 
 def test_only_targets_are_trained_and_initial_a_is_shared(tiny):
     config = dataclasses.replace(CONFIG, targets=('q_proj', 'down_proj'))
-    state = training.init_state(tiny.config, config, 2)
+    state = training.init_state(tiny.config, config, ['a', 'b'])
     assert set(state.adapters['layers']) == {'q_proj', 'down_proj'}
     for entry in state.adapters['layers'].values():
         np.testing.assert_array_equal(entry['a'][0], entry['a'][1])
         assert not np.asarray(entry['b']).any()
         assert np.abs(np.asarray(entry['a'])).max() <= entry['a'].shape[2] ** -0.5
         assert not np.array_equal(entry['a'][0, 0], entry['a'][0, 1])  # layers differ
+
+
+def test_separate_init_depends_on_the_task_and_not_on_its_company(tiny):
+    config = dataclasses.replace(CONFIG, separate_init=True)
+
+    def first(*tasks, repeat=0):
+        chosen = dataclasses.replace(config, repeat=repeat)
+        state = training.init_state(tiny.config, chosen, tasks)
+        return np.asarray(state.adapters['layers']['q_proj']['a'])
+
+    both = first('a', 'b')
+    assert np.abs(both[0] - both[1]).max() > 0.01
+    np.testing.assert_array_equal(both[1], first('b')[0])
+    assert np.abs(first('a', repeat=1)[0] - both[0]).max() > 0.01
+
+
+def test_a_repeated_training_differs_in_the_order_of_the_data_alone(tiny):
+    again = dataclasses.replace(CONFIG, repeat=1)
+    states = [training.init_state(tiny.config, c, ['a']).adapters for c in (CONFIG, again)]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    plans = [training._Plan({'a': make_examples(1, 10)}, c) for c in (CONFIG, again)]
+    prompts = [
+        [tuple(row.prompt) for step in range(3) for row in plan.rows('a', step)] for plan in plans
+    ]
+    assert len(prompts[0]) == 10 and prompts[0] != prompts[1]
+    assert sorted(prompts[0]) == sorted(prompts[1])
+
+
+def test_training_goes_on_from_given_adapters(tiny):
+    tasks = {'a': make_examples(1, 10), 'b': make_examples(2, 10)}
+    first = training.train_adapters(tiny, tasks, CONFIG, pad_id=0)
+    still = dataclasses.replace(CONFIG, learning_rate=0.0)
+    same = training.train_adapters(tiny, tasks, still, pad_id=0, start_from=first)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), same, first)
+    fresh = training.train_adapters(tiny, tasks, still, pad_id=0)
+    assert not np.asarray(fresh['a']['layers']['q_proj']['b']).any()
 
 
 def test_schedule_rises_then_falls():

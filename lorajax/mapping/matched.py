@@ -21,6 +21,7 @@ This method is our own; it is kernel target alignment (Cristianini et al. 2001; 
 Rostamizadeh 2012, algorithm "align") with the second model's geometry as the target.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -129,8 +130,22 @@ def mixture_weights(kernels: Kernels, mixture: np.ndarray, penalty: float) -> np
     return np.linalg.solve(mixed + shift, (mixture @ kernels.query)[..., None])[..., 0]
 
 
+@dataclasses.dataclass(frozen=True)
 class Matched:
-    """The weigher of this module; see `weighing.Weigher`."""
+    """The weigher of this module; see `weighing.Weigher`.
+
+    Squared error in weight space, by which leave-one-out chooses a penalty, prefers
+    predictions that are shorter than those which work best in the model. So both the penalty
+    and the length can be fixed instead.
+
+    Attributes:
+      penalty: relative to the mean diagonal of the mixed kernels; None for leave-one-out.
+      norm_share: if left-out predictions are shorter than this share of what they predict,
+        all predictions are lengthened to it; 0 for never.
+    """
+
+    penalty: float | None = None
+    norm_share: float = 0.0
 
     space = 'delta'
 
@@ -158,20 +173,36 @@ class Matched:
             'mixture': mixture,
             'lengths': lengths,
         }
-        grid = [options.ridge_lambda] if options.ridge_lambda else list(_GRID)
+        fixed = options.ridge_lambda or self.penalty
+        grid = [fixed] if fixed else list(_GRID)
         trials = [float(ridge.loo_r2(left_out(g), scaled)) for g in grid] if folds else [0.0]
         best = int(np.argmax(trials))
         info: JsonDict = {
             'anchor_span_distances': scores.anchor_span_distances(source.cosines[0]),
             'kernel_shares': _shares(mixture),
         }
-        if trials[best] <= 0 and options.ridge_lambda is None:
+        if trials[best] <= 0 and fixed is None:
             rows = np.broadcast_to(ridge.mean_leave_one_out(count), targets.shape)
             arrays['penalty'] = np.array([np.inf])
             return Weighing(arrays, {**info, 'ridge_lambda': None, 'fallback': 'mean'}, rows)
         arrays['penalty'] = np.array([grid[best]])
-        info |= {'ridge_lambda_relative': float(grid[best]), 'fallback': None}
-        return Weighing(arrays, info, left_out(grid[best]))
+        rows = left_out(grid[best])
+        scale = self._scale(rows, target)
+        arrays['scale'] = np.array([scale])
+        info |= {
+            'ridge_lambda_relative': float(grid[best]),
+            'fallback': None,
+            'scale': scale,
+        }
+        return Weighing(arrays, info, scale * rows)
+
+    def _scale(self, rows: np.ndarray, target: Anchors) -> float:
+        """What lengthens left-out predictions to `norm_share` of the truth, at least 1."""
+        if not self.norm_share or len(target) < 3:
+            return 1.0
+        products = scores.update_products(rows, target.delta_gram)
+        ratio = scores.report(*products, target.delta_gram)['loo_norm_ratio']
+        return max(1.0, self.norm_share / ratio) if ratio > 0 else 1.0
 
     def weigh(
         self, arrays: Mapping[str, np.ndarray], source: Anchors, queries: Sequence[Adapter]
@@ -187,7 +218,7 @@ class Matched:
                 weights = np.full(lengths.shape, 1.0 / lengths.shape[1])
             else:
                 weights = mixture_weights(kernels, arrays['mixture'], penalty)
-                weights = _of_norm(weights, lengths)
+                weights = _of_norm(weights, lengths) * arrays['scale'].item()
             results.append(Weighed(weights, distance, rows[0].mean(0)))
         return results
 

@@ -62,6 +62,8 @@ def _task(function: world.Function, role: str) -> Task:
 _ANCHORS, _HELDOUTS = world.DEFAULT.split()
 ANCHORS: tuple[str, ...] = tuple(function.task for function in _ANCHORS)
 HELDOUTS: tuple[str, ...] = tuple(function.task for function in _HELDOUTS)
+# Every function there is, so that runs can be made in worlds of other shifts too.
 TASKS: dict[str, Task] = {
-    f.task: _task(f, 'heldout' if f in _HELDOUTS else 'anchor') for f in world.DEFAULT.functions
+    f.task: _task(f, 'heldout' if f in _HELDOUTS else 'anchor')
+    for f in world.World(tuple(range(1, world.SYMBOLS_PER_DOMAIN))).functions
 }

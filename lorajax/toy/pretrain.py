@@ -100,21 +100,41 @@ def pretrain(
     return params
 
 
+def write_model(
+    directory: pathlib.Path,
+    side: str,
+    toy: world.World,
+    *,
+    seed: int,
+    steps: int,
+    batch_size: int = 128,
+    peak: float = 3e-3,
+) -> None:
+    """Pretrains the base model of a side and writes it in HF format; see `pretrain`."""
+    offset = list(CONFIGS).index(side)
+    params = pretrain(CONFIGS[side], toy, seed + offset, steps, batch_size, peak)
+    with workdir.atomic_directory(directory) as partial:
+        ids = {'eos_token_id': 1, 'pad_token_id': 0, 'bos_token_id': None}
+        save_params(partial, CONFIGS[side], params, extra_config=ids)
+        tokenizer.save(partial)
+        workdir.write_json(partial / 'generation_config.json', ids)
+
+
 def main(argv: Sequence[str]) -> None:
     """Pretrains and writes the models that the flags ask for."""
     del argv
     args = flags.FLAGS
     toy = world.World(tuple(int(s) for s in args.shifts), args.split_seed)
     for side in args.sides:
-        offset = list(CONFIGS).index(side)
-        params = pretrain(
-            CONFIGS[side], toy, args.seed + offset, args.steps, args.batch_size, args.learning_rate
+        write_model(
+            pathlib.Path(args.output) / side,
+            side,
+            toy,
+            seed=args.seed,
+            steps=args.steps,
+            batch_size=args.batch_size,
+            peak=args.learning_rate,
         )
-        with workdir.atomic_directory(pathlib.Path(args.output) / side) as directory:
-            ids = {'eos_token_id': 1, 'pad_token_id': 0, 'bos_token_id': None}
-            save_params(directory, CONFIGS[side], params, extra_config=ids)
-            tokenizer.save(directory)
-            workdir.write_json(directory / 'generation_config.json', ids)
 
 
 if __name__ == '__main__':

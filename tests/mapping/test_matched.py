@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lorajax import mapping
-from lorajax.mapping import matched
+from lorajax.mapping import matched, scores
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.options import Options
 from tests.mapping.worlds import SOURCE, TARGET, dense, make_world, split
@@ -131,3 +131,22 @@ def test_finds_the_tensors_that_do_the_same_work(key):
 
     assert error('matched_ridge') < 0.8 * error('delta_tensor_ridge')
     assert error('matched_ridge') < error('delta_ridge')
+
+
+def test_short_predictions_are_lengthened_to_the_share_of_the_truth_and_long_ones_are_not():
+    source, target = (Anchors(tree, side) for tree, side in zip(make_world(), 'st', strict=True))
+    options = Options()
+    plain = matched.Matched(penalty=0.03).fit_weighing(source, target, options)
+
+    def ratio(weighing):
+        products = scores.update_products(weighing.left_out, target.delta_gram)
+        return scores.report(*products, target.delta_gram)['loo_norm_ratio']
+
+    assert plain.info['ridge_lambda_relative'] == 0.03 and plain.info['scale'] == 1.0
+    for share in (0.5 * ratio(plain), 1.5 * ratio(plain)):
+        found = matched.Matched(0.03, norm_share=share).fit_weighing(source, target, options)
+        assert ratio(found) == pytest.approx(max(share, ratio(plain)), rel=1e-6)
+        queries = list(make_world(key=1)[0].values())[:1]
+        ((before, *_),) = matched.Matched(0.03).weigh(plain.arrays, source, queries)
+        ((after, *_),) = matched.Matched(0.03, share).weigh(found.arrays, source, queries)
+        np.testing.assert_allclose(after, found.info['scale'] * before, rtol=1e-6)

@@ -1,0 +1,255 @@
+"""A contest of all mappings in toy worlds: `python -m benchmarks.mapping_lab --workdir=DIR`.
+
+Makes the worlds (about a quarter of an hour of one core each; kept, so that a killed call goes on
+where it stopped), fits every method on the anchors of each, evaluates the predicted adapters of
+the held-outs, and writes `contest.json`, `contest.md` and `contest.png`. Hyperparameters come
+from leave-one-out on anchors or are constants. `CHOSEN` was named on other worlds: the shipped
+pair of base models with seeds 0, 3 and 7, which no world here shares.
+"""
+
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use('agg')
+import matplotlib.pyplot as plt
+import numpy as np
+from absl import app, flags, logging
+
+from benchmarks import toy_worlds
+from benchmarks.toy_worlds import Spec
+from lorajax import mapping, workdir
+from lorajax.evaluation import evaluate as evaluation
+from lorajax.experiment import Experiment
+from lorajax.lora import load_peft
+from lorajax.mapping import gram
+from lorajax.models import Model, load_model
+from lorajax.pipeline import SIDES, read_examples
+from lorajax.tasks import registry
+from lorajax.tasks.prompts import load_chat_format
+from lorajax.types import Adapter, JsonDict
+
+WORLDS = (
+    Spec('a', (1, 3, 5, 7), 1, 11, 101),
+    Spec('b', (2, 4, 6, 8), 2, 21, 102),
+    Spec('c', (1, 2, 4, 8), 3, 31, 103),
+    Spec('d', (3, 4, 7, 9), 4, 41, 104),
+    Spec('e', (1, 3, 6, 8), 5, 51, 105, separate_init=True),
+)
+CHOSEN = 'matched_scaled'
+_DRAWS = 2000
+
+
+def methods() -> list[str]:
+    """Returns the methods that need nothing but adapters and base weights."""
+    return [
+        name
+        for name, method in mapping.METHODS.items()
+        if all(need.endswith('_weights') for need in method.needs)
+    ]
+
+
+def kernels(model: Model) -> dict[str, np.ndarray]:
+    """Returns a model's projections, float32[L, in, out] by name."""
+    layers = model.params['layers']
+    return {p: np.asarray(layers[p]['kernel']) for p in model.config.projections}
+
+
+def predictions(
+    experiment: Experiment, extras: JsonDict, rank: int
+) -> tuple[dict[str, dict[str, Adapter]], dict[str, JsonDict]]:
+    """Fits every method and predicts the held-outs.
+
+    Returns:
+      task -> method -> target adapter, and method -> leave-one-out scores and seconds.
+    """
+    files = experiment.files
+
+    def load(side: str, tasks: Sequence[str]) -> dict[str, Adapter]:
+        return {task: load_peft(files.adapter(side, task))[1] for task in tasks}
+
+    anchors = [mapping.Anchors(load(side, experiment.anchors), side) for side in SIDES]
+    for side in anchors:  # shared by all fits, so no method's time contains them
+        _ = side.delta_gram, side.factor_gram, side.cosines, side.frame
+    queries = {side: load(side, experiment.heldouts) for side in SIDES}
+    made: dict[str, dict[str, Adapter]] = {task: {} for task in experiment.heldouts}
+    facts = {}
+    for name in methods():
+        method = mapping.METHODS[name]
+        start = time.monotonic()
+        given = {need: extras[need] for need in method.needs}
+        fitted = mapping.fit(name, *anchors, output_rank=rank, seed=experiment.seed, **given)
+        found = fitted.explain_many(queries[method.query_side])
+        for task, prediction in found.items():
+            made[task][name] = prediction.adapter
+        facts[name] = {
+            'seconds': round(time.monotonic() - start, 2),
+            **{key: fitted.diagnostics.get(key) for key in ('loo_r2', 'loo_cosine', 'fallback')},
+            'norm_ratio': float(np.mean([p.report['norm_ratio'] for p in found.values()])),
+        }
+    for task, adapter in queries['target'].items():
+        made[task]['oracle'] = adapter
+    return made, facts
+
+
+def cosine(left: Adapter, right: Adapter) -> float:
+    """Returns the cosine of two adapters' updates."""
+
+    def product(x: Adapter, y: Adapter) -> float:
+        total = 0.0
+        for p, entry in x['layers'].items():
+            other = y['layers'][p]
+            for layer in range(len(entry['a'])):
+                parts = (entry['a'], entry['b'], other['a'], other['b'])
+                total += gram.inner_products('delta', *(f[layer][None] for f in parts))[0, 0]
+        return total
+
+    return product(left, right) / np.sqrt(product(left, left) * product(right, right))
+
+
+def contest(root: pathlib.Path, spec: Spec, items: int, rank: int) -> JsonDict:
+    """Makes a world if need be and scores every method in it; kept in `scores.json`."""
+    experiment = toy_worlds.make(root, spec)
+    stored = experiment.files.root / f'scores_{items}_{rank}.json'
+    if stored.exists():
+        return workdir.read_json(stored)
+    repeated = toy_worlds.repeat_targets(experiment)
+    models = {side: load_model(experiment.model_directory(side)) for side in SIDES}
+    extras = {f'{side}_weights': kernels(model) for side, model in models.items()}
+    made, facts = predictions(experiment, extras, rank)
+    chat = load_chat_format(pathlib.Path(experiment.model_directory('target')))
+    tasks = {}
+    for task, adapters in made.items():
+        rows = evaluation.evaluate(
+            models['target'], chat, registry.get(task),
+            read_examples(experiment.files.eval_data(task))[:items],
+            {'base': None, **adapters, 'repeated': repeated[task]},
+            batch_size=100, max_len=experiment.max_len, max_new_tokens=0, adapters_per_step=12,
+        )  # fmt: skip
+        scores: dict[str, Any] = {}
+        for row in rows:
+            scores.setdefault(row['method'], []).append((row['correct'], row['nll']))
+        tasks[task] = {
+            'repeat_cosine': cosine(adapters['oracle'], repeated[task]),
+            'chosen_cosine': cosine(adapters['oracle'], adapters[CHOSEN]),
+            'methods': {name: np.mean(pairs, 0).tolist() for name, pairs in scores.items()},
+        }
+    result = {'world': spec.name, 'separate': spec.separate_init, 'facts': facts, 'tasks': tasks}
+    workdir.write_json(stored, result)
+    return result
+
+
+def gaps(worlds: Sequence[JsonDict], name: str, column: int) -> list[float]:
+    """Returns the pooled share of the oracle's gain and its 95 % interval.
+
+    Args:
+      worlds: results of `contest`.
+      name: of a method.
+      column: 0 for accuracy, 1 for nats per answer token.
+
+    Returns:
+      [value, low, high]; the interval is a bootstrap over held-out tasks of each world, since
+      tasks differ more than items do.
+    """
+    rows = np.array(
+        [
+            [
+                [task['methods'][who][column] for who in ('base', name, 'oracle')]
+                for task in world['tasks'].values()
+            ]
+            for world in worlds
+        ]
+    )
+    rng = np.random.default_rng(0)
+
+    def ratio(chosen: np.ndarray) -> float:
+        base, method, oracle = chosen.reshape(-1, 3).sum(0)
+        return float((method - base) / (oracle - base))
+
+    count = rows.shape[1]
+    draws = [
+        ratio(np.stack([world[rng.integers(count, size=count)] for world in rows]))
+        for _ in range(_DRAWS)
+    ]
+    return [ratio(rows), *np.quantile(draws, [0.025, 0.975]).tolist()]
+
+
+def table(worlds: Sequence[JsonDict]) -> str:
+    """Returns the contest as a Markdown table, best accuracy first."""
+    names = [*worlds[0]['facts'], 'repeated']
+    ranked = sorted(names, key=lambda name: -gaps(worlds, name, 0)[0])
+    heads = [f'{w["world"]}{" (separate A)" if w["separate"] else ""}' for w in worlds]
+    lines = [
+        '| method | gap recovered, accuracy | gap recovered, NLL | '
+        + ' | '.join(heads) + ' | leave-one-out R2 | s |',
+        '| --- | --- | --- |' + ' ---: |' * (len(heads) + 2),
+    ]  # fmt: skip
+    for name in ranked:
+        cells = ['{:.3f} [{:.3f}, {:.3f}]'.format(*gaps(worlds, name, c)) for c in (0, 1)]
+        cells += [f'{gaps([world], name, 0)[0]:.3f}' for world in worlds]
+        facts = [world['facts'].get(name, {}) for world in worlds]
+        known = [f['loo_r2'] for f in facts if f.get('loo_r2') is not None]
+        cells.append(f'{np.mean(known):.3f}' if known else '')
+        seconds = [f['seconds'] for f in facts if 'seconds' in f]
+        cells.append(f'{np.mean(seconds):.1f}' if seconds else '')
+        shown = f'**{name}**' if name == CHOSEN else name
+        lines.append(f'| {shown} | ' + ' | '.join(cells) + ' |')
+    lines.append('')
+    for world in worlds:
+        means = [
+            np.mean([task[key] for task in world['tasks'].values()])
+            for key in ('repeat_cosine', 'chosen_cosine')
+        ]
+        lines.append(
+            f'World {world["world"]}: cosine of the oracle with its repeated training '
+            f'{means[0]:.3f}, with {CHOSEN} {means[1]:.3f}.'
+        )
+    return '\n'.join(lines) + '\n'
+
+
+def figure(worlds: Sequence[JsonDict], path: pathlib.Path) -> None:
+    """Draws pooled shares with intervals, and each world as a dot."""
+    names = sorted([*worlds[0]['facts'], 'repeated'], key=lambda name: gaps(worlds, name, 0)[0])
+    fig, axis = plt.subplots(figsize=(7.5, 0.26 * len(names) + 1.2), layout='constrained')
+    for place, name in enumerate(names):
+        value, low, high = gaps(worlds, name, 0)
+        colour = 'tab:orange' if name == CHOSEN else 'tab:blue'
+        axis.plot([low, high], [place, place], color=colour, linewidth=2)
+        axis.plot(value, place, 'o', color=colour)
+        for world in worlds:
+            mark = 'x' if world['separate'] else '.'
+            axis.plot(gaps([world], name, 0)[0], place, mark, color='grey', markersize=4)
+    axis.axvline(0.8, color='grey', linewidth=0.8, linestyle=':')
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.set_xlabel('gap recovered (exact match); grey: single worlds, x: separate factors')
+    with workdir.atomic_file(path) as partial:
+        fig.savefig(partial, format='png', dpi=150)
+    plt.close(fig)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the contest."""
+    del argv
+    args = flags.FLAGS
+    root = pathlib.Path(args.workdir)
+    chosen = [spec for spec in WORLDS if spec.name in args.worlds]
+    worlds = []
+    for spec in chosen:
+        logging.info('world %s', spec.name)
+        worlds.append(contest(root, spec, args.items, args.output_rank))
+    workdir.write_json(root / 'contest.json', worlds)
+    text = table(worlds)
+    workdir.write_text(root / 'contest.md', text)
+    figure(worlds, root / 'contest.png')
+    print(text)
+
+
+if __name__ == '__main__':
+    flags.DEFINE_string('workdir', None, 'where worlds and results go', required=True)
+    flags.DEFINE_list('worlds', [spec.name for spec in WORLDS], 'which worlds take part')
+    flags.DEFINE_integer('items', 100, 'evaluation items of each held-out', lower_bound=1)
+    flags.DEFINE_integer('output_rank', 16, 'of every prediction', lower_bound=1)
+    app.run(main)

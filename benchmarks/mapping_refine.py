@@ -1,0 +1,90 @@
+"""What a few examples of the target add: `python -m benchmarks.mapping_refine --workdir=DIR`.
+
+After `benchmarks.mapping_lab` on the same DIR. This uses data of the held-out task on the target
+model, so it is no translation without data and stands apart from the contest. Every held-out is
+trained for a few steps on a few examples, once from the translated adapter and once from a
+fresh one; both see the same examples in the same order at the same rate.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from absl import app, flags
+
+from benchmarks.mapping_lab import WORLDS
+from lorajax import mapping, pipeline
+from lorajax.evaluation import evaluate as evaluation
+from lorajax.lora import load_peft
+from lorajax.models import load_model
+from lorajax.tasks import registry
+from lorajax.tasks.prompts import load_chat_format
+from lorajax.training import train_adapters
+from lorajax.types import Adapter
+
+
+def refine(root: pathlib.Path, name: str, method: str) -> None:
+    """Prints the table rows of one world: mean exact match over its held-outs."""
+    spec = next(spec for spec in WORLDS if spec.name == name)
+    experiment = spec.experiment(root)
+    files = experiment.files
+    directory = experiment.model_directory('target')
+    model, chat = load_model(directory), load_chat_format(pathlib.Path(directory))
+    sides = [
+        {task: load_peft(files.adapter(side, task))[1] for task in experiment.anchors}
+        for side in pipeline.SIDES
+    ]
+    config = experiment.train_config
+    fitted = mapping.fit(method, *sides, output_rank=config.rank)
+    start = {
+        task: fitted.predict(load_peft(files.adapter('source', task))[1])
+        for task in experiment.heldouts
+    }
+
+    def accuracy(adapters: Mapping[str, Adapter | None]) -> float:
+        right = []
+        for task, adapter in adapters.items():
+            items = pipeline.read_examples(files.eval_data(task))[:100]
+            rows = evaluation.evaluate(
+                model, chat, registry.get(task), items, {'it': adapter},
+                batch_size=100, max_len=experiment.max_len, max_new_tokens=0,
+            )  # fmt: skip
+            right += [row['correct'] for row in rows]
+        return float(np.mean(right))
+
+    shown = {'translated': accuracy(start)}
+    for examples in (8, 32):
+        for steps in (10, 30):
+            few = {
+                task: pipeline.encode(
+                    chat, pipeline.read_examples(files.train_data(task))[:examples],
+                    experiment.max_len, task,
+                )
+                for task in experiment.heldouts
+            }  # fmt: skip
+            short = dataclasses.replace(
+                config, batch_size=8, num_epochs=steps * 8 / examples, warmup_ratio=0.0
+            )
+            for label, given in (('translated', start), ('fresh', None)):
+                trained = train_adapters(
+                    model, few, short, pad_id=chat.pad_id, label=label, start_from=given
+                )
+                shown[f'{label}, {examples} examples, {steps} steps'] = accuracy(trained)
+    for label, value in shown.items():
+        print(f'| {name} | {label} | {value:.3f} |', flush=True)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the table."""
+    del argv
+    print('| world | start | exact match |\n| --- | --- | ---: |')
+    for name in flags.FLAGS.worlds:
+        refine(pathlib.Path(flags.FLAGS.workdir), name, flags.FLAGS.method)
+
+
+if __name__ == '__main__':
+    flags.DEFINE_string('workdir', None, 'of benchmarks.mapping_lab', required=True)
+    flags.DEFINE_list('worlds', ['a', 'c', 'e'], 'which worlds')
+    flags.DEFINE_string('method', 'matched_ridge', 'the translation to start from')
+    app.run(main)

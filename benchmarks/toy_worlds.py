@@ -1,0 +1,104 @@
+"""Toy worlds for benchmarks: base models and adapters of every task, trained once and kept.
+
+A world is a pair of pretrained base models, adapters of 16 anchors and 6 held-outs on both,
+and a second training of the held-outs' target adapters.
+"""
+
+import dataclasses
+import pathlib
+
+from absl import logging
+
+from lorajax import pipeline
+from lorajax.experiment import Experiment
+from lorajax.lora import load_peft
+from lorajax.models import load_model
+from lorajax.tasks.prompts import load_chat_format
+from lorajax.toy import pretrain, world
+from lorajax.training import train_adapters
+from lorajax.types import Adapter
+
+PRETRAIN_STEPS = 1500
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What distinguishes a world.
+
+    Attributes:
+      name: of its directory.
+      shifts: of the 24 functions.
+      split_seed: decides anchors and held-outs.
+      model_seed: of the weights and batches of pretraining.
+      seed: of the adapters' initial factors and the order of their data.
+      separate_init: whether every adapter starts from factors of its own.
+    """
+
+    name: str
+    shifts: tuple[int, ...]
+    split_seed: int
+    model_seed: int
+    seed: int
+    separate_init: bool = False
+
+    def experiment(self, root: pathlib.Path) -> Experiment:
+        """Returns the run that makes the world's adapters, in `root / name`."""
+        anchors, heldouts = world.World(self.shifts, self.split_seed).split()
+        models = root / 'models' / f'{self.model_seed}'
+        return Experiment(
+            workdir=str(root / self.name),
+            stages=('prepare', 'train'),
+            source_model=str(models / 'source'),
+            target_model=str(models / 'target'),
+            anchors=tuple(function.task for function in anchors),
+            heldouts=tuple(function.task for function in heldouts),
+            seed=self.seed,
+            separate_init=self.separate_init,
+        )
+
+
+def make(root: pathlib.Path, spec: Spec) -> Experiment:
+    """Makes what is missing of a world; a killed call goes on where it stopped.
+
+    Returns:
+      The finished run.
+    """
+    experiment = spec.experiment(root)
+    for side in pipeline.SIDES:
+        directory = pathlib.Path(experiment.model_directory(side))
+        if not directory.exists():
+            logging.info('world %s: pretraining the %s model', spec.name, side)
+            pretrain.write_model(
+                directory,
+                side,
+                world.World(spec.shifts, spec.split_seed),
+                seed=spec.model_seed,
+                steps=PRETRAIN_STEPS,
+            )
+    pipeline.run(experiment)
+    return experiment
+
+
+def repeat_targets(experiment: Experiment) -> dict[str, Adapter]:
+    """Trains the held-outs' target adapters again, with their data in another order.
+
+    With separate initial factors those are drawn anew too. The result is kept beside the run's
+    adapters. What two trainings of one task have in common is what a translation can reach.
+    """
+    root = experiment.files.root / 'repeated'
+    missing = [task for task in experiment.heldouts if not (root / task).exists()]
+    if missing:
+        name = experiment.model_directory('target')
+        model, chat = load_model(name), load_chat_format(pathlib.Path(name))
+        encoded = {
+            task: pipeline.encode(
+                chat, pipeline.read_examples(experiment.files.train_data(task)),
+                experiment.max_len, task,
+            )
+            for task in missing
+        }  # fmt: skip
+        config = dataclasses.replace(experiment.train_config, repeat=1)
+        trained = train_adapters(model, encoded, config, pad_id=chat.pad_id, label='repeat')
+        for task, adapter in trained.items():
+            pipeline.save_predicted(root / task, adapter, name)
+    return {task: load_peft(root / task)[1] for task in experiment.heldouts}

@@ -1,0 +1,118 @@
+"""What a translation says about itself: expected quality, warning, and its model card."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lorajax
+from lorajax.types import JsonDict
+
+
+def anchor_distances(diagnostics: Mapping[str, Any]) -> list[float]:
+    """Returns each anchor's distance to the span of the others, [] if the method has none.
+
+    A combination of methods keeps the diagnostics of each under `parts`; the first counts, as
+    all compare the same updates.
+    """
+    own = diagnostics.get('anchor_span_distances')
+    if own is not None:
+        return list(own)
+    parts = diagnostics.get('parts', {}).values()
+    return next((anchor_distances(part) for part in parts if anchor_distances(part)), [])
+
+
+def expectation(diagnostics: Mapping[str, Any]) -> str:
+    """Returns one line on how well the mapping predicts its own anchors when they are left out."""
+    score, cosine = diagnostics.get('loo_r2'), diagnostics.get('loo_cosine')
+    if score is None:
+        return 'not known: a mapping of one anchor cannot leave one out'
+    text = f'leave-one-out R2 against the mean of the anchors {score:.3f}, cosine {cosine:.3f}'
+    if diagnostics.get('fallback'):
+        text += f'; no better than the {diagnostics["fallback"]}, which it falls back to'
+    return text
+
+
+def warning(diagnostics: Mapping[str, Any], report: Mapping[str, Any]) -> str | None:
+    """Returns a warning if an adapter lies outside what the anchors cover.
+
+    Args:
+      diagnostics: of the fitted mapping.
+      report: of the prediction.
+
+    Returns:
+      None if the adapter's distance to the anchors' span is at most the largest distance of an
+      anchor to the span of the others, or the method measures none. A task drawn like the A
+      anchors exceeds that with probability 1 / (A + 1), by exchangeability.
+    """
+    distance, known = report.get('distance_to_span'), anchor_distances(diagnostics)
+    if distance is None or not known or distance <= max(known):
+        return None
+    return (
+        f'{distance:.2f} of the adapter lies outside of what the anchors span, more than of any '
+        f'anchor left out ({min(known):.2f} to {max(known):.2f}): expect less than leave-one-out '
+        'says'
+    )
+
+
+def model_card(
+    *,
+    bases: Mapping[str, str],
+    adapter: str,
+    mapping: str,
+    diagnostics: Mapping[str, Any],
+    report: JsonDict,
+) -> str:
+    """Returns the README.md of a translated adapter: a Hugging Face model card.
+
+    Args:
+      bases: names of the 'source' and 'target' base models.
+      adapter: where the source adapter was read.
+      mapping: where the mapping was read.
+      diagnostics: of the fitted mapping.
+      report: of the prediction.
+    """
+    caution = warning(diagnostics, report)
+    rows = [
+        ('source adapter', f'`{adapter}`'),
+        ('source base model', f'`{bases["source"]}`'),
+        ('mapping', f'`{mapping}`'),
+        ('method', f'`{diagnostics["method"]}`'),
+        ('expected quality', expectation(diagnostics)),
+    ]
+    if report.get('distance_to_span') is not None:
+        known = anchor_distances(diagnostics)
+        among = f' (anchors left out: {min(known):.2f} to {max(known):.2f})' if known else ''
+        rows.append(('outside the span', f'{report["distance_to_span"]:.2f} of its norm{among}'))
+    if report.get('energy_lost') is not None:
+        rows.append(('lost by truncation', f'{report["energy_lost"]:.4f} of the squared norm'))
+    rows.append(('made with', f'lorajax {lorajax.__version__}'))
+    lines = [
+        '---',
+        f'base_model: {_quoted(bases["target"])}',
+        'library_name: peft',
+        'tags:',
+        '- lora',
+        '- lorajax',
+        '- translated-adapter',
+        '---',
+        '',
+        '# Translated LoRA adapter',
+        '',
+        f'Made from an adapter of `{bases["source"]}` for `{bases["target"]}`, without training.',
+        '',
+    ]
+    if caution:
+        lines += [f'> **Warning:** {caution}.', '']
+    lines += ['| | |', '| --- | --- |', *(f'| {name} | {value} |' for name, value in rows)]
+    lines += ['', '## Anchors', '', *_anchor_lines(diagnostics['anchors'], report)]
+    return '\n'.join(lines) + '\n'
+
+
+def _anchor_lines(anchors: Sequence[str], report: Mapping[str, Any]) -> list[str]:
+    """One line per anchor, with its mean weight where the method weighs anchors."""
+    weights = report.get('weights', {})
+    return [f'- {a}' + (f': weight {weights[a]:.3f}' if a in weights else '') for a in anchors]
+
+
+def _quoted(text: str) -> str:
+    """A YAML scalar that is read as text, whatever it holds."""
+    return "'" + text.replace("'", "''") + "'"
