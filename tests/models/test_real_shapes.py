@@ -16,16 +16,16 @@ from tests.models import compare, shapes
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 2e-5  # of the largest value; float32, sums of up to 18944 terms
-DEPTHS = {'Qwen2.5-3B': 2, 'Llama-3.2-3B': 2}
+DEPTHS = {'Qwen2.5-0.5B': 1, 'Qwen2.5-3B': 2, 'Llama-3.2-3B': 2}
 SMALL = dict(
     vocab_size=256, hidden_size=64, num_hidden_layers=2, num_attention_heads=8,
     num_key_value_heads=2, head_dim=16, intermediate_size=96,
 )  # fmt: skip
 
 
-@pytest.mark.parametrize('name', shapes.REAL)
+@pytest.mark.parametrize('name', DEPTHS)  # all sizes: benchmarks/real_shapes.py
 def test_real_layer_shapes_equal_transformers_and_peft(tmp_path, name):
-    depth = DEPTHS.get(name, 1)
+    depth = DEPTHS[name]
     config = shapes.write(tmp_path, name, num_hidden_layers=depth, vocab_size=256)
     expected = compare.expect(tmp_path, config)
     actual = compare.compute(models.load_model(str(tmp_path)))
