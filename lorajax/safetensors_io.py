@@ -1,22 +1,24 @@
-"""Reads safetensors files tensor by tensor, checked, without mapping them into memory.
+"""Safetensors files, read and written piece by piece, checked, never mapped into memory.
 
 The safetensors package maps a whole file, so the pages of a 5 GB shard count as resident
-beside the arrays that they are copied into. Reading each tensor into its own buffer keeps
-the peak at the parameters' bytes plus one tensor. Writing uses the package.
+beside the arrays that they are copied into, and it writes from a copy of all tensors. Here the
+peak is what the caller keeps plus one piece.
+
+Files written here carry a CRC-32 of their data among the metadata, which other readers ignore:
+a bit that flips later is noticed. Files of others have none and are checked in form alone.
 
 Format: https://github.com/huggingface/safetensors, section "Format".
 """
 
 import json
 import math
-import os
 import pathlib
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
-from safetensors.numpy import save_file
 
 from lorajax import workdir
 from lorajax.errors import InputError
@@ -31,7 +33,16 @@ DTYPES: dict[str, np.dtype] = {
     'U8': np.dtype(np.uint8),
     'BOOL': np.dtype(np.bool_),
 }
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _MAX_HEADER = 100_000_000  # bytes, the format's own limit
+_CHECKSUM = 'lorajax_crc32'  # metadata key: CRC-32 of the data section, eight hex digits
+
+
+class Spec(NamedTuple):
+    """Dtype and shape of a tensor to be written."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
 
 
 class Entry(NamedTuple):
@@ -59,7 +70,11 @@ def read_header(path: workdir.PathLike) -> dict[str, Entry]:
       InputError: if the file is absent, truncated, has bytes left over, or its header is not
         what the format says.
     """
-    path = pathlib.Path(path)
+    return _read_header(pathlib.Path(path))[0]
+
+
+def _read_header(path: pathlib.Path) -> tuple[dict[str, Entry], str | None]:
+    """Returns the tensors of a file by name, and the checksum of their bytes if it has one."""
     try:
         total = path.stat().st_size
         with open(path, 'rb') as file:
@@ -74,10 +89,9 @@ def read_header(path: workdir.PathLike) -> dict[str, Entry]:
         raise InputError(f'{path}: {error.strerror or error}') from None
     try:
         header = json.loads(raw, object_pairs_hook=_reject_doubles)
+        checksum = header.pop('__metadata__', {}).get(_CHECKSUM)
         entries = {}
         for name, row in header.items():
-            if name == '__metadata__':
-                continue
             if row['dtype'] not in DTYPES:
                 raise InputError(
                     f'{path}: {name} has dtype {row["dtype"]}, expected one of {", ".join(DTYPES)}'
@@ -98,24 +112,71 @@ def read_header(path: workdir.PathLike) -> dict[str, Entry]:
         end += entry.size
     if end != total:
         raise InputError(f'{path}: truncated or corrupt: {total} bytes, header describes {end}')
-    return entries
+    return entries, checksum
+
+
+def pieces(
+    path: workdir.PathLike, most_bytes: int
+) -> Iterator[tuple[str, slice | None, np.ndarray]]:
+    """Yields a file's tensors in pieces of some rows each, in the order of their bytes.
+
+    Args:
+      path: the file.
+      most_bytes: size of a piece; one row is read whole even if it is larger.
+
+    Yields:
+      The tensor's name, which rows of it (None: all of a scalar), and these rows in a buffer
+      that the next piece overwrites.
+
+    Raises:
+      InputError: as `read_header`; at the end, if the data does not have the file's checksum.
+    """
+    path = pathlib.Path(path)
+    entries, checksum = _read_header(path)
+    found = 0
+    buffer = np.empty(most_bytes, np.uint8)
+    with open(path, 'rb', buffering=0) as file:
+        for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
+            depth = entry.shape[0] if entry.shape and entry.size else 1
+            row_bytes = entry.size // depth
+            count = max(1, most_bytes // max(row_bytes, 1))
+            if row_bytes > len(buffer):
+                buffer = np.empty(row_bytes, np.uint8)
+            file.seek(entry.start)
+            for start in range(0, entry.shape[0] if entry.shape else 1, count):
+                rows = slice(start, min(start + count, entry.shape[0])) if entry.shape else None
+                size = row_bytes * (rows.stop - rows.start) if rows else entry.size
+                _fill(file, buffer[:size], f'{path}: truncated while reading {name}')
+                if checksum:
+                    found = zlib.crc32(buffer[:size], found)  # type: ignore[arg-type]
+                shape = (rows.stop - rows.start, *entry.shape[1:]) if rows else ()
+                yield name, rows, buffer[:size].view(entry.dtype).reshape(shape)
+    if checksum and f'{found:08x}' != checksum:
+        raise InputError(
+            f'{path}: corrupt: its data has CRC-32 {found:08x}, its header says {checksum}'
+        )
+
+
+def _fill(file: Any, buffer: np.ndarray, complaint: str) -> None:
+    """Reads as many bytes as `buffer` holds."""
+    view: Any = memoryview(buffer)  # type: ignore[arg-type]
+    done = 0
+    while done < len(view):
+        count = file.readinto(view[done:])
+        if not count:
+            raise InputError(complaint)
+        done += count
 
 
 def iterate(path: workdir.PathLike) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields the tensors of a file in the order of their bytes, one in memory at a time."""
-    entries = sorted(read_header(path).items(), key=lambda item: item[1].start)
-    with open(path, 'rb', buffering=0) as file:
-        for name, entry in entries:
-            buffer = np.empty(entry.shape, entry.dtype)
-            view: Any = memoryview(buffer.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-            file.seek(entry.start)
-            done = 0
-            while done < entry.size:
-                count = file.readinto(view[done:])
-                if not count:
-                    raise InputError(f'{path}: truncated while reading {name}')
-                done += count
-            yield name, buffer
+    """Yields the tensors of a file in the order of their bytes, one in memory at a time.
+
+    Raises:
+      InputError: as `pieces`.
+    """
+    largest = max((entry.size for entry in read_header(path).values()), default=0)
+    for name, _, tensor in pieces(path, max(largest, 1)):
+        yield name, tensor.copy()
 
 
 def read(path: workdir.PathLike) -> dict[str, np.ndarray]:
@@ -123,9 +184,51 @@ def read(path: workdir.PathLike) -> dict[str, np.ndarray]:
     return dict(iterate(path))
 
 
-def write(path: workdir.PathLike, tensors: dict[str, np.ndarray]) -> None:
+def write(path: workdir.PathLike, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes a file, whole or not at all; equal tensors give equal bytes."""
-    ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-    with workdir.atomic_file(path) as temporary:
-        save_file(ordered, os.fspath(temporary), metadata={'format': 'pt'})
-        temporary.chmod(0o644)  # the package makes it private to the user
+    specs = {name: Spec(tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+    write_each(path, specs, tensors.__getitem__)
+
+
+def write_each(
+    path: workdir.PathLike, specs: Mapping[str, Spec], produce: Callable[[str], np.ndarray]
+) -> None:
+    """Writes a file whose tensors are made one after the other, whole or not at all.
+
+    Args:
+      path: the file.
+      specs: dtype and shape by name.
+      produce: returns the tensor of a name; called once each.
+
+    Raises:
+      ValueError: if a tensor is not as its spec says.
+    """
+    # Wide dtypes first, as the package writes them, so that every tensor is aligned.
+    names = sorted(specs, key=lambda name: (-specs[name].dtype.itemsize, name))
+    header: dict[str, Any] = {'__metadata__': {'format': 'pt', _CHECKSUM: '0' * 8}}
+    end = 0
+    for name in names:
+        dtype, shape = specs[name]
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        row = {'dtype': _NAMES[dtype], 'shape': list(shape), 'data_offsets': [start, end]}
+        header[name] = row
+    checksum = 0
+    with workdir.atomic_file(path) as temporary, open(temporary, 'wb') as file:
+        file.write(_encode(header))
+        for name in names:
+            tensor = produce(name)
+            if Spec(tensor.dtype, tensor.shape) != specs[name]:
+                raise ValueError(f'{name} is {tensor.dtype}{tensor.shape}, not {specs[name]}')
+            data = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
+            file.write(memoryview(data))  # type: ignore[arg-type]
+            checksum = zlib.crc32(data, checksum)  # type: ignore[arg-type]
+        header['__metadata__'][_CHECKSUM] = f'{checksum:08x}'
+        file.seek(0)
+        file.write(_encode(header))
+
+
+def _encode(header: dict[str, Any]) -> bytes:
+    """Returns the length and the text of a header, filled with blanks to whole words."""
+    text = json.dumps(header, separators=(',', ':')).encode()
+    text += b' ' * (-len(text) % 8)
+    return len(text).to_bytes(8, 'little') + text

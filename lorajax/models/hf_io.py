@@ -18,6 +18,9 @@ from lorajax.types import Params
 _INDEX = 'model.safetensors.index.json'
 _SINGLE = 'model.safetensors'
 _SHARD_BYTES = 4_000_000_000
+# Fits the second-level cache with its transpose: 11008 x 2048 in bfloat16 is transposed at
+# 1.4 GB/s in pieces of this size and at 0.3 GB/s whole (one core).
+_PIECE_BYTES = 1 << 20
 _FLOATS = ('float32', 'bfloat16', 'float16', 'float64')
 
 
@@ -85,6 +88,13 @@ def _bits(array: np.ndarray) -> np.ndarray:
     return array.view(np.uint16) if array.dtype.name == 'bfloat16' else array
 
 
+def _is_finite(array: np.ndarray) -> bool:
+    """Says whether no element is NaN or infinite; bfloat16 by its exponent bits."""
+    if array.dtype.name == 'bfloat16':
+        return not ((array.view(np.uint16) & 0x7F80) == 0x7F80).any()
+    return bool(np.isfinite(array).all())
+
+
 def load_params(
     directory: workdir.PathLike,
     config: ModelConfig,
@@ -93,8 +103,8 @@ def load_params(
 ) -> Params:
     """Reads a checkpoint into the parameter tree.
 
-    Shards are streamed tensor by tensor into one host buffer per leaf, cast on the way; a leaf
-    goes to its devices as soon as its last layer has arrived.
+    Shards are streamed in pieces of some rows into one host buffer per leaf, cast and transposed
+    on the way; a leaf goes to its devices as soon as its last layer has arrived.
 
     Args:
       directory: model directory in HF format.
@@ -107,31 +117,34 @@ def load_params(
 
     Raises:
       InputError: naming the tensor and file, if one is unknown, missing, doubled, misshapen
-        or not a float.
+        or not a float, or holds NaN or infinity.
     """
     directory = pathlib.Path(directory)
     dtype = np.dtype(param_dtype)
     table, shapes = hf_names.table(config), hf_names.shapes(config)
     check_tensors(directory, config)
-    waiting = {
-        path: shape[0] if path.startswith('layers/') else 1 for path, shape in shapes.items()
-    }
+    waiting = {path: math.prod(shape) for path, shape in shapes.items()}  # elements to come
     buffers: dict[str, np.ndarray] = {}
     leaves: dict[str, jax.Array] = {}
     for shard in _shards(directory):
-        for name, tensor in safetensors_io.iterate(shard):
+        for name, rows, piece in safetensors_io.pieces(shard, _PIECE_BYTES):
             if hf_names.is_ignored(name, config):
                 continue
+            if not _is_finite(piece):
+                raise InputError(f'{shard}: {name} holds NaN or infinity')
             path, layer, transpose = table[name]
             if path not in buffers:
                 buffers[path] = _aligned_empty(shapes[path], dtype)
             destination = buffers[path] if layer is None else buffers[path][layer]
-            source = tensor.T if transpose else tensor
-            if source.dtype == dtype:
-                _bits(destination)[...] = _bits(source)
+            waiting[path] -= piece.size
+            if transpose:
+                piece, destination = piece.T, destination[:, rows]
             else:
-                destination[...] = source
-            waiting[path] -= 1
+                destination = destination[rows]
+            if piece.dtype == dtype:
+                _bits(destination)[...] = _bits(piece)
+            else:
+                destination[...] = piece
             if not waiting[path]:
                 sharding = shardings[path] if shardings else None
                 leaves[path] = jax.device_put(buffers.pop(path), sharding, may_alias=True)
@@ -209,18 +222,28 @@ def save_params(
     """
     directory = pathlib.Path(directory)
     flat = flatten(params)
-    shards: list[dict[str, np.ndarray]] = [{}]
-    size = total = 0
-    for name, (path, layer, transpose) in hf_names.table(config).items():
+    table, shapes = hf_names.table(config), hf_names.shapes(config)
+    stored = np.dtype(dtype or flat['embed/embedding'].dtype)
+
+    def spec(name: str) -> safetensors_io.Spec:
+        path, layer, transpose = table[name]
+        shape = shapes[path] if layer is None else shapes[path][1:]
+        return safetensors_io.Spec(stored, shape[::-1] if transpose else shape)
+
+    def produce(name: str) -> np.ndarray:
+        path, layer, transpose = table[name]
         leaf = np.asarray(flat[path] if layer is None else flat[path][layer])
-        tensor = np.ascontiguousarray(leaf.T if transpose else leaf)
-        tensor = tensor if dtype is None else tensor.astype(dtype)
-        if size and size + tensor.nbytes > shard_bytes:
+        return (leaf.T if transpose else leaf).astype(stored)
+
+    shards: list[dict[str, safetensors_io.Spec]] = [{}]
+    size = total = 0
+    for name in table:
+        bytes_ = math.prod(spec(name).shape) * stored.itemsize
+        if size and size + bytes_ > shard_bytes:
             shards.append({})
             size = 0
-        shards[-1][name] = tensor
-        size += tensor.nbytes
-        total += tensor.nbytes
+        shards[-1][name] = spec(name)
+        size, total = size + bytes_, total + bytes_
     names = [_SINGLE]
     if len(shards) > 1:
         count = len(shards)
@@ -231,7 +254,6 @@ def save_params(
         index = {'metadata': {'total_size': total}, 'weight_map': weight_map}
         workdir.write_json(directory / _INDEX, index)
     for name, shard in zip(names, shards, strict=True):
-        safetensors_io.write(directory / name, shard)
-    stored = str(np.dtype(dtype or flat['embed/embedding'].dtype))
-    content = {**config_lib.to_hf(config), 'torch_dtype': stored, **(extra_config or {})}
+        safetensors_io.write_each(directory / name, shard, produce)
+    content = {**config_lib.to_hf(config), 'torch_dtype': str(stored), **(extra_config or {})}
     workdir.write_json(directory / 'config.json', content)

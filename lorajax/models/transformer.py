@@ -94,7 +94,7 @@ class Transformer(nn.Module):
             block = nn.remat(Block, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
         layers = nn.scan(
             block,
-            variable_axes={'params': 0, 'lora': 0},
+            variable_axes={'params': 0, 'lora': 0, 'intermediates': 0},
             split_rngs={'params': True},
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
             length=c.num_layers,

@@ -124,6 +124,41 @@ def test_every_flipped_bit_of_the_header_is_refused_or_harmless(saved):
     assert refused > 130  # what is left are bits of the metadata and of blanks
 
 
+def test_every_flipped_bit_of_the_data_is_noticed_in_files_written_here(saved):
+    directory, _ = saved
+    path = directory / WEIGHTS
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], 'little')
+    rng = np.random.default_rng(0)
+    for position in rng.integers(start, len(whole), 20):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r'CRC-32|NaN or infinity'):
+            models.load_model(str(directory))
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_weights_that_are_not_finite_are_named(saved, dtype):
+    directory, model = saved
+    hf_io.save_params(directory, model.config, model.params, dtype=dtype)
+    edit(directory, lambda t: t[FIRST].__setitem__((0, 1), np.inf))
+    with pytest.raises(InputError, match=f'{FIRST} holds NaN or infinity'):
+        models.load_model(str(directory))
+
+
+def test_pieces_of_any_size_give_the_same_tensors(tmp_path):
+    path = tmp_path / 'x.safetensors'
+    tensors = {'matrix': np.arange(70.0).reshape(10, 7), 'one': np.array(3), 'none': np.ones(0)}
+    safetensors_io.write(path, tensors)
+    for size in (1, 60, 130, 10_000):
+        found = {name: np.full_like(value, -1) for name, value in tensors.items()}
+        for name, rows, piece in safetensors_io.pieces(path, size):
+            found[name][... if rows is None else rows] = piece
+        for name, value in tensors.items():
+            np.testing.assert_array_equal(found[name], value)
+
+
 def test_pickles_are_refused(tmp_path):
     (tmp_path / 'pytorch_model.bin').write_bytes(b'x')
     config = config_lib.to_hf(qwen2.TINY)
