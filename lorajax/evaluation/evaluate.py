@@ -12,6 +12,7 @@ import numpy as np
 from lorajax import sharding
 from lorajax.batching import Batch, bucket, make_batch, pad_left, shape_of
 from lorajax.errors import InputError
+from lorajax.evaluation import choices
 from lorajax.lora import pad_rank, stack
 from lorajax.metrics import Progress
 from lorajax.models import Model
@@ -99,7 +100,8 @@ def evaluate(
 
     Returns:
       Rows {"task", "method", "item", "correct", "prediction", "reference", "nll", "details"},
-      method by method, items in the order of `examples`; nll in nats per answer token.
+      method by method, items in the order of `examples`; nll in nats per answer token. Details
+      of multiple choice also hold `choices.READINGS`.
 
     Raises:
       InputError: if there is nothing to evaluate.
@@ -116,6 +118,7 @@ def evaluate(
     texts: dict[str, list[str]] = {name: [''] * len(examples) for name in names}
     losses: dict[str, list[float]] = {name: [0.0] * len(examples) for name in names}
     cut: dict[str, list[bool]] = {name: [False] * len(examples) for name in names}
+    picks: dict[str, list[dict[str, bool]]] = {name: [{}] * len(examples) for name in names}
     total = len(examples) * len(names)
     with Progress(f'evaluate {task.name}', total) as progress:
         for group in groups:
@@ -132,6 +135,11 @@ def evaluate(
                         cut[name][index] = not np.isin(ids, chat.stop_ids).any()
                         losses[name][index] = float(nll[row, column])
                 progress.update(len(group) * len(batch))
+            if task.scorer == 'letter':
+                mean_loss = functools.partial(
+                    _mean_losses, model, stacked, batch_size, chat.pad_id, len(group)
+                )
+                picks |= zip(group, choices.read(chat, examples, mean_loss), strict=True)
     scored = scoring.score_batch(
         task.scorer,
         [example for _ in names for example in examples],
@@ -147,12 +155,30 @@ def evaluate(
             'prediction': texts[name][i],
             'reference': example.reference,
             'nll': round(losses[name][i], 6),
-            'details': {**outcome.details, 'truncated': cut[name][i]},
+            'details': {**outcome.details, 'truncated': cut[name][i], **picks[name][i]},
         }
         for (name, (i, example)), outcome in zip(
             itertools.product(names, enumerate(examples)), scored, strict=True
         )
     ]
+
+
+def _mean_losses(
+    model: Model,
+    stacked: Adapter | None,
+    rows: int,
+    pad_id: int,
+    adapters: int,
+    examples: Sequence[Encoded],
+) -> np.ndarray:
+    """Returns float32[A, N] of any number of examples, batches of similar length together."""
+    order = np.argsort([len(e.prompt) + len(e.answer) for e in examples], kind='stable')
+    losses = np.zeros((adapters, len(examples)), np.float32)
+    for start in range(0, len(order), rows):
+        batch = order[start : start + rows]
+        found = answer_nll(model, stacked, [examples[i] for i in batch], rows, pad_id)
+        losses[:, batch] = found.reshape(adapters, -1)
+    return losses
 
 
 def _stack(adapters: Sequence[Adapter | None]) -> Adapter | None:
