@@ -25,9 +25,10 @@ from lorajax import mapping, workdir
 from lorajax.evaluation import evaluate as evaluation
 from lorajax.experiment import Experiment
 from lorajax.lora import load_peft
-from lorajax.mapping import gram
-from lorajax.models import Model, load_model
-from lorajax.pipeline import SIDES, read_examples
+from lorajax.mapping.subspace import update_cosine
+from lorajax.models import load_model
+from lorajax.stages.common import REPEATED, SIDES, read_examples, trained_adapter
+from lorajax.stages.translate import kernels
 from lorajax.tasks import registry
 from lorajax.tasks.prompts import load_chat_format
 from lorajax.types import Adapter, JsonDict
@@ -50,12 +51,6 @@ def methods() -> list[str]:
         for name, method in mapping.METHODS.items()
         if all(need.endswith('_weights') for need in method.needs)
     ]
-
-
-def kernels(model: Model) -> dict[str, np.ndarray]:
-    """Returns a model's projections, float32[L, in, out] by name."""
-    layers = model.params['layers']
-    return {p: np.asarray(layers[p]['kernel']) for p in model.config.projections}
 
 
 def predictions(
@@ -95,28 +90,13 @@ def predictions(
     return made, facts
 
 
-def cosine(left: Adapter, right: Adapter) -> float:
-    """Returns the cosine of two adapters' updates."""
-
-    def product(x: Adapter, y: Adapter) -> float:
-        total = 0.0
-        for p, entry in x['layers'].items():
-            other = y['layers'][p]
-            for layer in range(len(entry['a'])):
-                parts = (entry['a'], entry['b'], other['a'], other['b'])
-                total += gram.inner_products('delta', *(f[layer][None] for f in parts))[0, 0]
-        return total
-
-    return product(left, right) / np.sqrt(product(left, left) * product(right, right))
-
-
 def contest(root: pathlib.Path, spec: Spec, items: int, rank: int) -> JsonDict:
     """Makes a world if need be and scores every method in it; kept in `scores.json`."""
     experiment = toy_worlds.make(root, spec)
     stored = experiment.files.root / f'scores_{items}_{rank}.json'
     if stored.exists():
         return workdir.read_json(stored)
-    repeated = toy_worlds.repeat_targets(experiment)
+    repeated = {task: trained_adapter(experiment, REPEATED, task) for task in experiment.heldouts}
     models = {side: load_model(experiment.model_directory(side)) for side in SIDES}
     extras = {f'{side}_weights': kernels(model) for side, model in models.items()}
     made, facts = predictions(experiment, extras, rank)
@@ -133,8 +113,8 @@ def contest(root: pathlib.Path, spec: Spec, items: int, rank: int) -> JsonDict:
         for row in rows:
             scores.setdefault(row['method'], []).append((row['correct'], row['nll']))
         tasks[task] = {
-            'repeat_cosine': cosine(adapters['oracle'], repeated[task]),
-            'chosen_cosine': cosine(adapters['oracle'], adapters[CHOSEN]),
+            'repeat_cosine': update_cosine(adapters['oracle'], repeated[task]),
+            'chosen_cosine': update_cosine(adapters['oracle'], adapters[CHOSEN]),
             'methods': {name: np.mean(pairs, 0).tolist() for name, pairs in scores.items()},
         }
     result = {'world': spec.name, 'separate': spec.separate_init, 'facts': facts, 'tasks': tasks}

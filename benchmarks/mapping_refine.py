@@ -14,10 +14,11 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.mapping_lab import WORLDS
-from lorajax import mapping, pipeline
+from lorajax import mapping
 from lorajax.evaluation import evaluate as evaluation
 from lorajax.lora import load_peft
 from lorajax.models import load_model
+from lorajax.stages.common import SIDES, encode, read_examples
 from lorajax.tasks import registry
 from lorajax.tasks.prompts import load_chat_format
 from lorajax.training import train_adapters
@@ -33,7 +34,7 @@ def refine(root: pathlib.Path, name: str, method: str) -> None:
     model, chat = load_model(directory), load_chat_format(pathlib.Path(directory))
     sides = [
         {task: load_peft(files.adapter(side, task))[1] for task in experiment.anchors}
-        for side in pipeline.SIDES
+        for side in SIDES
     ]
     config = experiment.train_config
     fitted = mapping.fit(method, *sides, output_rank=config.rank)
@@ -45,7 +46,7 @@ def refine(root: pathlib.Path, name: str, method: str) -> None:
     def accuracy(adapters: Mapping[str, Adapter | None]) -> float:
         right = []
         for task, adapter in adapters.items():
-            items = pipeline.read_examples(files.eval_data(task))[:100]
+            items = read_examples(files.eval_data(task))[:100]
             rows = evaluation.evaluate(
                 model, chat, registry.get(task), items, {'it': adapter},
                 batch_size=100, max_len=experiment.max_len, max_new_tokens=0,
@@ -57,8 +58,8 @@ def refine(root: pathlib.Path, name: str, method: str) -> None:
     for examples in (8, 32):
         for steps in (10, 30):
             few = {
-                task: pipeline.encode(
-                    chat, pipeline.read_examples(files.train_data(task))[:examples],
+                task: encode(
+                    chat, read_examples(files.train_data(task))[:examples],
                     experiment.max_len, task,
                 )
                 for task in experiment.heldouts

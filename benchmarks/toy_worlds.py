@@ -11,12 +11,8 @@ from absl import logging
 
 from lorajax import pipeline
 from lorajax.experiment import Experiment
-from lorajax.lora import load_peft
-from lorajax.models import load_model
-from lorajax.tasks.prompts import load_chat_format
+from lorajax.stages.common import SIDES
 from lorajax.toy import pretrain, world
-from lorajax.training import train_adapters
-from lorajax.types import Adapter
 
 PRETRAIN_STEPS = 1500
 
@@ -64,7 +60,7 @@ def make(root: pathlib.Path, spec: Spec) -> Experiment:
       The finished run.
     """
     experiment = spec.experiment(root)
-    for side in pipeline.SIDES:
+    for side in SIDES:
         directory = pathlib.Path(experiment.model_directory(side))
         if not directory.exists():
             logging.info('world %s: pretraining the %s model', spec.name, side)
@@ -77,28 +73,3 @@ def make(root: pathlib.Path, spec: Spec) -> Experiment:
             )
     pipeline.run(experiment)
     return experiment
-
-
-def repeat_targets(experiment: Experiment) -> dict[str, Adapter]:
-    """Trains the held-outs' target adapters again, with their data in another order.
-
-    With separate initial factors those are drawn anew too. The result is kept beside the run's
-    adapters. What two trainings of one task have in common is what a translation can reach.
-    """
-    root = experiment.files.root / 'repeated'
-    missing = [task for task in experiment.heldouts if not (root / task).exists()]
-    if missing:
-        name = experiment.model_directory('target')
-        model, chat = load_model(name), load_chat_format(pathlib.Path(name))
-        encoded = {
-            task: pipeline.encode(
-                chat, pipeline.read_examples(experiment.files.train_data(task)),
-                experiment.max_len, task,
-            )
-            for task in missing
-        }  # fmt: skip
-        config = dataclasses.replace(experiment.train_config, repeat=1)
-        trained = train_adapters(model, encoded, config, pad_id=chat.pad_id, label='repeat')
-        for task, adapter in trained.items():
-            pipeline.save_predicted(root / task, adapter, name)
-    return {task: load_peft(root / task)[1] for task in experiment.heldouts}

@@ -16,6 +16,8 @@ from lorajax.experiment import Experiment
 from lorajax.lora import LoraConfig, load_peft, save_peft
 from lorajax.mapping import card
 from lorajax.models import Model, Sampling, hf_io, load_model
+from lorajax.stages.common import PROVENANCE, encode, save_predicted
+from lorajax.stages.report import rebuild_report
 from lorajax.tasks import data, registry, user_rows
 from lorajax.tasks.prompts import ChatFormat, load_chat_format
 from lorajax.training import train_adapters
@@ -35,7 +37,7 @@ def run(experiment: Experiment, args: Any) -> None:
 def report(experiment: Experiment, args: Any) -> None:
     """Rebuilds results.json, tables and figures from stored outcomes; needs no model."""
     del args
-    pipeline.rebuild_report(experiment.files)
+    rebuild_report(experiment.files)
     logging.info('report: %s', experiment.files.report / 'ROUND4_REPORT.md')
 
 
@@ -48,7 +50,7 @@ def translate(experiment: Experiment, args: Any) -> None:
     """
     del experiment
     directory, output = pathlib.Path(_given(args, 'mapping')), _new_directory(args)
-    bases = workdir.read_json(directory / pipeline.PROVENANCE)
+    bases = workdir.read_json(directory / PROVENANCE)
     fitted = mapping.load(directory)
     config, adapter = load_peft(_given(args, 'adapter'))
     if config.base_model and config.base_model != bases['source']:
@@ -65,7 +67,7 @@ def translate(experiment: Experiment, args: Any) -> None:
         report=prediction.report,
     )
     with workdir.atomic_directory(output) as partial:
-        pipeline.save_predicted(partial, prediction.adapter, bases['target'])
+        save_predicted(partial, prediction.adapter, bases['target'])
         workdir.write_text(partial / 'README.md', text)
     logging.info('expected quality: %s', card.expectation(fitted.diagnostics))
     distance = prediction.report.get('distance_to_span')
@@ -91,7 +93,7 @@ def fit_map(experiment: Experiment, args: Any) -> None:
     )  # fmt: skip
     with workdir.atomic_directory(output) as partial:
         fitted.save(partial)
-        workdir.write_json(partial / pipeline.PROVENANCE, bases)
+        workdir.write_json(partial / PROVENANCE, bases)
     scores = fitted.diagnostics
     logging.info('expected quality: %s', card.expectation(scores))
     by_anchor = scores.get('loo_r2_by_anchor') or []
@@ -187,7 +189,7 @@ def train(experiment: Experiment, args: Any) -> None:
         examples = user_rows.read(pathlib.Path(args.train_file))
     model, chat = _load(experiment, args)
     label = args.task or args.train_file
-    encoded = pipeline.encode(chat, examples, experiment.max_len, label)
+    encoded = encode(chat, examples, experiment.max_len, label)
     trained = train_adapters(
         model, {label: encoded}, experiment.train_config, pad_id=chat.pad_id, label=label
     )

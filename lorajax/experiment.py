@@ -41,7 +41,12 @@ class Experiment:
         'toy-source' and 'toy-target'.
       data_dir: data sets as JSON lines; empty for the hub.
       anchors, heldouts: task names.
-      methods: mappings to fit and evaluate, names of `lorajax.mapping.METHODS`.
+      methods: to fit and evaluate: names of `lorajax.mapping.METHODS`, and 'distilled', which
+        trains on what the source model answers (see `lorajax.distillation`).
+      distill_from: where 'distilled' starts: a method of `METHODS`, or 'fresh'.
+      activation_places: places of shared text for the methods that look at activations.
+      diagnostics: train the held-outs' target adapters once more, and evaluate placebo and
+        span oracle, to tell what bounds a translation.
       experiments: some of `EXPERIMENTS`: 1 the main table (always done), 2 anchor count x
         top-k, 3 anchors of one domain; see `lorajax.studies`.
       anchor_counts, anchor_draws, top_k_grid, scaling_methods: of experiment 2.
@@ -79,6 +84,9 @@ class Experiment:
         'mean', 'global_ridge', 'pertensor_ridge', 'topk8_global_ridge', 'topk8_pertensor_ridge',
         'pertensor_mlp', 'delta_ridge', 'matched_ridge',
     )  # fmt: skip
+    distill_from: str = 'matched_ridge'
+    activation_places: int = 1024
+    diagnostics: bool = True
     experiments: tuple[str, ...] = EXPERIMENTS
     anchor_counts: tuple[int, ...] = (4, 8, 12, 16)
     anchor_draws: int = 3

@@ -191,6 +191,11 @@ class Workdir:
         """Which method leave-one-out on the anchors prefers, fixed before any evaluation."""
         return self.root / 'mappings' / 'selection.json'
 
+    @property
+    def cosines(self) -> pathlib.Path:
+        """Cosines of predicted with trained adapters, a diagnostic that looks at held-outs."""
+        return self.root / 'mappings' / 'cosines.json'
+
     def predicted(self, method: str, task: str) -> pathlib.Path:
         """Predicted target adapter in PEFT format."""
         return self.root / 'predicted' / method / task
@@ -202,6 +207,10 @@ class Workdir:
     def eval_data(self, task: str) -> pathlib.Path:
         """Evaluation examples as they were drawn."""
         return self.root / 'data' / 'eval' / f'{task}.jsonl'
+
+    def answered(self, task: str) -> pathlib.Path:
+        """Prompts with the answers that the source model gives to them with a task's adapter."""
+        return self.root / 'data' / 'answered' / f'{task}.jsonl'
 
     def outcomes(self, task: str) -> pathlib.Path:
         """One row per item and method."""

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from lorajax import capacity, commands, lora, mapping, pipeline, toy, workdir
+from lorajax import capacity, commands, lora, mapping, toy, workdir
 from lorajax.errors import InputError
 from lorajax.experiment import Experiment
 from lorajax.models import config as config_lib
 from lorajax.models import llama3, qwen2
+from lorajax.stages.common import PROVENANCE
 from lorajax.tasks import user_rows
 
 SMALL = Experiment(lora_rank=2, batch_size=4, num_epochs=2, eval_per_task=5, eval_batch_size=5)
@@ -44,7 +45,7 @@ def translation(tmp_path):
     fitted = mapping.fit('delta_ridge', *anchors)
     fitted.save(tmp_path / 'mapping')
     bases = {'source': 'a/source', 'target': 'a/target'}
-    workdir.write_json(tmp_path / 'mapping' / pipeline.PROVENANCE, bases)
+    workdir.write_json(tmp_path / 'mapping' / PROVENANCE, bases)
     query = random_adapter('source', 9)
     config = lora.LoraConfig(rank=2, alpha=2, base_model='a/source')
     lora.save_peft(tmp_path / 'query', config, query)

@@ -173,8 +173,8 @@ def test_a_stage_without_its_input_says_which_stage_is_missing(experiment):
 
 def test_a_second_process_is_kept_out(experiment):
     with (
-        pipeline._lock(experiment),
+        pipeline.lock(experiment),
         pytest.raises(InputError, match='another process'),
-        pipeline._lock(experiment),
+        pipeline.lock(experiment),
     ):
         raise AssertionError('entered twice')

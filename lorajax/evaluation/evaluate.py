@@ -125,7 +125,7 @@ def evaluate(
             stacked = _stack([adapters[name] for name in group])
             for batch in batches:
                 rows = [encoded[i] for i in batch]
-                tokens = _generate(model, chat, stacked, rows, batch_size, max_len, budget)
+                tokens = generate_batch(model, chat, stacked, rows, batch_size, max_len, budget)
                 nll = answer_nll(model, stacked, rows, batch_size, chat.pad_id)
                 nll = nll.reshape(len(group), -1)
                 for row, name in enumerate(group):
@@ -192,7 +192,7 @@ def _stack(adapters: Sequence[Adapter | None]) -> Adapter | None:
     return stack([wide[id(adapter)] if adapter else zero for adapter in adapters])
 
 
-def _generate(
+def generate_batch(
     model: Model,
     chat: ChatFormat,
     adapter: Adapter | None,
@@ -201,7 +201,19 @@ def _generate(
     max_len: int,
     max_new_tokens: int,
 ) -> np.ndarray:
-    """Returns int32[A, len(rows), max_new_tokens] generated tokens."""
+    """Continues a batch of prompts greedily.
+
+    Args:
+      model, chat: the base, its tokenizer and stop ids.
+      adapter: None, one adapter, or adapters stacked on A.
+      rows: at most `batch_size` prompts; they keep their last `max_len` tokens.
+      batch_size: B, the compiled batch size.
+      max_len: tokens of a prompt.
+      max_new_tokens: M.
+
+    Returns:
+      int32[A, len(rows), M] generated tokens; A = 1 without stacked adapters.
+    """
     prompts = [row.prompt[-max_len:] for row in rows]
     length = bucket(max(len(prompt) for prompt in prompts))
     tokens, mask = pad_left(prompts, batch_size, length, chat.pad_id)

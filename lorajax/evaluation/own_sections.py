@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lorajax.evaluation.bounds import BOUNDS
 from lorajax.evaluation.document import Block, Bullets, Column, Figure, Section, Table, Text
 from lorajax.evaluation.seed_sections import Config, Results, method_names
 
@@ -267,6 +268,36 @@ def overlap(found: Mapping[str, Any] | None) -> Section:
     return Section(title, blocks)
 
 
+def limits(results: Results) -> Section | None:
+    """Pooled gap recovered of the bounds, and how near every update is to the oracle's."""
+    found = results.get('bounds') or {}
+    if not found.get('run'):
+        return None
+    columns = [
+        Column('Bound'),
+        Column('gap_recovered', '.3f', 'sum(bound - base) / sum(oracle - base) over items'),
+        Column('nll_gap_recovered', '.3f', '(L_base - L_bound) / (L_base - L_oracle)'),
+        Column('what it says'),
+    ]
+    rows = [
+        [name, values['gap_recovered'], values['nll_gap_recovered'], BOUNDS[name]]
+        for name, values in found['methods'].items()
+    ]
+    blocks: list[Block] = [Table(columns, rows, 'References that are no translation.')]
+    cosines = found['cosines']
+    methods = list(dict.fromkeys(name for row in cosines.values() for name in row))
+    if methods:
+        blocks.append(
+            Table(
+                [Column('Update of'), *(Column(task, '.3f') for task in cosines)],
+                [[name, *(row.get(name) for row in cosines.values())] for name in methods],
+                "Cosine with the oracle's update. That of the repeated training is the most that a "
+                'translation can be expected to have.',
+            )
+        )
+    return Section('What bounds a translation', blocks)
+
+
 def diagnostics(results: Results) -> Section | None:
     """What fitting found out: single numbers and words of each mapping."""
     held = {m: v for m, v in results['diagnostics'].items() if isinstance(v, dict)}
@@ -284,6 +315,26 @@ def diagnostics(results: Results) -> Section | None:
     if any(isinstance(values.get('similarity'), dict) for values in held.values()):
         blocks.append(Figure('similarity', 'Cosine between the adapters of a model, as a matrix'))
     return Section('Mapping diagnostics', blocks)
+
+
+def costs(found: Mapping[str, Any]) -> Section | None:
+    """Seconds and memory of every mapping's fit and predictions, on the run's machine."""
+    keys = ('fit_seconds', 'predict_seconds', 'peak_memory_bytes')
+    known = {
+        name: [values[key] for key in keys]
+        for name, values in found.items()
+        if all(key in values for key in keys)
+    }
+    rows = [[name, fit, predict, memory / 1e9] for name, (fit, predict, memory) in known.items()]
+    if not rows:
+        return None
+    columns = [
+        Column('Method'),
+        Column('fit, s', '.2f', 'inner products count for the first method that needs them'),
+        Column('all held-outs, s', '.2f'),
+        Column('memory, GB', '.2f', 'highest of the process so far'),
+    ]
+    return Section('Cost of the mappings', [Table(columns, rows)])
 
 
 def training(has_curves: bool) -> Section | None:

@@ -27,7 +27,9 @@ def write(workdir: Workdir) -> None:
     metrics = read_jsonl(workdir.metrics) if workdir.metrics.exists() else []
     overlap = read_json(workdir.overlap) if workdir.overlap.exists() else None
     pictures = figures.draw(found, metrics)
-    document = make_document(found, config, overlap, set(pictures))
+    paths = sorted((workdir.root / 'mappings').glob('*/diagnostics.json'))
+    costs = {path.parent.name: read_json(path) for path in paths}
+    document = make_document(found, config, overlap, costs, set(pictures))
     for name, (png, _) in pictures.items():
         with atomic_file(workdir.report / f'{name}.png') as temporary:
             temporary.write_bytes(png)
@@ -38,7 +40,11 @@ def write(workdir: Workdir) -> None:
 
 
 def make_document(
-    found: Results, config: Config, overlap: dict[str, Any] | None, pictures: set[str]
+    found: Results,
+    config: Config,
+    overlap: dict[str, Any] | None,
+    costs: dict[str, Any],
+    pictures: set[str],
 ) -> Document:
     """Puts the sections together: the seed's in the seed's order, then ours.
 
@@ -46,6 +52,7 @@ def make_document(
       found: content of results.json.
       config: content of config.json.
       overlap: content of data/overlap.json, if there is one.
+      costs: method -> content of its diagnostics.json, for what a clock wrote.
       pictures: names of the figures that could be drawn; others are left out.
     """
     sections = [
@@ -62,7 +69,9 @@ def make_document(
         own_sections.loss(found),
         own_sections.scoring(found),
         own_sections.overlap(overlap),
+        own_sections.limits(found),
         own_sections.diagnostics(found),
+        own_sections.costs(costs),
         own_sections.training('loss' in pictures),
         own_sections.reading_guide(),
         own_sections.provenance(config),

@@ -11,15 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lorajax.errors import InputError
+from lorajax.evaluation import bounds
 from lorajax.evaluation.scaling import Reference, anchor_scaling, domain_transfer
 from lorajax.evaluation.stats import REFERENCE_METHODS, experiment1
 from lorajax.workdir import Workdir, read_json, read_jsonl
 
 SCHEMA = 1
 
-# Words that mark a diagnostic as a duration or a date; those differ between equal runs.
+# Words that mark a diagnostic as a duration, a date or a use of memory; those differ between
+# equal runs.
 _TIMING = re.compile(
-    r'(^|_)(seconds?|secs?|s|ms|minutes?|time|times|timing|wall|elapsed|duration|date|timestamp)(_|$)'
+    r'(^|_)(seconds?|secs?|s|ms|minutes?|time|times|timing|wall|elapsed|duration|date|timestamp|memory)(_|$)'
 )
 
 
@@ -50,6 +52,14 @@ def build(workdir: Workdir) -> dict[str, Any]:
         raise InputError(f'{workdir.config}: heldouts = {heldouts!r}, expected a list of tasks')
     tables = {task: _table(workdir.outcomes(task), task) for task in heldouts}
     order = ['base', 'mean', *config.get('methods', [])]
+    bounded = _bounded(tables, config.get('methods', []))
+    problems = _problems(workdir, {task: list(rows['base']) for task, rows in tables.items()})
+    limits = bounds.summary(
+        {task: _column(rows, 'correct', order) for task, rows in bounded.items()},
+        {task: _column(rows, 'nll', order) for task, rows in bounded.items()},
+        problems,
+        read_json(workdir.cosines) if workdir.cosines.exists() else {},
+    )
     answers = {task: _column(rows, 'correct', order) for task, rows in tables.items()}
     items = {task: list(rows['base']) for task, rows in tables.items()}
     main = experiment1(
@@ -59,7 +69,7 @@ def build(workdir: Workdir) -> dict[str, Any]:
         },
         outcomes=answers,
         nll={task: _column(rows, 'nll', order) for task, rows in tables.items()},
-        clusters=_problems(workdir, items),
+        clusters=problems,
         selected_method=_selected_method(workdir, config),
         domains=config.get('domains') or None,
         reference_methods=config.get('reference_methods') or REFERENCE_METHODS,
@@ -84,8 +94,24 @@ def build(workdir: Workdir) -> dict[str, Any]:
         'experiment3': domain_transfer(
             _extra_rows(workdir, 'experiment3', heldouts), reference, main['usable'], by_domain
         ),
+        'bounds': limits,
         'diagnostics': diagnostics,
     }
+
+
+def _bounded(
+    tables: Mapping[str, dict[str, dict[str, Any]]], methods: Sequence[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Takes the bounds that are no methods of the run out of `tables`; adds base and oracle."""
+    taken = {}
+    for task, table in tables.items():
+        names = [name for name in bounds.BOUNDS if name in table and name not in methods]
+        taken[task] = {
+            'base': table['base'],
+            **{name: table.pop(name) for name in names},
+            'oracle': table['oracle'],
+        }
+    return taken
 
 
 def _selected_method(workdir: Workdir, config: Mapping[str, Any]) -> str | None:

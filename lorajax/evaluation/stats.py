@@ -33,6 +33,7 @@ REFERENCE_METHODS = (
     'span_oracle',
     'span_oracle_tensor',
     'pad_truncate',
+    'distilled',  # trains on the target, so it is no map
 )
 
 # Domains of the seed's held-outs, for counts that come without any.

@@ -190,13 +190,27 @@ def lost_share(energies: list[np.ndarray]) -> float:
     return float(max(0.0, 1.0 - kept / whole)) if whole > 0 else 0.0
 
 
+def update_product(left: Adapter, right: Adapter) -> float:
+    """Returns the inner product of all updates of two adapters together."""
+    total = 0.0
+    for projection, one in left['layers'].items():
+        other = right['layers'].get(projection)
+        if other is None:  # no update there
+            continue
+        for a, b, x, y in zip(one['a'], one['b'], other['a'], other['b'], strict=True):
+            total += float(np.sum((a.T @ x) * (b @ y.T)))
+    return total
+
+
 def update_norm(adapter: Adapter) -> float:
     """Returns the Frobenius norm of all updates of an adapter together."""
-    total = 0.0
-    for factors in adapter['layers'].values():
-        for a, b in zip(factors['a'], factors['b'], strict=True):
-            total += float(np.sum((a.T @ a) * (b @ b.T)))
-    return float(np.sqrt(max(total, 0.0)))
+    return float(np.sqrt(max(update_product(adapter, adapter), 0.0)))
+
+
+def update_cosine(left: Adapter, right: Adapter) -> float:
+    """Returns the cosine between two adapters' updates; 0 if one of them is zero."""
+    norms = update_norm(left) * update_norm(right)
+    return update_product(left, right) / norms if norms > 0 else 0.0
 
 
 def stack_layers(tensors: Tensors, factors: list[tuple[np.ndarray, np.ndarray]]) -> Adapter:

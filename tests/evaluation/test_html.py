@@ -93,7 +93,7 @@ def test_sections_link_and_ids_are_unique_outside_pictures(page):
 def test_names_are_escaped(fake_run, found, page):
     forged = json.loads(json.dumps(found).replace('placebo', '<b onload=x>placebo'))
     forged['target_model'] = '<script>alert(1)</script>'
-    document = report.make_document(forged, read_json(fake_run.config), None, set())
+    document = report.make_document(forged, read_json(fake_run.config), None, {}, set())
     text = page_module.render(document, forged, {}, {'tasks': []})
     assert '<b onload' not in text and '<script>alert' not in text
     assert '&lt;script&gt;alert(1)' in text

@@ -25,6 +25,7 @@ def test_schema(found):
         'topk',
         'experiment2',
         'experiment3',
+        'bounds',
         'diagnostics',
     ]
     assert found['schema'] == 1

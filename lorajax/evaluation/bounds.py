@@ -1,0 +1,58 @@
+"""What bounds a translation: references that a run evaluates beside its methods."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from lorajax.evaluation.stats import experiment1
+
+# Name of the outcomes -> what it says.
+BOUNDS = {
+    'placebo': 'the ridge weights given to wrong anchors: what is reached without knowing the task',
+    'span_oracle': 'the oracle projected on the anchors, one weight each: the most that they hold',
+    'span_oracle_tensor': 'the oracle projected on the anchors, weights for every tensor: the most '
+    'that any weighting of the anchors reaches',
+    'repeated': 'the oracle trained once more with its data in another order',
+}
+
+Columns = Mapping[str, Mapping[str, Sequence[float]]]  # {task: {method: one number per item}}
+
+
+def summary(
+    answers: Columns,
+    losses: Columns,
+    clusters: Mapping[str, Sequence[Hashable]],
+    cosines: Mapping[str, Mapping[str, float]],
+) -> dict[str, Any]:
+    """Returns the pooled gap recovered of each bound, and cosines with the oracle.
+
+    Args:
+      answers, losses: right or wrong and nats per answer token, of base, oracle and bounds.
+      clusters: problem of each item.
+      cosines: {task: {method: cosine of its update with the oracle's}}.
+
+    Returns:
+      {'run': bool, 'methods': {name: {'accuracy': {task: share}, 'gap_recovered': [value, low,
+      high] or None, 'nll_gap_recovered': likewise}}, 'cosines': {task: {method: value}}}.
+    """
+    names = [name for name in BOUNDS if any(name in methods for methods in answers.values())]
+    if not names:
+        return {'run': False, 'methods': {}, 'cosines': {}}
+    counts = {
+        task: {'n': len(methods['base'])} | {m: int(sum(v)) for m, v in methods.items()}
+        for task, methods in answers.items()
+    }
+    found = experiment1(
+        counts, outcomes=answers, nll=losses, clusters=clusters, domains=dict.fromkeys(answers, '')
+    )
+    return {
+        'run': True,
+        'methods': {
+            name: {
+                'accuracy': {row['task']: row['accuracy'].get(name) for row in found['rows']},
+                'gap_recovered': found['pooled_gap_recovered'].get(name),
+                'nll_gap_recovered': found['pooled_nll_gap_recovered'].get(name),
+            }
+            for name in names
+        },
+        'cosines': {task: dict(values) for task, values in cosines.items()},
+    }

@@ -1,0 +1,96 @@
+"""First stage: everything that can be checked early, the data, config.json."""
+
+import hashlib
+import shutil
+
+import jax
+
+from lorajax import experiment as experiment_lib
+from lorajax import sharding, toy, workdir
+from lorajax.experiment import Experiment
+from lorajax.models import config as config_lib
+from lorajax.models import hf_io
+from lorajax.models.model import param_shardings
+from lorajax.stages.common import SIDES
+from lorajax.tasks import data, overlap, registry
+from lorajax.tasks.prompts import load_chat_format
+from lorajax.types import JsonDict
+
+
+def prepare(experiment: Experiment) -> bool:
+    """Checks everything that can be checked early, draws the data, writes config.json.
+
+    Raises:
+      InputError: if the run was begun with other flags, a model or data set is not usable, or
+        training and evaluation sets overlap.
+    """
+    files = experiment.files
+    if files.config.exists():
+        stored = workdir.read_json(files.config)
+        experiment.check_same(stored)
+        return False
+    for side in SIDES:
+        _check_model(experiment, side)
+    source = data.DataSource(experiment.data_dir or None)
+    drawn = data.draw(
+        experiment.anchors,
+        experiment.heldouts,
+        source,
+        experiment.train_per_task,
+        experiment.eval_per_task,
+        experiment.seed,
+        experiment.protocol,
+    )
+    counts = overlap.matrix(drawn)
+    overlap.check(counts)
+    counts['before_the_rule'] = overlap.matrix(
+        data.draw_raw(
+            experiment.anchors,
+            experiment.heldouts,
+            source,
+            experiment.eval_per_task,
+            experiment.seed,
+            experiment.protocol,
+        )
+    )['cells']
+    for side, name in zip(SIDES, (experiment.source_model, experiment.target_model), strict=True):
+        if name in toy.MODELS:
+            with workdir.atomic_directory(files.model(side)) as directory:
+                shutil.copytree(toy.MODELS[name], directory, dirs_exist_ok=True)
+    workdir.write_json(files.overlap, counts)
+    for name, examples in drawn.items():
+        workdir.write_jsonl(files.train_data(name), [e.to_json() for e in examples.train])
+        if examples.eval:
+            workdir.write_jsonl(files.eval_data(name), [e.to_json() for e in examples.eval])
+    workdir.write_json(files.config, _provenance(experiment))
+    return True
+
+
+def _check_model(experiment: Experiment, side: str) -> None:
+    """Reads a model's config, tokenizer and tensor headers, and fits it to the mesh."""
+    name = experiment.source_model if side == 'source' else experiment.target_model
+    directory = hf_io.resolve(str(toy.MODELS.get(name, name)))
+    config = config_lib.read(directory)
+    hf_io.check_tensors(directory, config)
+    load_chat_format(directory)
+    param_shardings(sharding.make_mesh(experiment.mesh), config)
+
+
+def _provenance(experiment: Experiment) -> JsonDict:
+    """Returns the content of config.json."""
+    models = {side: hf_io.resolve(experiment.model_directory(side)) for side in SIDES}
+    drawn = hashlib.sha256()
+    for path in sorted((experiment.files.root / 'data').rglob('*.jsonl')):
+        drawn.update(path.name.encode() + path.read_bytes())
+    return {
+        'schema': 1,
+        **experiment.to_json(),
+        'domains': {name: registry.get(name).domain for name in experiment.tasks},
+        'versions': experiment_lib.versions(),
+        'git_commit': experiment_lib.git_commit(),
+        'model_hashes': {
+            side: experiment_lib.hash_files(path, '*.safetensors') for side, path in models.items()
+        },
+        'data_hash': drawn.hexdigest(),
+        'device': jax.devices()[0].device_kind,
+    }
