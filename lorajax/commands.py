@@ -1,5 +1,6 @@
 """The commands of `lorajax.launch`."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 from absl import flags, logging
 
-from lorajax import capacity, mapping, pairs, pipeline, sharding, toy, workdir
+from lorajax import capacity, distillation, mapping, pairs, pipeline, sharding, toy, workdir
 from lorajax.batching import pad_left
 from lorajax.errors import InputError
 from lorajax.evaluation import intervals
@@ -16,6 +17,7 @@ from lorajax.experiment import Experiment
 from lorajax.lora import LoraConfig, load_peft, save_peft
 from lorajax.mapping import card
 from lorajax.models import Model, Sampling, hf_io, load_model
+from lorajax.stages import common
 from lorajax.stages.common import PROVENANCE, encode, save_predicted
 from lorajax.stages.report import rebuild_report
 from lorajax.tasks import data, registry, user_rows
@@ -203,6 +205,60 @@ def train(experiment: Experiment, args: Any) -> None:
     logging.info('adapter of %d examples: %s', len(encoded), output)
 
 
+def distill(experiment: Experiment, args: Any) -> None:
+    """Trains a target adapter on what the source model answers with its adapter.
+
+    Needs prompts, but no answers: they may be of other tasks. With --mapping the training goes on
+    from the translated adapter, else from a fresh one.
+
+    Raises:
+      InputError: on bad prompts, an adapter of another rank than --lora_rank where a mapping is
+        given, a source model that finishes no answer, or an output that exists.
+    """
+    output = _new_directory(args)
+    prompts = distillation.read_prompts(pathlib.Path(_given(args, 'prompts')))
+    adapter = load_peft(_given(args, 'adapter'))[1]
+    config = dataclasses.replace(experiment.train_config, targets=tuple(adapter['layers']))
+    start = None
+    if args.mapping:
+        start = mapping.load(args.mapping).predict(adapter)
+        ranks = {entry['a'].shape[-1] for entry in start['layers'].values()}
+        if ranks != {config.rank}:
+            raise InputError(
+                f'--lora_rank={config.rank}: the mapping predicts rank {max(ranks)}; give that'
+            )
+        config = dataclasses.replace(config, targets=tuple(start['layers']))
+    model, chat = common.load_named(experiment, experiment.source_model)
+    answers = distillation.answer(
+        model,
+        chat,
+        {'adapter': adapter},
+        prompts,
+        batch_size=experiment.eval_batch_size,
+        max_len=experiment.max_len,
+        max_new_tokens=experiment.max_new_tokens or 256,
+    )['adapter']
+    lessons = distillation.lessons(prompts, answers, -(-len(prompts) // 2), args.adapter)
+    model, chat = common.load_named(experiment, experiment.target_model)
+    encoded = common.encode(chat, lessons, experiment.max_len, args.prompts)
+    trained = train_adapters(
+        model,
+        {'distilled': encoded},
+        config,
+        pad_id=chat.pad_id,
+        label='distilled',
+        start_from={'distilled': start} if start else None,
+    )
+    written = LoraConfig(
+        rank=config.rank,
+        alpha=config.alpha,
+        targets=config.targets,
+        base_model=experiment.target_model,
+    )
+    save_peft(output, written, trained['distilled'])
+    logging.info('adapter of %d answers to %d prompts: %s', len(encoded), len(prompts), output)
+
+
 def doctor(experiment: Experiment, args: Any) -> None:
     """Says what this machine has and what a flagfile needs of it."""
     del args
@@ -242,6 +298,7 @@ COMMANDS: Mapping[str, Callable[[Experiment, Any], None]] = {
     'train': train,
     'evaluate': evaluate,
     'generate': generate,
+    'distill': distill,
     'doctor': doctor,
 }
 
@@ -256,6 +313,7 @@ def define_flags() -> None:
     flags.DEFINE_string('model', None, 'train, evaluate, generate: hub id, directory or toy-...')
     flags.DEFINE_string('task', None, 'train: a task of lorajax/tasks/registry.py')
     flags.DEFINE_string('train_file', None, 'train: JSON lines, prompt/completion or messages')
+    flags.DEFINE_string('prompts', None, 'distill: JSON lines with a prompt each')
     flags.DEFINE_list('adapters', None, 'evaluate: adapters in PEFT format')
     flags.DEFINE_list('tasks', None, 'evaluate: task names')
     flags.DEFINE_string('prompt', None, 'generate: user message')

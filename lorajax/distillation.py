@@ -8,11 +8,13 @@ Source: the idea of Trans-LoRA (Wang et al. 2024, arXiv 2405.17258), there with 
 and a trained discriminator; here any prompts, and the teacher's own certainty.
 """
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from lorajax import workdir
 from lorajax.batching import bucket
 from lorajax.errors import InputError
 from lorajax.evaluation.evaluate import answer_nll, generate_batch
@@ -22,6 +24,29 @@ from lorajax.models import Model
 from lorajax.tasks.prompts import ChatFormat, Encoded
 from lorajax.tasks.task import Example
 from lorajax.types import Adapter
+
+
+def read_prompts(path: pathlib.Path) -> list[str]:
+    """Reads rows {"prompt": text}, or {"messages": [...]} of which the first user's is taken.
+
+    Args:
+      path: JSON lines; other fields, answers among them, are not looked at.
+
+    Raises:
+      InputError: naming the file, for an empty file or a row of another form.
+    """
+    prompts = []
+    for number, row in enumerate(workdir.read_jsonl(path), 1):
+        given = row.get('prompt') if isinstance(row, dict) else None
+        if isinstance(row, dict) and isinstance(row.get('messages'), list):
+            said = [m.get('content') for m in row['messages'] if m.get('role') == 'user']
+            given = said[0] if said else None
+        if not isinstance(given, str) or not given:
+            raise InputError(f'{path}: row {number} has no text under prompt, nor user messages')
+        prompts.append(given)
+    if not prompts:
+        raise InputError(f'{path}: is empty, expected rows with a prompt')
+    return prompts
 
 
 class Answer(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from lorajax import mapping, sharding, workdir
+from lorajax import mapping, sharding, toy, workdir
 from lorajax.errors import InputError
 from lorajax.experiment import Experiment
 from lorajax.lora import LoraConfig, load_peft, pad_rank, save_peft
@@ -32,8 +32,13 @@ def require_prepared(experiment: Experiment) -> None:
 
 def load(experiment: Experiment, side: str) -> tuple[Model, ChatFormat]:
     """Loads a base model of the run and its chat format."""
-    name = experiment.model_directory(side)
-    logging.info('loading the %s model %s', side, name)
+    return load_named(experiment, experiment.model_directory(side))
+
+
+def load_named(experiment: Experiment, name: str) -> tuple[Model, ChatFormat]:
+    """Loads a base model by directory, hub id or 'toy-...', and its chat format."""
+    name = str(toy.MODELS.get(name, name))
+    logging.info('loading %s', name)
     mesh = sharding.make_mesh(experiment.mesh)
     model = load_model(name, experiment.param_dtype, experiment.dtype, mesh, experiment.remat)
     return model, load_chat_format(hf_io.resolve(name))
