@@ -7,6 +7,7 @@ from leave-one-out on anchors or are constants. `CHOSEN` was named on other worl
 says which.
 """
 
+import dataclasses
 import pathlib
 import time
 from collections.abc import Sequence
@@ -28,9 +29,10 @@ from lorajax.lora import load_peft
 from lorajax.mapping.subspace import update_cosine
 from lorajax.models import load_model
 from lorajax.stages.common import REPEATED, SIDES, read_examples, trained_adapter
-from lorajax.stages.translate import kernels
+from lorajax.stages.translate import base_arrays, translate
 from lorajax.tasks import registry
 from lorajax.tasks.prompts import load_chat_format
+from lorajax.toy import world as toy_world
 from lorajax.types import Adapter, JsonDict
 
 WORLDS = (
@@ -40,23 +42,17 @@ WORLDS = (
     Spec('d', (3, 4, 7, 9), 4, 41, 104),
     Spec('e', (1, 3, 6, 8), 5, 51, 105, separate_init=True),
 )
-CHOSEN = 'matched_scaled'
+# Named before the contest: one that needs adapters alone, one that also trains on the target.
+CHOSEN = ('matched_scaled', 'distilled')
+ELSEWHERE = 'distilled_elsewhere'
+PLACEBOS = 8  # permutations of the tasks over which the placebo is averaged
 _DRAWS = 2000
 
 
-def methods() -> list[str]:
-    """Returns the methods that need nothing but adapters and base weights."""
-    return [
-        name
-        for name, method in mapping.METHODS.items()
-        if all(need.endswith('_weights') for need in method.needs)
-    ]
-
-
 def predictions(
-    experiment: Experiment, extras: JsonDict, rank: int
+    experiment: Experiment, rank: int
 ) -> tuple[dict[str, dict[str, Adapter]], dict[str, JsonDict]]:
-    """Fits every method and predicts the held-outs.
+    """Fits every method and predicts the held-outs; distils too.
 
     Returns:
       task -> method -> target adapter, and method -> leave-one-out scores and seconds.
@@ -70,13 +66,18 @@ def predictions(
     for side in anchors:  # shared by all fits, so no method's time contains them
         _ = side.delta_gram, side.factor_gram, side.cosines, side.frame
     queries = {side: load(side, experiment.heldouts) for side in SIDES}
+    needs = {need for method in mapping.METHODS.values() for need in method.needs}
+    arrays = base_arrays(experiment, needs)
     made: dict[str, dict[str, Adapter]] = {task: {} for task in experiment.heldouts}
-    facts = {}
-    for name in methods():
-        method = mapping.METHODS[name]
+    facts: dict[str, JsonDict] = {}
+    placebos = {f'placebo{i}': ('placebo', experiment.seed + i) for i in range(PLACEBOS)}
+    entrants = {name: (name, experiment.seed) for name in mapping.METHODS} | placebos
+    del entrants['placebo']
+    for name, (method_name, seed) in entrants.items():
+        method = mapping.METHODS[method_name]
         start = time.monotonic()
-        given = {need: extras[need] for need in method.needs}
-        fitted = mapping.fit(name, *anchors, output_rank=rank, seed=experiment.seed, **given)
+        given = {need: arrays[need] for need in method.needs}
+        fitted = mapping.fit(method_name, *anchors, output_rank=rank, seed=seed, **given)
         found = fitted.explain_many(queries[method.query_side])
         for task, prediction in found.items():
             made[task][name] = prediction.adapter
@@ -85,9 +86,55 @@ def predictions(
             **{key: fitted.diagnostics.get(key) for key in ('loo_r2', 'loo_cosine', 'fallback')},
             'norm_ratio': float(np.mean([p.report['norm_ratio'] for p in found.values()])),
         }
+    for name, run in (('distilled', _distil), (ELSEWHERE, _distil_elsewhere)):
+        start = time.monotonic()
+        for task, adapter in run(experiment).items():
+            made[task][name] = adapter
+        facts[name] = {'seconds': round(time.monotonic() - start, 2)}
     for task, adapter in queries['target'].items():
         made[task]['oracle'] = adapter
     return made, facts
+
+
+def _distil(experiment: Experiment) -> dict[str, Adapter]:
+    """Distils the held-outs as a run does."""
+    files = experiment.files
+    translate(dataclasses.replace(experiment, methods=('distilled',), diagnostics=False))
+    return {task: load_peft(files.predicted('distilled', task))[1] for task in experiment.heldouts}
+
+
+def _distil_elsewhere(experiment: Experiment) -> dict[str, Adapter]:
+    """Distils every held-out from prompts of the other domains alone.
+
+    The toy's anchors share prompts with the held-outs of their domain. This leaves those out:
+    what the source adapter does has to be learned where it was never trained.
+    """
+    found = {}
+    for domain in toy_world.DOMAINS:
+        tasks = [task for task in experiment.heldouts if registry.get(task).domain == domain]
+        others = [task for task in experiment.anchors if registry.get(task).domain != domain]
+        run = dataclasses.replace(
+            experiment,
+            workdir=str(experiment.files.root / f'without_{domain}'),
+            methods=('distilled',),
+            anchors=tuple(others),
+            heldouts=tuple(tasks),
+            diagnostics=False,
+        )
+        for name in ('adapters', 'data'):  # the same trained adapters and rows
+            link = run.files.root / name
+            link.parent.mkdir(exist_ok=True)
+            if name == 'data':
+                link.mkdir(exist_ok=True)
+                link, whole = link / 'train', experiment.files.root / 'data/train'
+            else:
+                whole = experiment.files.root / name
+            if not link.is_symlink():
+                link.symlink_to(whole.resolve())
+        translate(run)
+        for task in tasks:
+            found[task] = load_peft(run.files.predicted('distilled', task))[1]
+    return found
 
 
 def contest(root: pathlib.Path, spec: Spec, items: int, rank: int) -> JsonDict:
@@ -97,14 +144,13 @@ def contest(root: pathlib.Path, spec: Spec, items: int, rank: int) -> JsonDict:
     if stored.exists():
         return workdir.read_json(stored)
     repeated = {task: trained_adapter(experiment, REPEATED, task) for task in experiment.heldouts}
-    models = {side: load_model(experiment.model_directory(side)) for side in SIDES}
-    extras = {f'{side}_weights': kernels(model) for side, model in models.items()}
-    made, facts = predictions(experiment, extras, rank)
+    made, facts = predictions(experiment, rank)
+    model = load_model(experiment.model_directory('target'))
     chat = load_chat_format(pathlib.Path(experiment.model_directory('target')))
     tasks = {}
     for task, adapters in made.items():
         rows = evaluation.evaluate(
-            models['target'], chat, registry.get(task),
+            model, chat, registry.get(task),
             read_examples(experiment.files.eval_data(task))[:items],
             {'base': None, **adapters, 'repeated': repeated[task]},
             batch_size=100, max_len=experiment.max_len, max_new_tokens=0, adapters_per_step=12,
@@ -114,9 +160,18 @@ def contest(root: pathlib.Path, spec: Spec, items: int, rank: int) -> JsonDict:
             scores.setdefault(row['method'], []).append((row['correct'], row['nll']))
         tasks[task] = {
             'repeat_cosine': update_cosine(adapters['oracle'], repeated[task]),
-            'chosen_cosine': update_cosine(adapters['oracle'], adapters[CHOSEN]),
+            'chosen_cosines': {
+                name: update_cosine(adapters['oracle'], adapters[name]) for name in CHOSEN
+            },
             'methods': {name: np.mean(pairs, 0).tolist() for name, pairs in scores.items()},
         }
+    for scored in [*tasks.values()]:
+        scored['methods']['placebo'] = np.mean(
+            [scored['methods'].pop(f'placebo{i}') for i in range(PLACEBOS)], axis=0
+        ).tolist()
+    facts['placebo'] = facts['placebo0']
+    for i in range(PLACEBOS):
+        del facts[f'placebo{i}']
     result = {'world': spec.name, 'separate': spec.separate_init, 'facts': facts, 'tasks': tasks}
     workdir.write_json(stored, result)
     return result
@@ -175,17 +230,19 @@ def table(worlds: Sequence[JsonDict]) -> str:
         cells.append(f'{np.mean(known):.3f}' if known else '')
         seconds = [f['seconds'] for f in facts if 'seconds' in f]
         cells.append(f'{np.mean(seconds):.1f}' if seconds else '')
-        shown = f'**{name}**' if name == CHOSEN else name
+        shown = f'**{name}**' if name in CHOSEN else name
         lines.append(f'| {shown} | ' + ' | '.join(cells) + ' |')
     lines.append('')
     for world in worlds:
-        means = [
-            np.mean([task[key] for task in world['tasks'].values()])
-            for key in ('repeat_cosine', 'chosen_cosine')
-        ]
+        held = world['tasks'].values()
+        repeated = np.mean([task['repeat_cosine'] for task in held])
+        chosen = ', '.join(
+            f'with {name} {np.mean([task["chosen_cosines"][name] for task in held]):.3f}'
+            for name in CHOSEN
+        )
         lines.append(
             f'World {world["world"]}: cosine of the oracle with its repeated training '
-            f'{means[0]:.3f}, with {CHOSEN} {means[1]:.3f}.'
+            f'{repeated:.3f}, {chosen}.'
         )
     return '\n'.join(lines) + '\n'
 
@@ -196,7 +253,7 @@ def figure(worlds: Sequence[JsonDict], path: pathlib.Path) -> None:
     fig, axis = plt.subplots(figsize=(7.5, 0.26 * len(names) + 1.2), layout='constrained')
     for place, name in enumerate(names):
         value, low, high = gaps(worlds, name, 0)
-        colour = 'tab:orange' if name == CHOSEN else 'tab:blue'
+        colour = 'tab:orange' if name in CHOSEN else 'tab:blue'
         axis.plot([low, high], [place, place], color=colour, linewidth=2)
         axis.plot(value, place, 'o', color=colour)
         for world in worlds:

@@ -14,7 +14,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.mapping_lab import WORLDS
-from lorajax import mapping
+from lorajax import fewshot, mapping
 from lorajax.evaluation import evaluate as evaluation
 from lorajax.lora import load_peft
 from lorajax.models import load_model
@@ -56,14 +56,15 @@ def refine(root: pathlib.Path, name: str, method: str) -> None:
 
     shown = {'translated': accuracy(start)}
     for examples in (8, 32):
+        few = {
+            task: encode(
+                chat, read_examples(files.train_data(task))[:examples], experiment.max_len, task
+            )
+            for task in experiment.heldouts
+        }
+        reweighted = fewshot.reweight(model, sides[1], few, pad_id=chat.pad_id)
+        shown[f'anchors reweighted, {examples} examples'] = accuracy(reweighted)
         for steps in (10, 30):
-            few = {
-                task: encode(
-                    chat, read_examples(files.train_data(task))[:examples],
-                    experiment.max_len, task,
-                )
-                for task in experiment.heldouts
-            }  # fmt: skip
             short = dataclasses.replace(
                 config, batch_size=8, num_epochs=steps * 8 / examples, warmup_ratio=0.0
             )
