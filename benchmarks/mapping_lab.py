@@ -10,7 +10,7 @@ says which.
 import dataclasses
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -49,13 +49,19 @@ PLACEBOS = 8  # permutations of the tasks over which the placebo is averaged
 _DRAWS = 2000
 
 
+def entrants() -> list[str]:
+    """Returns who takes part: every method, the trained ones, and the repeated oracle."""
+    named = [name for name in mapping.METHODS if name != 'placebo']
+    return [*named, *(f'placebo{i}' for i in range(PLACEBOS)), 'distilled', ELSEWHERE, REPEATED]
+
+
 def predictions(
-    experiment: Experiment, rank: int
+    experiment: Experiment, names: Sequence[str], rank: int
 ) -> tuple[dict[str, dict[str, Adapter]], dict[str, JsonDict]]:
-    """Fits every method and predicts the held-outs; distils too.
+    """Lets some entrants predict the held-outs.
 
     Returns:
-      task -> method -> target adapter, and method -> leave-one-out scores and seconds.
+      task -> entrant -> target adapter, and entrant -> leave-one-out scores and seconds.
     """
     files = experiment.files
 
@@ -66,34 +72,39 @@ def predictions(
     for side in anchors:  # shared by all fits, so no method's time contains them
         _ = side.delta_gram, side.factor_gram, side.cosines, side.frame
     queries = {side: load(side, experiment.heldouts) for side in SIDES}
-    needs = {need for method in mapping.METHODS.values() for need in method.needs}
-    arrays = base_arrays(experiment, needs)
+    fitted_names = [name.rstrip('0123456789') for name in names if name not in _TRAINED]
+    needs = {need for name in fitted_names for need in mapping.METHODS[name].needs}
+    arrays = base_arrays(experiment, needs) if needs else {}
     made: dict[str, dict[str, Adapter]] = {task: {} for task in experiment.heldouts}
     facts: dict[str, JsonDict] = {}
-    placebos = {f'placebo{i}': ('placebo', experiment.seed + i) for i in range(PLACEBOS)}
-    entrants = {name: (name, experiment.seed) for name in mapping.METHODS} | placebos
-    del entrants['placebo']
-    for name, (method_name, seed) in entrants.items():
-        method = mapping.METHODS[method_name]
+    for name in names:
+        logging.info('%s: %s', experiment.workdir, name)
         start = time.monotonic()
-        given = {need: arrays[need] for need in method.needs}
-        fitted = mapping.fit(method_name, *anchors, output_rank=rank, seed=seed, **given)
-        found = fitted.explain_many(queries[method.query_side])
-        for task, prediction in found.items():
-            made[task][name] = prediction.adapter
-        facts[name] = {
-            'seconds': round(time.monotonic() - start, 2),
-            **{key: fitted.diagnostics.get(key) for key in ('loo_r2', 'loo_cosine', 'fallback')},
-            'norm_ratio': float(np.mean([p.report['norm_ratio'] for p in found.values()])),
-        }
-    for name, run in (('distilled', _distil), (ELSEWHERE, _distil_elsewhere)):
-        start = time.monotonic()
-        for task, adapter in run(experiment).items():
+        if name in _TRAINED:
+            adapters = _TRAINED[name](experiment)
+            facts[name] = {'seconds': round(time.monotonic() - start, 2)}
+        else:
+            method_name = name.rstrip('0123456789')  # placebos are numbered
+            seed = experiment.seed + int(name.removeprefix(method_name) or 0)
+            method = mapping.METHODS[method_name]
+            given = {need: arrays[need] for need in method.needs}
+            fitted = mapping.fit(method_name, *anchors, output_rank=rank, seed=seed, **given)
+            found = fitted.explain_many(queries[method.query_side])
+            adapters = {task: prediction.adapter for task, prediction in found.items()}
+            scores = ('loo_r2', 'loo_cosine', 'fallback')
+            facts[name] = {
+                'seconds': round(time.monotonic() - start, 2),
+                **{key: fitted.diagnostics.get(key) for key in scores},
+                'norm_ratio': float(np.mean([p.report['norm_ratio'] for p in found.values()])),
+            }
+        for task, adapter in adapters.items():
             made[task][name] = adapter
-        facts[name] = {'seconds': round(time.monotonic() - start, 2)}
-    for task, adapter in queries['target'].items():
-        made[task]['oracle'] = adapter
     return made, facts
+
+
+def _repeated(experiment: Experiment) -> dict[str, Adapter]:
+    """Returns the oracles, trained once more."""
+    return {task: trained_adapter(experiment, REPEATED, task) for task in experiment.heldouts}
 
 
 def _distil(experiment: Experiment) -> dict[str, Adapter]:
@@ -137,44 +148,56 @@ def _distil_elsewhere(experiment: Experiment) -> dict[str, Adapter]:
     return found
 
 
+_TRAINED: Mapping[str, Callable[[Experiment], dict[str, Adapter]]] = {
+    'distilled': _distil,
+    ELSEWHERE: _distil_elsewhere,
+    REPEATED: _repeated,
+}
+
+
 def contest(root: pathlib.Path, spec: Spec, items: int, rank: int) -> JsonDict:
-    """Makes a world if need be and scores every method in it; kept in `scores.json`."""
+    """Makes a world if need be and scores the entrants that have no scores in it yet."""
     experiment = toy_worlds.make(root, spec)
     stored = experiment.files.root / f'scores_{items}_{rank}.json'
+    result: JsonDict = {'world': spec.name, 'separate': spec.separate_init, 'facts': {}}
+    result['tasks'] = {task: {'methods': {}, 'cosines': {}} for task in experiment.heldouts}
     if stored.exists():
-        return workdir.read_json(stored)
-    repeated = {task: trained_adapter(experiment, REPEATED, task) for task in experiment.heldouts}
-    made, facts = predictions(experiment, rank)
+        result = workdir.read_json(stored)
+    missing = [name for name in entrants() if name not in result['facts']]
+    if not missing:
+        return result
+    made, facts = predictions(experiment, missing, rank)
     model = load_model(experiment.model_directory('target'))
     chat = load_chat_format(pathlib.Path(experiment.model_directory('target')))
-    tasks = {}
     for task, adapters in made.items():
+        oracle = trained_adapter(experiment, 'target', task)
         rows = evaluation.evaluate(
             model, chat, registry.get(task),
             read_examples(experiment.files.eval_data(task))[:items],
-            {'base': None, **adapters, 'repeated': repeated[task]},
+            {'base': None, **adapters, 'oracle': oracle},
             batch_size=100, max_len=experiment.max_len, max_new_tokens=0, adapters_per_step=12,
         )  # fmt: skip
         scores: dict[str, Any] = {}
         for row in rows:
             scores.setdefault(row['method'], []).append((row['correct'], row['nll']))
-        tasks[task] = {
-            'repeat_cosine': update_cosine(adapters['oracle'], repeated[task]),
-            'chosen_cosines': {
-                name: update_cosine(adapters['oracle'], adapters[name]) for name in CHOSEN
-            },
-            'methods': {name: np.mean(pairs, 0).tolist() for name, pairs in scores.items()},
-        }
-    for scored in [*tasks.values()]:
-        scored['methods']['placebo'] = np.mean(
-            [scored['methods'].pop(f'placebo{i}') for i in range(PLACEBOS)], axis=0
-        ).tolist()
-    facts['placebo'] = facts['placebo0']
-    for i in range(PLACEBOS):
-        del facts[f'placebo{i}']
-    result = {'world': spec.name, 'separate': spec.separate_init, 'facts': facts, 'tasks': tasks}
+        kept = result['tasks'][task]
+        kept['methods'] |= {name: np.mean(pairs, 0).tolist() for name, pairs in scores.items()}
+        kept['cosines'] |= {name: update_cosine(oracle, a) for name, a in adapters.items()}
+    result['facts'] |= facts
     workdir.write_json(stored, result)
     return result
+
+
+def averaged(world: JsonDict) -> JsonDict:
+    """Returns a world's results with the mean of its placebos in place of each."""
+    names = [f'placebo{i}' for i in range(PLACEBOS)]
+    facts = {name: value for name, value in world['facts'].items() if name not in names}
+    tasks = {}
+    for task, found in world['tasks'].items():
+        methods = dict(found['methods'])
+        methods['placebo'] = np.mean([methods.pop(name) for name in names], axis=0).tolist()
+        tasks[task] = {**found, 'methods': methods}
+    return {**world, 'facts': {**facts, 'placebo': world['facts'][names[0]]}, 'tasks': tasks}
 
 
 def gaps(worlds: Sequence[JsonDict], name: str, column: int) -> list[float]:
@@ -214,7 +237,7 @@ def gaps(worlds: Sequence[JsonDict], name: str, column: int) -> list[float]:
 
 def table(worlds: Sequence[JsonDict]) -> str:
     """Returns the contest as a Markdown table, best accuracy first."""
-    names = [*worlds[0]['facts'], 'repeated']
+    names = list(worlds[0]['facts'])
     ranked = sorted(names, key=lambda name: -gaps(worlds, name, 0)[0])
     heads = [f'{w["world"]}{" (separate A)" if w["separate"] else ""}' for w in worlds]
     lines = [
@@ -235,21 +258,17 @@ def table(worlds: Sequence[JsonDict]) -> str:
     lines.append('')
     for world in worlds:
         held = world['tasks'].values()
-        repeated = np.mean([task['repeat_cosine'] for task in held])
-        chosen = ', '.join(
-            f'with {name} {np.mean([task["chosen_cosines"][name] for task in held]):.3f}'
-            for name in CHOSEN
+        shown = ', '.join(
+            f'{name} {np.mean([task["cosines"][name] for task in held]):.3f}'
+            for name in (REPEATED, *CHOSEN)
         )
-        lines.append(
-            f'World {world["world"]}: cosine of the oracle with its repeated training '
-            f'{repeated:.3f}, {chosen}.'
-        )
+        lines.append(f'World {world["world"]}: cosine with the oracle of {shown}.')
     return '\n'.join(lines) + '\n'
 
 
 def figure(worlds: Sequence[JsonDict], path: pathlib.Path) -> None:
     """Draws pooled shares with intervals, and each world as a dot."""
-    names = sorted([*worlds[0]['facts'], 'repeated'], key=lambda name: gaps(worlds, name, 0)[0])
+    names = sorted(worlds[0]['facts'], key=lambda name: gaps(worlds, name, 0)[0])
     fig, axis = plt.subplots(figsize=(7.5, 0.26 * len(names) + 1.2), layout='constrained')
     for place, name in enumerate(names):
         value, low, high = gaps(worlds, name, 0)
@@ -276,7 +295,7 @@ def main(argv: Sequence[str]) -> None:
     worlds = []
     for spec in chosen:
         logging.info('world %s', spec.name)
-        worlds.append(contest(root, spec, args.items, args.output_rank))
+        worlds.append(averaged(contest(root, spec, args.items, args.output_rank)))
     workdir.write_json(root / 'contest.json', worlds)
     text = table(worlds)
     workdir.write_text(root / 'contest.md', text)

@@ -19,6 +19,7 @@ from lorajax.mapping import card
 from lorajax.models import Model, Sampling, hf_io, load_model
 from lorajax.stages import common
 from lorajax.stages.common import PROVENANCE, encode, save_predicted
+from lorajax.stages.prepare import check_execution
 from lorajax.stages.report import rebuild_report
 from lorajax.tasks import data, registry, user_rows
 from lorajax.tasks.prompts import ChatFormat, load_chat_format
@@ -133,6 +134,7 @@ def evaluate(experiment: Experiment, args: Any) -> None:
     output = pathlib.Path(args.output) if args.output else None
     if output and output.exists():
         raise InputError(f'--output={output}: exists already, expected a new file')
+    check_execution(tasks, experiment.allow_code_execution)
     drawn = data.draw(
         (),
         tasks,

@@ -11,6 +11,7 @@ import pytest
 from lorajax import pipeline, toy
 from lorajax.errors import InputError
 from lorajax.experiment import Experiment
+from lorajax.tasks import sandbox
 from tests.tasks import small_data
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -100,6 +101,21 @@ def test_top_k_is_written_into_the_names_that_leave_it_open(experiment):
     assert pipeline.run(changed) == []
     with pytest.raises(InputError, match='--methods=mean,topk3_global_ridge'):
         pipeline.run(dataclasses.replace(changed, top_k=3))
+
+
+def test_a_run_says_at_once_whether_programs_will_be_run(experiment, caplog, monkeypatch):
+    coding = dataclasses.replace(experiment, heldouts=('mbpp_test_held',))
+    with caplog.at_level('WARNING', logger='absl'):
+        assert pipeline.run(coding) == ['prepare']
+    (line,) = [record.getMessage() for record in caplog.records if 'proxy' in record.message]
+    assert line.startswith('mbpp_test_held: ') and '--allow_code_execution' in line
+
+    def unconfined():
+        raise InputError('sandbox: cannot confine programs on this machine')
+
+    monkeypatch.setattr(sandbox, 'protections', unconfined)
+    allowed = dataclasses.replace(coding, workdir=f'{coding.workdir}2', allow_code_execution=True)
+    check_refused(allowed, ['sandbox: cannot confine'])
 
 
 def test_prepare_accepts_the_valid_experiment(experiment):

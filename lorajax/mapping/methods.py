@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from lorajax.errors import InputError
 from lorajax.mapping import direct, span
+from lorajax.mapping.anchored import Anchored
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.blend import Blend
 from lorajax.mapping.fitted import Fitted, Prediction
@@ -78,8 +79,25 @@ def _direct(summary: str, maker: direct.Maker, *needs: str) -> Method:
         ),
         predict=direct.predict,
         any_rank=True,
-        needs=tuple(f'{side}_{what}' for what in needs for side in ('source', 'target')),
+        needs=_both_sides(needs),
     )
+
+
+def _anchored(summary: str, maker: direct.Maker, *needs: str) -> Method:
+    """A method of `anchored`."""
+    parts = Anchored(maker, Matched())
+    return Method(
+        summary=summary,
+        fit=parts.fit,
+        predict=parts.predict,
+        any_rank=True,
+        needs=_both_sides(needs),
+    )
+
+
+def _both_sides(needs: Sequence[str]) -> tuple[str, ...]:
+    """Names arrays of both base models."""
+    return tuple(f'{side}_{what}' for what in needs for side in ('source', 'target'))
 
 
 def _blend(summary: str, has_bilinear: bool, **weighers: Weigher) -> Method:
@@ -224,6 +242,12 @@ METHODS: dict[str, Method] = {
     'activation_ridge': _direct(
         'ridge regression on activations of shared text',
         direct.make_state_ridge,
+        'inputs',
+        'outputs',
+    ),
+    'anchored_theseus': _anchored(
+        'Theseus as prior, corrected by what it misses on the anchors (ours)',
+        direct.make_theseus,
         'inputs',
         'outputs',
     ),

@@ -2,8 +2,10 @@
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 
 import jax
+from absl import logging
 
 from lorajax import experiment as experiment_lib
 from lorajax import sharding, toy, workdir
@@ -12,7 +14,7 @@ from lorajax.models import config as config_lib
 from lorajax.models import hf_io
 from lorajax.models.model import param_shardings
 from lorajax.stages.common import SIDES
-from lorajax.tasks import data, overlap, registry
+from lorajax.tasks import data, overlap, registry, sandbox
 from lorajax.tasks.prompts import load_chat_format
 from lorajax.types import JsonDict
 
@@ -29,6 +31,7 @@ def prepare(experiment: Experiment) -> bool:
         stored = workdir.read_json(files.config)
         experiment.check_same(stored)
         return False
+    check_execution(experiment.heldouts, experiment.allow_code_execution)
     for side in SIDES:
         _check_model(experiment, side)
     source = data.DataSource(experiment.data_dir or None)
@@ -64,6 +67,23 @@ def prepare(experiment: Experiment) -> bool:
             workdir.write_jsonl(files.eval_data(name), [e.to_json() for e in examples.eval])
     workdir.write_json(files.config, _provenance(experiment))
     return True
+
+
+def check_execution(tasks: Sequence[str], allow_code_execution: bool) -> None:
+    """Says before any work whether programs that a model writes will run.
+
+    Raises:
+      InputError: if they shall and this machine cannot confine them.
+    """
+    code = [task for task in tasks if registry.get(task).scorer == 'code']
+    if code and allow_code_execution:
+        sandbox.protections()
+    elif code:
+        logging.warning(
+            '%s: answers are judged by the span proxy; --allow_code_execution runs them against '
+            'their unit tests, in a sandbox',
+            ', '.join(code),
+        )
 
 
 def _check_model(experiment: Experiment, side: str) -> None:
