@@ -14,6 +14,7 @@ from lorajax.evaluation import intervals
 from lorajax.evaluation.evaluate import evaluate as evaluate_task
 from lorajax.experiment import Experiment
 from lorajax.lora import LoraConfig, load_peft, save_peft
+from lorajax.lora.peft_io import DTYPES
 from lorajax.mapping import card
 from lorajax.models import Model, Sampling, hf_io, load_model
 from lorajax.tasks import data, registry, user_rows
@@ -65,7 +66,7 @@ def translate(experiment: Experiment, args: Any) -> None:
         report=prediction.report,
     )
     with workdir.atomic_directory(output) as partial:
-        pipeline.save_predicted(partial, prediction.adapter, bases['target'])
+        pipeline.save_predicted(partial, prediction.adapter, bases['target'], args.adapter_dtype)
         workdir.write_text(partial / 'README.md', text)
     logging.info('expected quality: %s', card.expectation(fitted.diagnostics))
     distance = prediction.report.get('distance_to_span')
@@ -103,7 +104,7 @@ def fit_map(experiment: Experiment, args: Any) -> None:
 def generate(experiment: Experiment, args: Any) -> None:
     """Prints what a model answers to a prompt, with or without an adapter."""
     model, chat = _load(experiment, args)
-    adapter = load_peft(args.adapter, model.config.num_layers)[1] if args.adapter else None
+    adapter = _load_adapter(args.adapter, model) if args.adapter else None
     prompt = chat.encode_prompt(_given(args, 'prompt'))
     tokens, mask = pad_left([prompt], 1, len(prompt), chat.pad_id)
     output = model.generate(
@@ -139,10 +140,9 @@ def evaluate(experiment: Experiment, args: Any) -> None:
         experiment.protocol,
     )
     model, chat = _load(experiment, args)
-    depth = model.config.num_layers
     adapters: dict[str, Adapter | None] = {'base': None}
     for directory in args.adapters or []:
-        adapters[directory] = load_peft(directory, depth)[1]
+        adapters[directory] = _load_adapter(directory, model)
     rows = []
     for name in tasks:
         found = evaluate_task(
@@ -197,7 +197,7 @@ def train(experiment: Experiment, args: Any) -> None:
         targets=experiment.lora_targets,
         base_model=args.model,
     )
-    save_peft(output, config, trained[label])
+    save_peft(output, config, trained[label], dtype=args.adapter_dtype)
     logging.info('adapter of %d examples: %s', len(encoded), output)
 
 
@@ -214,6 +214,11 @@ def _load(experiment: Experiment, args: Any) -> tuple[Model, ChatFormat]:
     mesh = sharding.make_mesh(experiment.mesh)
     model = load_model(name, experiment.param_dtype, experiment.dtype, mesh, experiment.remat)
     return model, load_chat_format(hf_io.resolve(name))
+
+
+def _load_adapter(directory: str, model: Model) -> Adapter:
+    """Reads an adapter that must have the model's depth and widths."""
+    return load_peft(directory, model.config.num_layers, model.config.projections)[1]
 
 
 def _given(args: Any, name: str) -> str:
@@ -251,6 +256,7 @@ def define_flags() -> None:
     flags.DEFINE_string('pairs', None, 'map: directory of <task>/{source,target} adapters')
     flags.DEFINE_string('method', 'matched_ridge', 'map: a name of lorajax.mapping.METHODS')
     flags.DEFINE_string('output', None, 'translate, map, train: new directory; evaluate: file')
+    flags.DEFINE_enum('adapter_dtype', 'float32', DTYPES, 'translate, train: of the file written')
     flags.DEFINE_string('model', None, 'train, evaluate, generate: hub id, directory or toy-...')
     flags.DEFINE_string('task', None, 'train: a task of lorajax/tasks/registry.py')
     flags.DEFINE_string('train_file', None, 'train: JSON lines, prompt/completion or messages')

@@ -30,6 +30,7 @@ DTYPES: dict[str, np.dtype] = {
     'BF16': np.dtype(ml_dtypes.bfloat16),
     'I64': np.dtype(np.int64),
     'I32': np.dtype(np.int32),
+    'I8': np.dtype(np.int8),
     'U8': np.dtype(np.uint8),
     'BOOL': np.dtype(np.bool_),
 }
@@ -113,6 +114,15 @@ def _read_header(path: pathlib.Path) -> tuple[dict[str, Entry], str | None]:
     if end != total:
         raise InputError(f'{path}: truncated or corrupt: {total} bytes, header describes {end}')
     return entries, checksum
+
+
+def checksum(path: workdir.PathLike) -> str | None:
+    """Returns the CRC-32 that a file's header states for its data; None if it states none.
+
+    Raises:
+      InputError: as `read_header`.
+    """
+    return _read_header(pathlib.Path(path))[1]
 
 
 def pieces(

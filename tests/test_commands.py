@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from lorajax import capacity, commands, lora, mapping, pipeline, toy, workdir
+from lorajax import capacity, commands, lora, mapping, pipeline, safetensors_io, toy, workdir
 from lorajax.errors import InputError
 from lorajax.experiment import Experiment
 from lorajax.models import config as config_lib
@@ -21,7 +21,9 @@ SMALL = Experiment(lora_rank=2, batch_size=4, num_epochs=2, eval_per_task=5, eva
 def args(**values):
     names = ('mapping', 'adapter', 'output', 'model', 'task', 'train_file', 'adapters', 'tasks')
     given = (
-        dict.fromkeys((*names, 'prompt', 'pairs', 'method'), None) | {'temperature': 0.0} | values
+        dict.fromkeys((*names, 'prompt', 'pairs', 'method'), None)
+        | {'temperature': 0.0, 'adapter_dtype': 'float32'}
+        | values
     )
     return types.SimpleNamespace(**{k: str(v) if v and k == 'output' else v
                                     for k, v in given.items()})  # fmt: skip
@@ -68,6 +70,27 @@ def test_translate_writes_what_the_mapping_predicts(translation):
     assert ('Warning' in card) == (report['distance_to_span'] > farthest)
     with pytest.raises(InputError, match='exists already'):
         commands.translate(SMALL, given)
+
+
+def test_translate_writes_the_dtype_asked_for(translation):
+    root, _ = translation
+    given = args(mapping=root / 'mapping', adapter=root / 'query', output=root / 'out',
+                 adapter_dtype='bfloat16')  # fmt: skip
+    commands.translate(SMALL, given)
+    written = safetensors_io.read(root / 'out' / 'adapter_model.safetensors')
+    assert {value.dtype.name for value in written.values()} == {'bfloat16'}
+
+
+def test_generate_refuses_an_adapter_of_another_base(tmp_path):
+    config = lora.LoraConfig(rank=2, alpha=2)
+    lora.save_peft(tmp_path / 'x', config, random_adapter('source', 1))
+    with pytest.raises(InputError) as error:
+        commands.generate(
+            SMALL, args(model='toy-target', adapter=str(tmp_path / 'x'), prompt='code')
+        )
+    assert str(error.value) == (
+        f'{tmp_path}/x/adapter_model.safetensors: has layer 3, the model has 3 layers'
+    )
 
 
 def test_translate_refuses_an_adapter_of_another_base(translation):
