@@ -67,13 +67,15 @@ def read(path: pathlib.Path) -> tuple[LoraConfig, dict[str, Any]]:
         raise InputError(f'{path}: layers_to_transform is {layers!r}, expected a list of layers')
     targets = raw.get('target_modules')
     if targets is not None and not (isinstance(targets, str) or _are_names(targets)):
-        raise InputError(f'{path}: target_modules is {targets!r}, expected names or an expression')
+        raise InputError(
+            f'{path}: target_modules is {targets!r}, expected names or a regular expression'
+        )
     if isinstance(targets, str):
         _check_expression(path, 'target_modules', targets)
         if layers:
             raise InputError(
-                f'{path}: layers_to_transform is {layers!r} with an expression as target_modules, '
-                'expected null'
+                f'{path}: layers_to_transform is {layers!r} with a regular expression as '
+                'target_modules, expected null'
             )
     config = LoraConfig(
         rank=raw['r'],
@@ -108,7 +110,9 @@ def _check_expression(path: pathlib.Path, field: str, expression: str) -> None:
     try:
         re.compile(expression)
     except re.error as error:
-        raise InputError(f'{path}: {field}: {expression!r} is no expression ({error})') from None
+        raise InputError(
+            f'{path}: {field}: {expression!r} is no regular expression ({error})'
+        ) from None
 
 
 def _pattern(
