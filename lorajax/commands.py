@@ -17,6 +17,7 @@ from lorajax.lora import LoraConfig, load_peft, save_peft
 from lorajax.lora.peft_io import DTYPES
 from lorajax.mapping import card
 from lorajax.models import Model, Sampling, hf_io, load_model
+from lorajax.models.merging import merge_and_save
 from lorajax.tasks import data, registry, user_rows
 from lorajax.tasks.prompts import ChatFormat, load_chat_format
 from lorajax.training import train_adapters
@@ -201,6 +202,24 @@ def train(experiment: Experiment, args: Any) -> None:
     logging.info('adapter of %d examples: %s', len(encoded), output)
 
 
+def merge(experiment: Experiment, args: Any) -> None:
+    """Writes a model with an adapter folded into its weights; any program of HF models loads it.
+
+    Raises:
+      InputError: if the adapter does not fit the model, or the output exists.
+    """
+    del experiment
+    name, output = _given(args, 'model'), _new_directory(args)
+    directory = hf_io.resolve(str(toy.MODELS.get(name, name)))
+    config = merge_and_save(directory, _given(args, 'adapter'), output)
+    if config.base_model and config.base_model not in (name, str(directory)):
+        logging.warning(
+            '--adapter=%s: belongs to %s by its config, merged into %s',
+            args.adapter, config.base_model, name,
+        )  # fmt: skip
+    logging.info('merged model: %s', output)
+
+
 def doctor(experiment: Experiment, args: Any) -> None:
     """Says what this machine has and what a flagfile needs of it."""
     del args
@@ -245,6 +264,7 @@ COMMANDS: Mapping[str, Callable[[Experiment, Any], None]] = {
     'train': train,
     'evaluate': evaluate,
     'generate': generate,
+    'merge': merge,
     'doctor': doctor,
 }
 
@@ -252,12 +272,16 @@ COMMANDS: Mapping[str, Callable[[Experiment, Any], None]] = {
 def define_flags() -> None:
     """Defines the flags of single commands."""
     flags.DEFINE_string('mapping', None, 'translate: fitted mapping, RUN/mappings/METHOD')
-    flags.DEFINE_string('adapter', None, 'translate, generate: adapter in PEFT format')
+    flags.DEFINE_string('adapter', None, 'translate, generate, merge: in PEFT format')
     flags.DEFINE_string('pairs', None, 'map: directory of <task>/{source,target} adapters')
     flags.DEFINE_string('method', 'matched_ridge', 'map: a name of lorajax.mapping.METHODS')
-    flags.DEFINE_string('output', None, 'translate, map, train: new directory; evaluate: file')
+    flags.DEFINE_string(
+        'output', None, 'translate, map, train, merge: new directory; evaluate: file'
+    )
     flags.DEFINE_enum('adapter_dtype', 'float32', DTYPES, 'translate, train: of the file written')
-    flags.DEFINE_string('model', None, 'train, evaluate, generate: hub id, directory or toy-...')
+    flags.DEFINE_string(
+        'model', None, 'train, evaluate, generate, merge: hub id, directory or toy-...'
+    )
     flags.DEFINE_string('task', None, 'train: a task of lorajax/tasks/registry.py')
     flags.DEFINE_string('train_file', None, 'train: JSON lines, prompt/completion or messages')
     flags.DEFINE_list('adapters', None, 'evaluate: adapters in PEFT format')

@@ -178,6 +178,31 @@ def _fill(file: Any, buffer: np.ndarray, complaint: str) -> None:
         done += count
 
 
+def verify(path: workdir.PathLike) -> None:
+    """Reads a file that has a checksum once, to check it; does nothing for other files.
+
+    Raises:
+      InputError: as `pieces`.
+    """
+    if checksum(path):
+        for _ in pieces(path, 1 << 20):
+            pass
+
+
+def read_entry(path: workdir.PathLike, entry: Entry) -> np.ndarray:
+    """Returns one tensor of a file; the file's checksum is not checked.
+
+    Args:
+      path: the file.
+      entry: the tensor's row of `read_header`.
+    """
+    data = np.empty(entry.size, np.uint8)
+    with open(path, 'rb', buffering=0) as file:
+        file.seek(entry.start)
+        _fill(file, data, f'{path}: truncated while reading byte {entry.start}')
+    return data.view(entry.dtype).reshape(entry.shape)
+
+
 def iterate(path: workdir.PathLike) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the tensors of a file in the order of their bytes, one in memory at a time.
 

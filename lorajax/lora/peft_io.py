@@ -268,6 +268,19 @@ def _read_residual(directory: pathlib.Path) -> dict[str, np.ndarray]:
     return missing if missing.pop(_owner(directory / WEIGHTS_FILE), None) is not None else {}
 
 
+def delta_weight(config: LoraConfig, adapter: Adapter, projection: str, layer: int) -> np.ndarray:
+    """Returns float32[out, in], the change of a weight in its own layout, with the scale last.
+
+    That is the order of operations of peft's `merge_and_unload`, and so its bits, but for the
+    order in which a library for matrix products sums.
+    """
+    entry, rank = adapter['layers'][projection], config.rank_of(projection, layer)
+    a = np.asarray(entry['a'][layer], np.float32)[:, :rank].T
+    b = np.asarray(entry['b'][layer], np.float32)[:rank].T
+    unscaled = _unscaled(config, (projection, layer), b)
+    return (unscaled @ a) * np.float32(config.scale_of(projection, layer))
+
+
 def save_peft(
     directory: workdir.PathLike,
     config: LoraConfig,
@@ -396,15 +409,22 @@ def _cast_a(config: LoraConfig, module: _Module, a: np.ndarray, dtype: Any) -> n
 
 def _cast_b(config: LoraConfig, module: _Module, b: np.ndarray, dtype: Any) -> np.ndarray:
     """Returns float32[out, R], without its scale, in the dtype of the file."""
+    unscaled = _unscaled(config, module, b)
+    if dtype is None:
+        kept = _cast(unscaled, _file_dtype(config, (*module, 'B')))
+        folded = scale.fold(kept, config.scale_of(*module))
+        return kept if scale.same_bits(folded, b).all() else unscaled
+    return _cast(unscaled, dtype)
+
+
+def _unscaled(config: LoraConfig, module: _Module, b: np.ndarray) -> np.ndarray:
+    """Returns float32[out, R] without its scale: as in the file that was read, where it agrees."""
     factor = config.scale_of(*module)
     unscaled = scale.unfold(b, factor)
     known = config.file.unscaled.get(module) if config.file else None
-    if known is not None and known.shape == b.shape:
-        unscaled = np.where(scale.same_bits(scale.fold(known, factor), b), known, unscaled)
-    if dtype is None:
-        kept = _cast(unscaled, _file_dtype(config, (*module, 'B')))
-        return kept if scale.same_bits(scale.fold(kept, factor), b).all() else unscaled
-    return _cast(unscaled, dtype)
+    if known is None or known.shape != b.shape:
+        return unscaled
+    return np.where(scale.same_bits(scale.fold(known, factor), b), known, unscaled)
 
 
 def _file_dtype(config: LoraConfig, key: _Key) -> np.dtype:

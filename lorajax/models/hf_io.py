@@ -105,7 +105,7 @@ def _bits(array: np.ndarray) -> np.ndarray:
     return array.view(np.uint16) if array.dtype.name == 'bfloat16' else array
 
 
-def _is_finite(array: np.ndarray) -> bool:
+def is_finite(array: np.ndarray) -> bool:
     """Says whether no element is NaN or infinite; bfloat16 by its exponent bits."""
     if array.dtype.name == 'bfloat16':
         return not ((array.view(np.uint16) & 0x7F80) == 0x7F80).any()
@@ -147,7 +147,7 @@ def load_params(
         for name, rows, piece in safetensors_io.pieces(shard, _PIECE_BYTES):
             if hf_names.is_ignored(name, config):
                 continue
-            if not _is_finite(piece):
+            if not is_finite(piece):
                 raise InputError(f'{shard}: {name} holds NaN or infinity')
             path, layer, transpose = table[name]
             if path not in buffers:

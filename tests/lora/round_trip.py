@@ -42,8 +42,8 @@ CONFIGS = {
 }  # fmt: skip
 
 
-def write_with_peft(directory, base, dtype=torch.float32, is_bare=False, **options):
-    """Wraps a torch model, makes its factors random, saves the adapter in a dtype.
+def write_with_peft(directory, base, dtype=torch.float32, is_bare=False, size=0.3, **options):
+    """Wraps a torch model, makes its factors random of a size, saves the adapter in a dtype.
 
     With `is_bare` the decoder is wrapped without its head, as for embeddings.
 
@@ -55,7 +55,7 @@ def write_with_peft(directory, base, dtype=torch.float32, is_bare=False, **optio
     factors = [value for name, value in wrapped.named_parameters() if 'lora_' in name]
     with torch.no_grad():
         for value in factors:
-            drawn = 0.3 * torch.randn(value.shape, generator=generator)
+            drawn = size * torch.randn(value.shape, generator=generator)
             value.copy_(drawn.to(dtype).float())
     for value in factors:
         value.data = value.data.to(dtype)

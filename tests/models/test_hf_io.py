@@ -1,6 +1,5 @@
 """Checkpoints survive a round trip, and damaged ones are refused with a name."""
 
-
 import jax
 import ml_dtypes
 import numpy as np
