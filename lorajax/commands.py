@@ -50,7 +50,7 @@ def translate(experiment: Experiment, args: Any) -> None:
     """
     del experiment
     directory, output = pathlib.Path(_given(args, 'mapping')), _new_directory(args)
-    bases = workdir.read_json(directory / pipeline.PROVENANCE)
+    bases = _bases(directory / pipeline.PROVENANCE)
     fitted = mapping.load(directory)
     config, adapter = load_peft(_given(args, 'adapter'))
     if config.base_model and config.base_model != bases['source']:
@@ -58,7 +58,10 @@ def translate(experiment: Experiment, args: Any) -> None:
             f'--adapter={args.adapter}: belongs to {config.base_model}, the mapping translates '
             f'adapters of {bases["source"]}'
         )
-    prediction = fitted.explain(adapter)
+    try:
+        prediction = fitted.explain(adapter)
+    except InputError as error:
+        raise InputError(f'--adapter={args.adapter}: {error}') from None
     text = card.model_card(
         bases=bases,
         adapter=str(args.adapter),
@@ -76,6 +79,14 @@ def translate(experiment: Experiment, args: Any) -> None:
     if caution := card.warning(fitted.diagnostics, prediction.report):
         logging.warning('%s', caution)
     logging.info('%s adapter for %s: %s', fitted.method, bases['target'], output)
+
+
+def _bases(path: pathlib.Path) -> dict[str, str]:
+    """Reads which base models a mapping is between."""
+    bases = workdir.read_json(path)
+    if not isinstance(bases, dict) or not all(isinstance(bases.get(s), str) for s in pairs.SIDES):
+        raise InputError(f'{path}: is {bases!r}, expected the names of source and target')
+    return bases
 
 
 def fit_map(experiment: Experiment, args: Any) -> None:

@@ -81,6 +81,55 @@ def test_translate_writes_the_dtype_asked_for(translation):
     assert {value.dtype.name for value in written.values()} == {'bfloat16'}
 
 
+def cut(projections, layers=slice(None)):
+    def change(tree):
+        return {
+            'layers': {
+                name: {key: leaf[layers] for key, leaf in tree['layers'][name].items()}
+                for name in projections
+            }
+        }
+
+    return change
+
+
+Q = 'query adapter: q_proj: expected Shape(layers=4, n_in=64, rank=2, n_out=64), got'
+
+
+@pytest.mark.parametrize(
+    ('side', 'change', 'line'),
+    [
+        ('target', cut(lora.TARGETS), f'{Q} Shape(layers=3, n_in=96, rank=2, n_out=96)'),
+        ('source', cut(lora.TARGETS, slice(3)), f'{Q} Shape(layers=3, n_in=64, rank=2, n_out=64)'),
+        ('source', cut(['q_proj', 'v_proj']), 'query adapter: expected projections '
+         f"{list(lora.TARGETS)}, got ['q_proj', 'v_proj']"),
+    ],
+    ids=['widths', 'depth', 'projections'],
+)  # fmt: skip
+def test_translate_refuses_shapes_of_another_base(translation, side, change, line):
+    root, _ = translation
+    tree = change(random_adapter(side, 9))
+    config = lora.LoraConfig(rank=2, alpha=2, base_model='a/source', targets=tuple(tree['layers']))
+    lora.save_peft(root / 'other', config, tree)
+    given = args(mapping=root / 'mapping', adapter=root / 'other', output=root / 'out')
+    with pytest.raises(InputError) as error:
+        commands.translate(SMALL, given)
+    assert str(error.value) == f'--adapter={root}/other: {line}'
+    assert not (root / 'out').exists()
+
+
+@pytest.mark.parametrize('text', ['[]', '{"source": "a/source"}'])
+def test_translate_refuses_a_mapping_without_its_bases(translation, text):
+    root, _ = translation
+    path = root / 'mapping' / pipeline.PROVENANCE
+    path.write_text(text)
+    given = args(mapping=root / 'mapping', adapter=root / 'query', output=root / 'out')
+    with pytest.raises(InputError) as error:
+        commands.translate(SMALL, given)
+    shown = repr(json.loads(text))
+    assert str(error.value) == f'{path}: is {shown}, expected the names of source and target'
+
+
 def test_generate_refuses_an_adapter_of_another_base(tmp_path):
     config = lora.LoraConfig(rank=2, alpha=2)
     lora.save_peft(tmp_path / 'x', config, random_adapter('source', 1))

@@ -106,6 +106,12 @@ def _bits(array: np.ndarray) -> np.ndarray:
 
 
 def is_finite(array: np.ndarray) -> bool:
+    """Says whether no element is NaN or infinite; looks at some megabytes at a time."""
+    flat = array.reshape(-1)
+    return all(_is_finite(flat[i : i + _PIECE_BYTES]) for i in range(0, flat.size, _PIECE_BYTES))
+
+
+def _is_finite(array: np.ndarray) -> bool:
     """Says whether no element is NaN or infinite; bfloat16 by its exponent bits."""
     if array.dtype.name == 'bfloat16':
         return not ((array.view(np.uint16) & 0x7F80) == 0x7F80).any()

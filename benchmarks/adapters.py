@@ -1,0 +1,101 @@
+"""Adapters and checkpoints as files: round trips, refusals and merging, as Markdown.
+
+`python -m benchmarks.adapters` prints the tables; `python -m benchmarks.adapters merge NAME` merges
+an adapter of rank 16 into a checkpoint of a real model's shapes and prints time and memory.
+"""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from lorajax import lora
+from lorajax.models import merging
+from tests.models import shapes
+
+
+def round_trips() -> None:
+    """Prints what adapters of peft keep on their way, against peft."""
+    from tests.lora import round_trip
+
+    print('| adapter | family | peft -> lorajax -> peft | lorajax -> peft -> lorajax | '
+          'logits, read here | logits, read by peft |')  # fmt: skip
+    print('| --- | --- | --- | --- | ---: | ---: |')
+    for name in round_trip.CONFIGS:
+        for family in ('qwen2', 'llama'):
+            with tempfile.TemporaryDirectory() as root:
+                found = round_trip.measure(pathlib.Path(root), family, name)
+            words = [('differs', 'same bits')[found[key]] for key in ('same_files', 'same_trees')]
+            print(f'| {name} | {family} | {words[0]} | {words[1]} | {found["read"]:.1e} | '
+                  f'{found["written"]:.1e} |')  # fmt: skip
+
+
+def refusals() -> None:
+    """Prints the line for each adapter and checkpoint that is refused, `{d}` for its directory."""
+    from tests.lora import refusals as adapters
+    from tests.models import malformed as checkpoints
+
+    for title, cases, read in (
+        ('adapters that cannot be expressed', adapters.UNEXPRESSED, adapters.read),
+        ('malformed adapters', adapters.MALFORMED, adapters.read),
+        ('malformed checkpoints', checkpoints.CASES, checkpoints.read),
+    ):
+        print(f'\n| {title} | line |\n| --- | --- |')
+        for name, (make, _) in cases.items():
+            with tempfile.TemporaryDirectory() as root:
+                path = pathlib.Path(root) / 'it'
+                make(path)
+                print(f'| {name} | `{read(path)}` |')
+
+
+def merge(name: str) -> None:
+    """Prints time and peak memory of merging at a real model's shapes, in a process of its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        root = pathlib.Path(directory)
+        (root / 'base').mkdir()
+        config = shapes.write(root / 'base', name)
+        size = sum(path.stat().st_size for path in (root / 'base').glob('*.safetensors'))
+        rng = np.random.default_rng(0)
+        layers = {
+            target: {
+                'a': rng.normal(0, 0.02, (config.num_layers, fan_in, 16)).astype(np.float32),
+                'b': rng.normal(0, 0.02, (config.num_layers, 16, fan_out)).astype(np.float32),
+            }
+            for target, (fan_in, fan_out) in config.projections.items()
+        }
+        lora.save_peft(root / 'adapter', lora.LoraConfig(rank=16, alpha=32), {'layers': layers})
+        subprocess.run(
+            [sys.executable, '-m', 'benchmarks.adapters', 'child', str(root), str(size)], check=True
+        )
+
+
+def _peak() -> int:
+    """Returns the most memory that this process has held, bytes."""
+    status = pathlib.Path('/proc/self/status').read_text()
+    return int(status.split('VmHWM:')[1].split()[0]) * 1024
+
+
+def child(root: pathlib.Path, size: int) -> None:
+    """Merges and prints; the caller has written base and adapter."""
+    before = _peak()
+    start, cpu = time.monotonic(), time.process_time()
+    merging.merge_and_save(root / 'base', root / 'adapter', root / 'out')
+    seconds, cpu = time.monotonic() - start, time.process_time() - cpu
+    peak = _peak()
+    files = len(list((root / 'out').glob('*.safetensors')))
+    print(f'{size / 1e9:.2f} GB in, {files} files out, {seconds:.1f} s, {cpu:.1f} s of CPU, '
+          f'peak {peak / 1e9:.2f} GB of which {before / 1e9:.2f} GB before')  # fmt: skip
+
+
+if __name__ == '__main__':
+    command, *arguments = sys.argv[1:] or ['tables']
+    if command == 'merge':
+        merge(*arguments)
+    elif command == 'child':
+        child(pathlib.Path(arguments[0]), int(arguments[1]))
+    else:
+        round_trips()
+        refusals()
