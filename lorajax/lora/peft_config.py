@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from absl import logging
+
 from lorajax import workdir
 from lorajax.errors import InputError
 from lorajax.lora.config import LoraConfig
@@ -30,6 +32,37 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     'monteclora_config': (None,),
     'velora_config': (None,),
 }
+# All other fields of peft 0.21's LoraConfig: read here, or without effect on a trained adapter.
+_KNOWN = frozenset(
+    [
+        'task_type',
+        'auto_mapping',
+        'peft_version',
+        'base_model_name_or_path',
+        'revision',
+        'inference_mode',
+        'r',
+        'target_modules',
+        'exclude_modules',
+        'lora_alpha',
+        'lora_dropout',
+        'use_rslora',
+        'init_lora_weights',
+        'layers_to_transform',
+        'layers_pattern',
+        'rank_pattern',
+        'alpha_pattern',
+        'megatron_config',
+        'megatron_core',
+        'loftq_config',
+        'eva_config',
+        'corda_config',
+        'lora_ga_config',
+        'qalora_group_size',
+        'runtime_config',
+        'ensure_weight_tying',
+    ]
+)
 # Initialisations that also change the base weights.
 _BASE_CHANGING_INIT = re.compile(r'(pissa|olora|corda|loftq|lora_ga)', re.IGNORECASE)
 
@@ -49,6 +82,9 @@ def read(path: pathlib.Path) -> tuple[LoraConfig, dict[str, Any]]:
     for name, accepted in _REFUSED.items():
         if name in raw and raw[name] not in accepted:
             raise InputError(f'{path}: {name} is {raw[name]!r}, expected {accepted[0]!r}')
+    unknown = [name for name in raw if raw[name] and name not in _KNOWN | _REFUSED.keys()]
+    if unknown:
+        logging.warning('%s: unknown field %s is ignored', path, ', '.join(unknown))
     init = raw.get('init_lora_weights')
     if isinstance(init, str) and _BASE_CHANGING_INIT.match(init):
         raise InputError(

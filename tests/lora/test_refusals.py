@@ -1,10 +1,15 @@
 """What cannot be expressed or is damaged ends in one line that says so, and nothing else."""
 
+import dataclasses
+import json
+
 import pytest
 
+from lorajax.lora import peft_config
+
 pytest.importorskip('torch')
-pytest.importorskip('peft')
-from tests.lora import refusals
+peft = pytest.importorskip('peft')
+from tests.lora import refusals  # noqa: E402
 
 
 def test_the_valid_adapter_of_the_malformed_ones_is_read(tmp_path):
@@ -31,3 +36,14 @@ def test_any_flipped_bit_of_the_data_is_noticed(tmp_path, dtype):
         path.write_bytes(damaged)
         line = refusals.read(tmp_path)
         assert 'has CRC-32' in line or 'holds NaN or infinity' in line
+
+
+def test_every_field_of_peft_is_known_and_others_are_named(tmp_path, caplog):
+    fields = {field.name for field in dataclasses.fields(peft.LoraConfig)}
+    assert fields == peft_config._KNOWN | peft_config._REFUSED.keys()
+    refusals.write_valid(tmp_path)
+    path = tmp_path / refusals.CONFIG
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'use_new': True, 'off': False}))
+    with caplog.at_level('WARNING', logger='absl'):
+        assert refusals.read(tmp_path) == 'accepted'
+    assert f'{path}: unknown field use_new is ignored' in caplog.text
