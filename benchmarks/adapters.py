@@ -1,7 +1,8 @@
 """Adapters and checkpoints as files: round trips, refusals and merging, as Markdown.
 
-`python -m benchmarks.adapters` prints the tables; `python -m benchmarks.adapters merge NAME` merges
-an adapter of rank 16 into a checkpoint of a real model's shapes and prints time and memory.
+`python -m benchmarks.adapters round_trips FAMILY` (qwen2 or llama) and `... refusals` print tables;
+`... merge NAME` merges an adapter of rank 16 into a checkpoint of a real model's shapes and prints
+time and memory.
 """
 
 import pathlib
@@ -17,20 +18,19 @@ from lorajax.models import merging
 from tests.models import shapes
 
 
-def round_trips() -> None:
+def round_trips(family: str) -> None:
     """Prints what adapters of peft keep on their way, against peft."""
     from tests.lora import round_trip
 
-    print('| adapter | family | peft -> lorajax -> peft | lorajax -> peft -> lorajax | '
+    print(f'| adapter ({family}) | peft -> lorajax -> peft | lorajax -> peft -> lorajax | '
           'logits, read here | logits, read by peft |')  # fmt: skip
-    print('| --- | --- | --- | --- | ---: | ---: |')
+    print('| --- | --- | --- | ---: | ---: |')
     for name in round_trip.CONFIGS:
-        for family in ('qwen2', 'llama'):
-            with tempfile.TemporaryDirectory() as root:
-                found = round_trip.measure(pathlib.Path(root), family, name)
-            words = [('differs', 'same bits')[found[key]] for key in ('same_files', 'same_trees')]
-            print(f'| {name} | {family} | {words[0]} | {words[1]} | {found["read"]:.1e} | '
-                  f'{found["written"]:.1e} |')  # fmt: skip
+        with tempfile.TemporaryDirectory() as root:
+            found = round_trip.measure(pathlib.Path(root), family, name)
+        words = [('differs', 'same bits')[found[key]] for key in ('same_files', 'same_trees')]
+        print(f'| {name} | {words[0]} | {words[1]} | {found["read"]:.1e} | '
+              f'{found["written"]:.1e} |')  # fmt: skip
 
 
 def refusals() -> None:
@@ -78,24 +78,21 @@ def _peak() -> int:
     return int(status.split('VmHWM:')[1].split()[0]) * 1024
 
 
-def child(root: pathlib.Path, size: int) -> None:
+def child(directory: str, size: str) -> None:
     """Merges and prints; the caller has written base and adapter."""
+    root = pathlib.Path(directory)
     before = _peak()
     start, cpu = time.monotonic(), time.process_time()
     merging.merge_and_save(root / 'base', root / 'adapter', root / 'out')
     seconds, cpu = time.monotonic() - start, time.process_time() - cpu
     peak = _peak()
     files = len(list((root / 'out').glob('*.safetensors')))
-    print(f'{size / 1e9:.2f} GB in, {files} files out, {seconds:.1f} s, {cpu:.1f} s of CPU, '
+    print(f'{int(size) / 1e9:.2f} GB in, {files} files out, {seconds:.1f} s, {cpu:.1f} s of CPU, '
           f'peak {peak / 1e9:.2f} GB of which {before / 1e9:.2f} GB before')  # fmt: skip
 
 
 if __name__ == '__main__':
-    command, *arguments = sys.argv[1:] or ['tables']
-    if command == 'merge':
-        merge(*arguments)
-    elif command == 'child':
-        child(pathlib.Path(arguments[0]), int(arguments[1]))
-    else:
-        round_trips()
-        refusals()
+    command, *arguments = sys.argv[1:]
+    {'round_trips': round_trips, 'refusals': refusals, 'merge': merge, 'child': child}[command](
+        *arguments
+    )

@@ -67,6 +67,30 @@ def test_nan_is_not_written(tmp_path):
     assert not (tmp_path / 'bad').exists()
 
 
+@pytest.mark.parity
+def test_what_was_trained_here_survives_being_saved_by_peft(tmp_path):
+    """Without the file of last bits, which peft does not carry over: `b` was scaled once."""
+    base = reference.make(tmp_path / 'base', 'qwen2')
+    projections = models.config.read(tmp_path / 'base').projections
+    config = lora.LoraConfig(rank=5, alpha=7, use_rslora=True)
+    rng = np.random.default_rng(0)
+    tree = {'layers': {}}
+    for name, (fan_in, fan_out) in projections.items():
+        b = rng.normal(0, 0.05, (3, 5, fan_out)).astype(np.float32)
+        tree['layers'][name] = {
+            'a': rng.normal(0, 0.05, (3, fan_in, 5)).astype(np.float32),
+            'b': scale.fold(b, config.scale_of(name, 0)),
+        }
+    lora.save_peft(tmp_path / 'mine', config, tree)
+    assert not (tmp_path / 'mine' / 'lorajax_residual.safetensors').exists()
+    wrapped = peft.PeftModel.from_pretrained(base, tmp_path / 'mine')
+    wrapped.save_pretrained(tmp_path / 'theirs')
+    assert round_trip.same_files(tmp_path / 'mine', tmp_path / 'theirs')
+    again, found = lora.load_peft(tmp_path / 'theirs')
+    assert dataclasses.replace(again, base_model=None) == config
+    assert round_trip.same_trees(found, tree)
+
+
 SCALES = [2.0, 1.5, 10 / 12, 20 / 12**0.5, 1 / 3, 1e-3, 300.0]
 
 
