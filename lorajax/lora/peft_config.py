@@ -101,18 +101,13 @@ def read(path: pathlib.Path) -> tuple[LoraConfig, dict[str, Any]]:
     layers = [layers] if isinstance(layers, int) else layers
     if layers and not (isinstance(layers, list) and all(type(n) is int and n >= 0 for n in layers)):
         raise InputError(f'{path}: layers_to_transform is {layers!r}, expected a list of layers')
-    targets = raw.get('target_modules')
-    if targets is not None and not (isinstance(targets, str) or _are_names(targets)):
+    for name in ('target_modules', 'exclude_modules', 'layers_pattern'):
+        _check_names(path, name, raw.get(name))
+    if isinstance(raw.get('target_modules'), str) and layers:
         raise InputError(
-            f'{path}: target_modules is {targets!r}, expected names or a regular expression'
+            f'{path}: layers_to_transform is {layers!r} with a regular expression as '
+            'target_modules, expected null'
         )
-    if isinstance(targets, str):
-        _check_expression(path, 'target_modules', targets)
-        if layers:
-            raise InputError(
-                f'{path}: layers_to_transform is {layers!r} with a regular expression as '
-                'target_modules, expected null'
-            )
     config = LoraConfig(
         rank=raw['r'],
         alpha=raw['lora_alpha'],
@@ -141,6 +136,17 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
+def _check_names(path: pathlib.Path, field: str, value: Any) -> None:
+    """Refuses what is neither absent nor names nor a regular expression."""
+    if isinstance(value, str):
+        _check_expression(path, field, value)
+    elif value is not None and not _are_names(value):
+        raise InputError(f'{path}: {field} is {value!r}, expected names or a regular expression')
+    elif value and field == 'layers_pattern':
+        for expression in value:
+            _check_expression(path, field, expression)
+
+
 def _check_expression(path: pathlib.Path, field: str, expression: str) -> None:
     """Refuses what is no regular expression."""
     try:
@@ -163,32 +169,34 @@ def _pattern(
     return pattern
 
 
-def is_targeted(raw: Mapping[str, Any], module: str, projection: str, layer: int) -> bool:
+def is_targeted(raw: Mapping[str, Any], module: str) -> bool:
     """Says whether PEFT adapts a module, one of the seven projections of a layer.
 
     Args:
       raw: content of adapter_config.json, of which target_modules is set.
       module: its name in the base model, such as 'model.layers.0.self_attn.q_proj'.
-      projection: its last part.
-      layer: its layer.
 
     Source: `check_target_module_exists` of peft 0.21.
     """
     if _is_named(raw.get('exclude_modules') or [], module):
         return False
     targets = raw['target_modules']
-    if targets == 'all-linear':
+    if isinstance(targets, str) and targets.lower() == 'all-linear':
         return True
     if not _is_named(targets, module):
         return False
     if isinstance(targets, str) or module in targets:
         return True
-    layers, pattern = raw.get('layers_to_transform'), raw.get('layers_pattern')
+    layers = raw.get('layers_to_transform')
     if layers is None or layers == []:
         return True
-    if pattern and 'layers' not in ([pattern] if isinstance(pattern, str) else pattern):
-        return False
-    return layer in ([layers] if isinstance(layers, int) else layers)
+    patterns = raw.get('layers_pattern') or []
+    expressions = [
+        rf'(?:^|.*?\.){pattern}\.(\d+)\.'
+        for pattern in ([patterns] if isinstance(patterns, str) else patterns)
+    ] or [r'.*?\.[^.]*\.(\d+)\.']
+    matches = [found for found in (re.match(e, module) for e in expressions) if found]
+    return bool(matches) and int(matches[0][1]) in ([layers] if isinstance(layers, int) else layers)
 
 
 def _is_named(names: Any, module: str) -> bool:

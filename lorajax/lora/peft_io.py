@@ -82,7 +82,7 @@ def load_peft(
         if (projection, layer, other) not in factors:
             lacking = f'{module_name(projection, layer)}.lora_{other}.weight'
             raise InputError(f'{path}: lacks tensor {lacking}')
-    depth = _check_modules(path, settings, {key[:2] for key in factors}, prefix, num_layers)
+    depth = _check_modules(path, config, settings, {key[:2] for key in factors}, prefix, num_layers)
     for module in sorted({key[:2] for key in factors}):
         _check_shapes(path, config, factors, module, projections)
     targets = tuple(name for name in TARGETS if any(key[0] == name for key in factors))
@@ -131,6 +131,7 @@ def _read_factors(
 
 def _check_modules(
     path: pathlib.Path,
+    config: LoraConfig,
     settings: Mapping[str, Any],
     present: set[_Module],
     prefix: str,
@@ -141,19 +142,20 @@ def _check_modules(
     depth = num_layers or highest
     if highest > depth:
         raise InputError(f'{path}: has layer {highest - 1}, the model has {depth} layers')
+    if config.layers and config.layers[-1] >= depth:
+        raise InputError(
+            f'{path}: has no layer {config.layers[-1]}, which {CONFIG_FILE} says is adapted'
+        )
     if settings.get('target_modules') is None:  # PEFT fills it in from the base model's family
-        layers = settings.get('layers_to_transform')
-        layers = [layers] if isinstance(layers, int) else layers or range(depth)
         used = {projection for projection, _ in present}
+        layers = config.layers or range(depth)
         expected = {(projection, layer) for projection in used for layer in layers}
     else:
         expected = {
             (projection, layer)
             for layer in range(depth)
             for projection in TARGETS
-            if peft_config.is_targeted(
-                settings, prefix + _bare_name(projection, layer), projection, layer
-            )
+            if peft_config.is_targeted(settings, prefix + _bare_name(projection, layer))
         }
     extra = sorted(present - expected)
     if extra:
@@ -309,7 +311,7 @@ def save_peft(
         config does not, or exceeds what `dtype` can hold. Nothing is written then.
     """
     directory = pathlib.Path(directory)
-    if dtype is not None and np.dtype(dtype).name not in DTYPES:
+    if dtype is not None and dtype not in [np.dtype(name) for name in DTYPES]:
         raise InputError(f'{directory}: dtype is {dtype}, expected one of {", ".join(DTYPES)}')
     for projection in config.targets:
         _check_entry(directory, config, adapter, projection)

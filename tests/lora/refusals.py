@@ -426,6 +426,19 @@ MALFORMED = {
         ),
         '{d}/adapter_model.safetensors: has layer 3, the model has 3 layers',
     ),
+    'exclusion of a number': (
+        _settings(exclude_modules=3),
+        '{d}/adapter_config.json: exclude_modules is 3, expected names or a regular expression',
+    ),
+    'pattern of layers is no expression': (
+        _settings(layers_pattern=['(']),
+        "{d}/adapter_config.json: layers_pattern: '(' is no regular expression (missing ), "
+        'unterminated subpattern at position 0)',
+    ),
+    'a layer to transform that is not there': (
+        _settings(layers_to_transform=[0, 1, 2, 5]),
+        '{d}/adapter_model.safetensors: has no layer 5, which adapter_config.json says is adapted',
+    ),
     'an unknown tensor': (
         _tensors(lambda t: t.update(extra=t[TENSOR])),
         '{d}/adapter_model.safetensors: unknown tensor extra, expected LoRA factors of projections',

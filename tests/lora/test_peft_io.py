@@ -189,6 +189,7 @@ def test_a_tree_that_changed_is_not_rounded_to_the_dtype_of_its_file(tmp_path):
         (dict(), 1e6, 'float16',
          'base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight exceeds float16'),
         (dict(), None, 'int8', 'dtype is int8, expected one of float32, bfloat16, float16'),
+        (dict(), None, 'fp16', 'dtype is fp16, expected one of float32, bfloat16, float16'),
     ],
 )  # fmt: skip
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, options, edit, dtype, line):
