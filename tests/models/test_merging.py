@@ -16,6 +16,7 @@ from tests.test_commands import SMALL, args
 torch = pytest.importorskip('torch')
 peft = pytest.importorskip('peft')
 transformers = pytest.importorskip('transformers')
+from tests.lora import round_trip  # noqa: E402
 from tests.lora.round_trip import relative, write_with_peft  # noqa: E402
 from tests.models import reference  # noqa: E402
 
@@ -85,6 +86,20 @@ def test_a_merged_model_is_that_of_peft(tmp_path, family, tied, dtype):
     expected, found = logits(theirs), logits(ours)
     assert relative(found, expected) <= 1e-5
     assert relative(plain, expected) > 0.05
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    'name', ['rank and alpha patterns', 'expression, uneven layers', 'all-linear, bfloat16']
+)
+def test_any_selection_of_modules_is_merged_as_peft_does(tmp_path, name):
+    base = reference.make(tmp_path / 'base', 'llama')
+    write_with_peft(tmp_path / 'adapter', base, size=0.1, **round_trip.CONFIGS[name])
+    base.to(torch.bfloat16).save_pretrained(tmp_path / 'base')
+    wrapped = peft.PeftModel.from_pretrained(load(tmp_path / 'base'), tmp_path / 'adapter')
+    theirs = wrapped.merge_and_unload()
+    merging.merge_and_save(tmp_path / 'base', tmp_path / 'adapter', tmp_path / 'out')
+    assert relative(logits(load(tmp_path / 'out')), logits(theirs)) <= 1e-5
 
 
 @pytest.fixture
