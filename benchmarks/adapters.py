@@ -1,8 +1,8 @@
 """Adapters and checkpoints as files: round trips, refusals and merging, as Markdown.
 
-`python -m benchmarks.adapters round_trips FAMILY` (qwen2 or llama) and `... refusals` print tables;
-`... merge NAME` merges an adapter of rank 16 into a checkpoint of a real model's shapes and prints
-time and memory.
+`python -m benchmarks.adapters round_trips FAMILY` (qwen2 or llama), `... scales` and `... refusals`
+print tables; `... flips` reads headers and configs with flipped bits; `... merge NAME` merges an
+adapter of rank 16 into a checkpoint of a real model's shapes and prints time and memory.
 """
 
 import pathlib
@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 from lorajax import lora
+from lorajax.lora import scale
 from lorajax.models import merging
 from tests.models import shapes
 
@@ -49,6 +50,60 @@ def refusals() -> None:
                 path = pathlib.Path(root) / 'it'
                 make(path)
                 print(f'| {name} | `{read(path)}` |')
+
+
+def scales() -> None:
+    """Prints how often numbers are lost between `b` and `b` times its scale."""
+    drawn = np.random.default_rng(0).normal(0, 0.05, 2_000_000).astype(np.float32)
+    print('| scale | no float32 folds to it | quotient is not the original | quotient folds '
+          'differently |\n| --- | ---: | ---: | ---: |')  # fmt: skip
+    for text, factor in (
+        ('32/16', 2.0), ('24/16', 1.5), ('10/12', 10 / 12), ('20/sqrt(12)', 20 / 12**0.5),
+        ('8/sqrt(8)', 8**0.5), ('1/3', 1 / 3),
+    ):  # fmt: skip
+        folded = scale.fold(drawn, factor)
+        quotient = scale.unfold(folded, factor)
+        pairs = (
+            (scale.fold(scale.unfold(drawn, factor), factor), drawn),
+            (quotient, drawn),
+            (scale.fold(quotient, factor), folded),
+        )
+        shares = ' | '.join(f'{1 - scale.same_bits(*pair).mean():.4f}' for pair in pairs)
+        print(f'| {text} = {factor:.4g} | {shares} |')
+
+
+def flips() -> None:
+    """Flips one or two bits at a time in headers and configs; any traceback ends the command."""
+    from tests.lora import refusals
+    from tests.models import malformed
+
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as directory:
+        root = pathlib.Path(directory)
+        refusals.write_valid(root / 'adapter')
+        malformed.write_valid(root / 'model')
+        malformed.write_shards(root / 'shards')
+        for path, read, count in (
+            (root / 'adapter' / refusals.CONFIG, refusals.read, 1500),
+            (root / 'adapter' / refusals.WEIGHTS, refusals.read, 1500),
+            (root / 'model' / malformed.CONFIG, malformed.read_headers, 1500),
+            (root / 'model' / malformed.WEIGHTS, malformed.read_headers, 1500),
+            (root / 'shards' / malformed.INDEX, malformed.read_headers, 500),
+        ):
+            whole = path.read_bytes()
+            is_json = path.suffix == '.json'
+            end = len(whole) if is_json else 8 + int.from_bytes(whole[:8], 'little')
+            refused = 0
+            for _ in range(count):
+                damaged = bytearray(whole)
+                for position in rng.integers(0, end, rng.integers(1, 3)):
+                    damaged[position] ^= 1 << int(rng.integers(8))
+                path.write_bytes(damaged)
+                line = read(path.parent)
+                assert '\n' not in line
+                refused += line != 'accepted'
+            path.write_bytes(whole)
+            print(f'| {path.parent.name}/{path.name} | {count} | {refused} |')
 
 
 def merge(name: str) -> None:
@@ -93,6 +148,5 @@ def child(directory: str, size: str) -> None:
 
 if __name__ == '__main__':
     command, *arguments = sys.argv[1:]
-    {'round_trips': round_trips, 'refusals': refusals, 'merge': merge, 'child': child}[command](
-        *arguments
-    )
+    commands = (round_trips, scales, refusals, flips, merge, child)
+    {function.__name__: function for function in commands}[command](*arguments)

@@ -13,6 +13,7 @@ from safetensors.numpy import save
 
 from lorajax import models, safetensors_io
 from lorajax.errors import InputError
+from lorajax.models import config as config_lib
 from lorajax.models import hf_io, qwen2
 
 CONFIG, WEIGHTS, INDEX = 'config.json', 'model.safetensors', 'model.safetensors.index.json'
@@ -379,6 +380,15 @@ def read(path):
     """Returns the line that loading a checkpoint ends in, `{d}` for its directory."""
     try:
         models.load_model(str(path))
+    except InputError as error:
+        return str(error).replace(str(path), '{d}')
+    return 'accepted'
+
+
+def read_headers(path):
+    """Returns the line that checking a checkpoint without reading its weights ends in."""
+    try:
+        hf_io.check_tensors(path, config_lib.read(path))
     except InputError as error:
         return str(error).replace(str(path), '{d}')
     return 'accepted'
