@@ -16,8 +16,7 @@ from lorajax.experiment import Experiment
 from lorajax.lora import LoraConfig, load_peft, save_peft
 from lorajax.lora.peft_io import DTYPES
 from lorajax.mapping import card
-from lorajax.models import Model, Sampling, hf_io, load_model
-from lorajax.models.merging import merge_and_save
+from lorajax.models import Model, Sampling, hf_io, load_model, merge_and_save
 from lorajax.tasks import data, registry, user_rows
 from lorajax.tasks.prompts import ChatFormat, load_chat_format
 from lorajax.training import train_adapters

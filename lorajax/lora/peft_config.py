@@ -211,6 +211,7 @@ def content(config: LoraConfig, base_model: str | None) -> dict[str, Any]:
 
     It holds every field that vLLM reads (r, lora_alpha, target_modules, bias, modules_to_save,
     use_rslora, use_dora); vLLM knows neither rank_pattern nor alpha_pattern and ignores them.
+    Fields that only newer releases of PEFT know are left out.
     """
     alpha = config.alpha
     return {
@@ -226,9 +227,7 @@ def content(config: LoraConfig, base_model: str | None) -> dict[str, Any]:
         'alpha_pattern': dict(config.alpha_pattern),
         'layers_to_transform': None if config.layers is None else list(config.layers),
         'layers_pattern': None,
-        'exclude_modules': None,
         'bias': 'none',
-        'lora_bias': False,
         'use_dora': False,
         'fan_in_fan_out': False,
         'init_lora_weights': True,

@@ -381,17 +381,17 @@ def _modules(
     settings = peft_config.content(config, base_model)
     if config.file is None:
         return modules, settings
-    settings = {**config.file.settings, **settings}
-    for name in _KEPT:
-        settings[name] = config.file.settings.get(name, settings[name])
+    read = config.file.settings
+    settings = {**read, **settings, **{name: read[name] for name in _KEPT if name in read}}
     before = {key[:2] for key in config.file.names}
     added = set(modules) - before
     is_same = before <= set(modules) and {name for name, _ in before} == set(config.targets)
     if is_same and not any(np.any(adapter['layers'][name]['b'][layer]) for name, layer in added):
         modules = sorted(before)
-        if config.file.settings.get('target_modules') is not None:
-            for name in _SELECTION:
-                settings[name] = config.file.settings.get(name)
+        if read.get('target_modules') is not None:
+            settings.update({name: read[name] for name in _SELECTION if name in read})
+    elif 'exclude_modules' in settings:
+        settings['exclude_modules'] = None
     return modules, settings
 
 

@@ -212,6 +212,28 @@ def test_every_field_that_vllm_reads_is_written(tmp_path):
     assert set(written) <= names  # peft warns of any other
 
 
+def test_a_module_that_was_left_out_is_written_once_it_changes_something(tmp_path):
+    tree = {'layers': {name: odd_adapter()['layers']['q_proj'] for name in ('q_proj', 'k_proj')}}
+    config = dataclasses.replace(ODD, targets=('q_proj', 'k_proj'))
+    lora.save_peft(tmp_path / 'x', config, tree)
+    path = tmp_path / 'x' / 'adapter_config.json'
+    excluding = {**json.loads(path.read_text()), 'exclude_modules': ['layers.1.self_attn.q_proj']}
+    path.write_text(json.dumps(excluding))
+    weights = tmp_path / 'x' / 'adapter_model.safetensors'
+    kept = {
+        n: v for n, v in safetensors_io.read(weights).items() if 'layers.1.self_attn.q' not in n
+    }
+    safetensors_io.write(weights, kept)
+    read, found = lora.load_peft(tmp_path / 'x')
+    assert not found['layers']['q_proj']['b'][1].any() and found['layers']['k_proj']['b'][1].any()
+    lora.save_peft(tmp_path / 'same', read, found)
+    assert round_trip.same_files(tmp_path / 'x', tmp_path / 'same')
+    lora.save_peft(tmp_path / 'more', read, tree)
+    again, more = lora.load_peft(tmp_path / 'more')
+    assert again.file.settings['exclude_modules'] is None
+    assert round_trip.same_trees(more, tree)
+
+
 def test_patterns_can_be_folded_away_for_vllm(tmp_path):
     adapter = odd_adapter()
     patterned = dataclasses.replace(ODD, alpha_pattern={r'layers\.1\..*': 7})
