@@ -8,7 +8,7 @@ import numpy as np
 from lorajax import safetensors_io, workdir
 from lorajax.errors import InputError
 from lorajax.lora import LoraConfig, load_peft
-from lorajax.lora.peft_io import delta_weight
+from lorajax.lora.peft_io import CONFIG_FILE, delta_weight
 from lorajax.models import config as config_lib
 from lorajax.models import hf_io, hf_names
 from lorajax.models.config import ModelConfig
@@ -96,4 +96,6 @@ def _add(weight: np.ndarray, delta: np.ndarray) -> np.ndarray:
 def _companions(directory: pathlib.Path) -> list[pathlib.Path]:
     """Returns the files of a model directory that are no weights."""
     found = {path for pattern in _COMPANIONS for path in directory.glob(pattern) if path.is_file()}
-    return sorted(path for path in found if not path.name.endswith('.index.json'))
+    # transformers would apply an adapter that lies beside a model's weights.
+    left_out = ('.index.json', CONFIG_FILE)
+    return sorted(path for path in found if not path.name.endswith(left_out))

@@ -129,7 +129,9 @@ def run_merge(root, **changes):
 
 def test_merge_keeps_all_that_is_not_adapted(pair):
     (pair / 'base' / 'LICENSE').write_text('mine')
-    (pair / 'base' / 'other.bin').write_bytes(b'x')
+    left_out = {'other.bin', 'adapter_config.json'}
+    for name in left_out:
+        (pair / 'base' / name).write_bytes(b'x')
     run_merge(pair)
     before, after = tensors_below(pair / 'base'), tensors_below(pair / 'out')
     changed = {name for name, value in before.items() if value.tobytes() != after[name].tobytes()}
@@ -137,7 +139,7 @@ def test_merge_keeps_all_that_is_not_adapted(pair):
     assert changed == {
         'model.layers.1.self_attn.q_proj.weight', 'model.layers.1.mlp.down_proj.weight'
     }  # fmt: skip
-    kept = {path.name for path in (pair / 'base').iterdir()} - {'other.bin'}
+    kept = {path.name for path in (pair / 'base').iterdir()} - left_out
     assert {path.name for path in (pair / 'out').iterdir()} == kept
     for name in kept - {'model.safetensors'}:
         assert (pair / 'out' / name).read_bytes() == (pair / 'base' / name).read_bytes()
