@@ -15,8 +15,9 @@ from lorajax.evaluation import intervals
 from lorajax.evaluation.evaluate import evaluate as evaluate_task
 from lorajax.experiment import Experiment
 from lorajax.lora import LoraConfig, load_peft, save_peft
+from lorajax.lora.peft_io import DTYPES
 from lorajax.mapping import card
-from lorajax.models import Model, Sampling, hf_io, load_model
+from lorajax.models import Model, Sampling, hf_io, load_model, merge_and_save
 from lorajax.stages import common
 from lorajax.stages.common import PROVENANCE, encode, save_predicted
 from lorajax.stages.prepare import check_execution
@@ -53,7 +54,7 @@ def translate(experiment: Experiment, args: Any) -> None:
     """
     del experiment
     directory, output = pathlib.Path(_given(args, 'mapping')), _new_directory(args)
-    bases = workdir.read_json(directory / PROVENANCE)
+    bases = _bases(directory / PROVENANCE)
     fitted = mapping.load(directory)
     config, adapter = load_peft(_given(args, 'adapter'))
     if config.base_model and config.base_model != bases['source']:
@@ -61,7 +62,10 @@ def translate(experiment: Experiment, args: Any) -> None:
             f'--adapter={args.adapter}: belongs to {config.base_model}, the mapping translates '
             f'adapters of {bases["source"]}'
         )
-    prediction = fitted.explain(adapter)
+    try:
+        prediction = fitted.explain(adapter)
+    except InputError as error:
+        raise InputError(f'--adapter={args.adapter}: {error}') from None
     text = card.model_card(
         bases=bases,
         adapter=str(args.adapter),
@@ -70,7 +74,7 @@ def translate(experiment: Experiment, args: Any) -> None:
         report=prediction.report,
     )
     with workdir.atomic_directory(output) as partial:
-        save_predicted(partial, prediction.adapter, bases['target'])
+        save_predicted(partial, prediction.adapter, bases['target'], args.adapter_dtype)
         workdir.write_text(partial / 'README.md', text)
     logging.info('expected quality: %s', card.expectation(fitted.diagnostics))
     distance = prediction.report.get('distance_to_span')
@@ -79,6 +83,14 @@ def translate(experiment: Experiment, args: Any) -> None:
     if caution := card.warning(fitted.diagnostics, prediction.report):
         logging.warning('%s', caution)
     logging.info('%s adapter for %s: %s', fitted.method, bases['target'], output)
+
+
+def _bases(path: pathlib.Path) -> dict[str, str]:
+    """Reads which base models a mapping is between."""
+    bases = workdir.read_json(path)
+    if not isinstance(bases, dict) or not all(isinstance(bases.get(s), str) for s in pairs.SIDES):
+        raise InputError(f'{path}: is {bases!r}, expected the names of source and target')
+    return bases
 
 
 def fit_map(experiment: Experiment, args: Any) -> None:
@@ -108,7 +120,7 @@ def fit_map(experiment: Experiment, args: Any) -> None:
 def generate(experiment: Experiment, args: Any) -> None:
     """Prints what a model answers to a prompt, with or without an adapter."""
     model, chat = _load(experiment, args)
-    adapter = load_peft(args.adapter, model.config.num_layers)[1] if args.adapter else None
+    adapter = _load_adapter(args.adapter, model) if args.adapter else None
     prompt = chat.encode_prompt(_given(args, 'prompt'))
     tokens, mask = pad_left([prompt], 1, len(prompt), chat.pad_id)
     output = model.generate(
@@ -145,10 +157,9 @@ def evaluate(experiment: Experiment, args: Any) -> None:
         experiment.protocol,
     )
     model, chat = _load(experiment, args)
-    depth = model.config.num_layers
     adapters: dict[str, Adapter | None] = {'base': None}
     for directory in args.adapters or []:
-        adapters[directory] = load_peft(directory, depth)[1]
+        adapters[directory] = _load_adapter(directory, model)
     rows = []
     for name in tasks:
         found = evaluate_task(
@@ -203,7 +214,7 @@ def train(experiment: Experiment, args: Any) -> None:
         targets=experiment.lora_targets,
         base_model=args.model,
     )
-    save_peft(output, config, trained[label])
+    save_peft(output, config, trained[label], dtype=args.adapter_dtype)
     logging.info('adapter of %d examples: %s', len(encoded), output)
 
 
@@ -257,8 +268,26 @@ def distill(experiment: Experiment, args: Any) -> None:
         targets=config.targets,
         base_model=experiment.target_model,
     )
-    save_peft(output, written, trained['distilled'])
+    save_peft(output, written, trained['distilled'], dtype=args.adapter_dtype)
     logging.info('adapter of %d answers to %d prompts: %s', len(encoded), len(prompts), output)
+
+
+def merge(experiment: Experiment, args: Any) -> None:
+    """Writes a model with an adapter folded into its weights; any program of HF models loads it.
+
+    Raises:
+      InputError: if the adapter does not fit the model, or the output exists.
+    """
+    del experiment
+    name, output = _given(args, 'model'), _new_directory(args)
+    directory = hf_io.resolve(str(toy.MODELS.get(name, name)))
+    config = merge_and_save(directory, _given(args, 'adapter'), output)
+    if config.base_model and config.base_model not in (name, str(directory)):
+        logging.warning(
+            '--adapter=%s: belongs to %s by its config, merged into %s',
+            args.adapter, config.base_model, name,
+        )  # fmt: skip
+    logging.info('merged model: %s', output)
 
 
 def doctor(experiment: Experiment, args: Any) -> None:
@@ -274,6 +303,11 @@ def _load(experiment: Experiment, args: Any) -> tuple[Model, ChatFormat]:
     mesh = sharding.make_mesh(experiment.mesh)
     model = load_model(name, experiment.param_dtype, experiment.dtype, mesh, experiment.remat)
     return model, load_chat_format(hf_io.resolve(name))
+
+
+def _load_adapter(directory: str, model: Model) -> Adapter:
+    """Reads an adapter that must have the model's depth and widths."""
+    return load_peft(directory, model.config.num_layers, model.config.projections)[1]
 
 
 def _given(args: Any, name: str) -> str:
@@ -301,6 +335,7 @@ COMMANDS: Mapping[str, Callable[[Experiment, Any], None]] = {
     'evaluate': evaluate,
     'generate': generate,
     'distill': distill,
+    'merge': merge,
     'doctor': doctor,
 }
 
@@ -308,11 +343,16 @@ COMMANDS: Mapping[str, Callable[[Experiment, Any], None]] = {
 def define_flags() -> None:
     """Defines the flags of single commands."""
     flags.DEFINE_string('mapping', None, 'translate: fitted mapping, RUN/mappings/METHOD')
-    flags.DEFINE_string('adapter', None, 'translate, generate: adapter in PEFT format')
+    flags.DEFINE_string('adapter', None, 'translate, generate, merge: in PEFT format')
     flags.DEFINE_string('pairs', None, 'map: directory of <task>/{source,target} adapters')
     flags.DEFINE_string('method', 'matched_ridge', 'map: a name of lorajax.mapping.METHODS')
-    flags.DEFINE_string('output', None, 'translate, map, train: new directory; evaluate: file')
-    flags.DEFINE_string('model', None, 'train, evaluate, generate: hub id, directory or toy-...')
+    flags.DEFINE_string(
+        'output', None, 'translate, map, train, merge: new directory; evaluate: file'
+    )
+    flags.DEFINE_enum('adapter_dtype', 'float32', DTYPES, 'translate, train: of the file written')
+    flags.DEFINE_string(
+        'model', None, 'train, evaluate, generate, merge: hub id, directory or toy-...'
+    )
     flags.DEFINE_string('task', None, 'train: a task of lorajax/tasks/registry.py')
     flags.DEFINE_string('train_file', None, 'train: JSON lines, prompt/completion or messages')
     flags.DEFINE_string('prompts', None, 'distill: JSON lines with a prompt each')

@@ -30,6 +30,7 @@ DTYPES: dict[str, np.dtype] = {
     'BF16': np.dtype(ml_dtypes.bfloat16),
     'I64': np.dtype(np.int64),
     'I32': np.dtype(np.int32),
+    'I8': np.dtype(np.int8),
     'U8': np.dtype(np.uint8),
     'BOOL': np.dtype(np.bool_),
 }
@@ -115,6 +116,15 @@ def _read_header(path: pathlib.Path) -> tuple[dict[str, Entry], str | None]:
     return entries, checksum
 
 
+def checksum(path: workdir.PathLike) -> str | None:
+    """Returns the CRC-32 that a file's header states for its data; None if it states none.
+
+    Raises:
+      InputError: as `read_header`.
+    """
+    return _read_header(pathlib.Path(path))[1]
+
+
 def pieces(
     path: workdir.PathLike, most_bytes: int
 ) -> Iterator[tuple[str, slice | None, np.ndarray]]:
@@ -166,6 +176,31 @@ def _fill(file: Any, buffer: np.ndarray, complaint: str) -> None:
         if not count:
             raise InputError(complaint)
         done += count
+
+
+def verify(path: workdir.PathLike) -> None:
+    """Reads a file that has a checksum once, to check it; does nothing for other files.
+
+    Raises:
+      InputError: as `pieces`.
+    """
+    if checksum(path):
+        for _ in pieces(path, 1 << 20):
+            pass
+
+
+def read_entry(path: workdir.PathLike, entry: Entry) -> np.ndarray:
+    """Returns one tensor of a file; the file's checksum is not checked.
+
+    Args:
+      path: the file.
+      entry: the tensor's row of `read_header`.
+    """
+    data = np.empty(entry.size, np.uint8)
+    with open(path, 'rb', buffering=0) as file:
+        file.seek(entry.start)
+        _fill(file, data, f'{path}: truncated while reading byte {entry.start}')
+    return data.view(entry.dtype).reshape(entry.shape)
 
 
 def iterate(path: workdir.PathLike) -> Iterator[tuple[str, np.ndarray]]:

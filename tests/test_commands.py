@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from lorajax import capacity, commands, lora, mapping, toy, workdir
+from lorajax import capacity, commands, lora, mapping, safetensors_io, toy, workdir
 from lorajax.errors import InputError
 from lorajax.experiment import Experiment
 from lorajax.models import config as config_lib
@@ -22,7 +22,9 @@ SMALL = Experiment(lora_rank=2, batch_size=4, num_epochs=2, eval_per_task=5, eva
 def args(**values):
     names = ('mapping', 'adapter', 'output', 'model', 'task', 'train_file', 'adapters', 'tasks')
     given = (
-        dict.fromkeys((*names, 'prompt', 'pairs', 'method'), None) | {'temperature': 0.0} | values
+        dict.fromkeys((*names, 'prompt', 'pairs', 'method'), None)
+        | {'temperature': 0.0, 'adapter_dtype': 'float32'}
+        | values
     )
     return types.SimpleNamespace(**{k: str(v) if v and k == 'output' else v
                                     for k, v in given.items()})  # fmt: skip
@@ -69,6 +71,76 @@ def test_translate_writes_what_the_mapping_predicts(translation):
     assert ('Warning' in card) == (report['distance_to_span'] > farthest)
     with pytest.raises(InputError, match='exists already'):
         commands.translate(SMALL, given)
+
+
+def test_translate_writes_the_dtype_asked_for(translation):
+    root, _ = translation
+    given = args(mapping=root / 'mapping', adapter=root / 'query', output=root / 'out',
+                 adapter_dtype='bfloat16')  # fmt: skip
+    commands.translate(SMALL, given)
+    written = safetensors_io.read(root / 'out' / 'adapter_model.safetensors')
+    assert {value.dtype.name for value in written.values()} == {'bfloat16'}
+
+
+def cut(projections, layers=slice(None)):
+    def change(tree):
+        return {
+            'layers': {
+                name: {key: leaf[layers] for key, leaf in tree['layers'][name].items()}
+                for name in projections
+            }
+        }
+
+    return change
+
+
+Q = 'query adapter: q_proj: expected Shape(layers=4, n_in=64, rank=2, n_out=64), got'
+
+
+@pytest.mark.parametrize(
+    ('side', 'change', 'line'),
+    [
+        ('target', cut(lora.TARGETS), f'{Q} Shape(layers=3, n_in=96, rank=2, n_out=96)'),
+        ('source', cut(lora.TARGETS, slice(3)), f'{Q} Shape(layers=3, n_in=64, rank=2, n_out=64)'),
+        ('source', cut(['q_proj', 'v_proj']), 'query adapter: expected projections '
+         f"{list(lora.TARGETS)}, got ['q_proj', 'v_proj']"),
+    ],
+    ids=['widths', 'depth', 'projections'],
+)  # fmt: skip
+def test_translate_refuses_shapes_of_another_base(translation, side, change, line):
+    root, _ = translation
+    tree = change(random_adapter(side, 9))
+    config = lora.LoraConfig(rank=2, alpha=2, base_model='a/source', targets=tuple(tree['layers']))
+    lora.save_peft(root / 'other', config, tree)
+    given = args(mapping=root / 'mapping', adapter=root / 'other', output=root / 'out')
+    with pytest.raises(InputError) as error:
+        commands.translate(SMALL, given)
+    assert str(error.value) == f'--adapter={root}/other: {line}'
+    assert not (root / 'out').exists()
+
+
+@pytest.mark.parametrize('text', ['[]', '{"source": "a/source"}'])
+def test_translate_refuses_a_mapping_without_its_bases(translation, text):
+    root, _ = translation
+    path = root / 'mapping' / PROVENANCE
+    path.write_text(text)
+    given = args(mapping=root / 'mapping', adapter=root / 'query', output=root / 'out')
+    with pytest.raises(InputError) as error:
+        commands.translate(SMALL, given)
+    shown = repr(json.loads(text))
+    assert str(error.value) == f'{path}: is {shown}, expected the names of source and target'
+
+
+def test_generate_refuses_an_adapter_of_another_base(tmp_path):
+    config = lora.LoraConfig(rank=2, alpha=2)
+    lora.save_peft(tmp_path / 'x', config, random_adapter('source', 1))
+    with pytest.raises(InputError) as error:
+        commands.generate(
+            SMALL, args(model='toy-target', adapter=str(tmp_path / 'x'), prompt='code')
+        )
+    assert str(error.value) == (
+        f'{tmp_path}/x/adapter_model.safetensors: has layer 3, the model has 3 layers'
+    )
 
 
 def test_translate_refuses_an_adapter_of_another_base(translation):

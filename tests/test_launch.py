@@ -6,9 +6,10 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from lorajax import pipeline, toy
+from lorajax import lora, models, pipeline, toy
 from lorajax.errors import InputError
 from lorajax.experiment import Experiment
 from lorajax.tasks import sandbox
@@ -194,3 +195,29 @@ def test_a_second_process_is_kept_out(experiment):
         pipeline.lock(experiment),
     ):
         raise AssertionError('entered twice')
+
+
+def test_merge_on_the_command_line(tmp_path):
+    """The toy's model with an adapter: written, loaded again; refused once it is there."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(4, 64, 2)), rng.normal(size=(4, 2, 64))
+    config = lora.LoraConfig(rank=2, alpha=2, targets=('q_proj',))
+    lora.save_peft(tmp_path / 'adapter', config, {'layers': {'q_proj': {'a': a, 'b': b}}})
+    flags = ['--model=toy-source', f'--adapter={tmp_path}/adapter', f'--output={tmp_path}/out']
+    done = launch('merge', *flags)
+    assert done.returncode == 0, done.stderr
+    before, after = (
+        models.load_model(str(path)).params['layers']['q_proj']['kernel']
+        for path in (toy.MODELS['toy-source'], tmp_path / 'out')
+    )
+    np.testing.assert_allclose(after - before, np.einsum('lir,lro->lio', a, b), atol=1e-5)
+    again = launch('merge', *flags)
+    assert again.returncode == 2 and again.stderr.strip().splitlines()[-1] == (
+        f'lorajax: --output={tmp_path}/out: exists already, expected a new directory'
+    )
+    wrong = launch('merge', '--model=toy-target', flags[1], f'--output={tmp_path}/wrong')
+    assert wrong.returncode == 2 and wrong.stderr.strip().splitlines()[-1] == (
+        f'lorajax: {tmp_path}/adapter/adapter_model.safetensors: has layer 3, the model has 3 '
+        'layers'
+    )
+    assert not (tmp_path / 'wrong').exists()

@@ -4,6 +4,9 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 # The seven projections that can be adapted, in the order used everywhere.
 TARGETS = ('q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj')
@@ -18,10 +21,29 @@ def module_name(projection: str, layer: int) -> str:
 def _lookup(pattern: Mapping[str, float], name: str, default: float) -> float:
     """Returns the value of the first key that matches a module name, as PEFT matches them."""
     for key, value in pattern.items():
-        expression = key if key.startswith('^') else rf'(.*\.)?({key})$'
-        if re.match(expression, name):
+        if re.match(rf'(.*\.)?({key})$', name):
             return value
     return default
+
+
+@dataclasses.dataclass(frozen=True)
+class PeftFile:
+    """What an adapter's files in PEFT format say beyond the tree and `LoraConfig`.
+
+    `load_peft` leaves it in the config so that `save_peft` can write the same bits again.
+
+    Attributes:
+      settings: content of adapter_config.json.
+      names: name of a tensor by (projection, layer, 'A' or 'B'), as in the file.
+      dtypes: dtype of a tensor by the same key.
+      unscaled: float32[out, R] by (projection, layer): the file's `lora_B`, where dividing the
+        tree's `b` by the scale does not give it back.
+    """
+
+    settings: Mapping[str, Any]
+    names: Mapping[tuple[str, int, str], str]
+    dtypes: Mapping[tuple[str, int, str], np.dtype]
+    unscaled: Mapping[tuple[str, int], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +60,7 @@ class LoraConfig:
       layers: the adapted layers; None for all.
       dropout: of the training that made the adapter; kept for the record.
       base_model: name or path of the base model, if known.
+      file: what `load_peft` read; neither compared nor printed.
     """
 
     rank: int
@@ -49,6 +72,7 @@ class LoraConfig:
     layers: tuple[int, ...] | None = None
     dropout: float = 0.0
     base_model: str | None = None
+    file: PeftFile | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def rank_of(self, projection: str, layer: int) -> int:
         """Returns the rank of one projection of one layer."""

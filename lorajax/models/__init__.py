@@ -3,6 +3,7 @@
 from lorajax.models import hf_io
 from lorajax.models.config import ModelConfig, RopeScaling
 from lorajax.models.decoding import Greedy, Sampling
+from lorajax.models.merging import merge_and_save
 from lorajax.models.model import Model, load_model, random_model
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     'Sampling',
     'hf_io',
     'load_model',
+    'merge_and_save',
     'random_model',
 ]

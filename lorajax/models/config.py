@@ -68,20 +68,38 @@ class ModelConfig:
         return self.num_matmul_params + norms + biases + untied
 
 
+_ROPE_FIELDS = tuple(field.name for field in dataclasses.fields(RopeScaling))
+_COUNTS = [
+    'vocab_size',
+    'num_hidden_layers',
+    'hidden_size',
+    'num_attention_heads',
+    'intermediate_size',
+    'num_key_value_heads',
+    'head_dim',
+    'max_position_embeddings',
+]
+
+
 def _rope(raw: dict[str, Any], where: str) -> tuple[float, RopeScaling | None]:
     """Reads RoPE base and scaling from the old (`rope_scaling`) or new (`rope_parameters`) keys."""
     rope = raw.get('rope_parameters') or raw.get('rope_scaling') or {}
+    if not isinstance(rope, dict):
+        raise InputError(f'{where}: RoPE scaling is {rope!r}, expected an object')
     theta = rope.get('rope_theta', raw.get('rope_theta', 10000.0))
+    numbers = {'rope_theta': theta} | {n: rope[n] for n in _ROPE_FIELDS if n in rope}
+    for name, value in numbers.items():
+        if type(value) not in (int, float) or not value > 0:
+            raise InputError(f'{where}: {name} is {value!r}, expected a positive number')
     kind = rope.get('rope_type', rope.get('type', 'default'))
     if kind == 'default':
         return float(theta), None
     if kind != 'llama3':
         raise InputError(f"{where}: rope_type is {kind!r}, expected 'default' or 'llama3'")
-    fields = [field.name for field in dataclasses.fields(RopeScaling)]
-    missing = [name for name in fields if name not in rope]
+    missing = [name for name in _ROPE_FIELDS if name not in rope]
     if missing:
         raise InputError(f'{where}: llama3 RoPE scaling lacks {", ".join(missing)}')
-    return float(theta), RopeScaling(**{name: rope[name] for name in fields})
+    return float(theta), RopeScaling(**{name: rope[name] for name in _ROPE_FIELDS})
 
 
 def from_hf(raw: dict[str, Any], where: str = 'config.json') -> ModelConfig:
@@ -98,6 +116,8 @@ def from_hf(raw: dict[str, Any], where: str = 'config.json') -> ModelConfig:
       InputError: for an unknown family, a missing field or an option that changes the
         forward pass and is not implemented (other activations, sliding windows, ...).
     """
+    if not isinstance(raw, dict):
+        raise InputError(f'{where}: is a JSON {type(raw).__name__}, expected an object')
     family = raw.get('model_type')
     if family not in ('qwen2', 'llama'):
         raise InputError(f"{where}: model_type is {family!r}, expected 'qwen2' or 'llama'")
@@ -115,9 +135,16 @@ def from_hf(raw: dict[str, Any], where: str = 'config.json') -> ModelConfig:
         'vocab_size num_hidden_layers hidden_size num_attention_heads intermediate_size '
         'rms_norm_eps'
     )
-    missing = [name for name in names.split() if name not in raw]
+    missing = [name for name in names.split() if raw.get(name) is None]
     if missing:
         raise InputError(f'{where}: lacks {", ".join(missing)}')
+    for name in _COUNTS:
+        if raw.get(name) is not None and (type(raw[name]) is not int or raw[name] < 1):
+            raise InputError(f'{where}: {name} is {raw[name]!r}, expected a positive integer')
+    if type(raw['rms_norm_eps']) not in (int, float) or not raw['rms_norm_eps'] >= 0:
+        raise InputError(
+            f'{where}: rms_norm_eps is {raw["rms_norm_eps"]!r}, expected a number from 0 on'
+        )
     heads = raw['num_attention_heads']
     theta, scaling = _rope(raw, where)
     config = ModelConfig(

@@ -2,7 +2,7 @@
 
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,9 +15,9 @@ from lorajax.models import hf_names
 from lorajax.models.config import ModelConfig
 from lorajax.types import Params
 
-_INDEX = 'model.safetensors.index.json'
+INDEX = 'model.safetensors.index.json'
 _SINGLE = 'model.safetensors'
-_SHARD_BYTES = 4_000_000_000
+SHARD_BYTES = 4_000_000_000
 # Fits the second-level cache with its transpose: 11008 x 2048 in bfloat16 is transposed at
 # 1.4 GB/s in pieces of this size and at 0.3 GB/s whole (one core).
 _PIECE_BYTES = 1 << 20
@@ -56,23 +56,40 @@ def resolve(path_or_id: str, revision: str | None = None) -> pathlib.Path:
         ) from None
 
 
-def _shards(directory: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the weight files of a model directory, in the order of their names."""
-    index = directory / _INDEX
-    if index.is_file():
-        weight_map = workdir.read_json(index).get('weight_map', {})
-        shards = sorted({directory / name for name in weight_map.values()})
-        for shard in shards:
-            if not shard.is_file():
-                raise InputError(f'{index}: names {shard.name}, which is not there')
-        if shards:
-            return shards
+def _read_index(directory: pathlib.Path) -> dict[str, str]:
+    """Returns the shard's file name by tensor name; empty if there is no index."""
+    path = directory / INDEX
+    if not path.is_file():
+        return {}
+    content = workdir.read_json(path)
+    weight_map = content.get('weight_map') if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f'{path}: has no weight_map, expected the file of each tensor')
+    for tensor, name in weight_map.items():
+        if not isinstance(name, str) or pathlib.PurePath(name).name != name:
+            raise InputError(f'{path}: {tensor} is in {name!r}, expected a file beside the index')
+    return weight_map
+
+
+def shards(directory: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the weight files of a model directory, in the order of their names.
+
+    Raises:
+      InputError: if there are none, one that the index names is not there, or the index is
+        malformed.
+    """
+    found = [directory / name for name in sorted(set(_read_index(directory).values()))]
+    for shard in found:
+        if not shard.is_file():
+            raise InputError(f'{directory / INDEX}: names {shard.name}, which is not there')
+    if found:
+        return found
     if (directory / _SINGLE).is_file():
         return [directory / _SINGLE]
     pickles = sorted(directory.glob('*.bin'))
     if pickles:
         raise InputError(f'{pickles[0]}: pickle weights are never loaded, expected safetensors')
-    raise InputError(f'{directory}: holds neither {_SINGLE} nor {_INDEX}')
+    raise InputError(f'{directory}: holds neither {_SINGLE} nor {INDEX}')
 
 
 def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -86,6 +103,12 @@ def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def _bits(array: np.ndarray) -> np.ndarray:
     """Views bfloat16 as integers: numpy copies those in bulk, and ml_dtypes one by one."""
     return array.view(np.uint16) if array.dtype.name == 'bfloat16' else array
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Says whether no element is NaN or infinite; looks at some megabytes at a time."""
+    flat = array.reshape(-1)
+    return all(_is_finite(flat[i : i + _PIECE_BYTES]) for i in range(0, flat.size, _PIECE_BYTES))
 
 
 def _is_finite(array: np.ndarray) -> bool:
@@ -126,11 +149,11 @@ def load_params(
     waiting = {path: math.prod(shape) for path, shape in shapes.items()}  # elements to come
     buffers: dict[str, np.ndarray] = {}
     leaves: dict[str, jax.Array] = {}
-    for shard in _shards(directory):
+    for shard in shards(directory):
         for name, rows, piece in safetensors_io.pieces(shard, _PIECE_BYTES):
             if hf_names.is_ignored(name, config):
                 continue
-            if not _is_finite(piece):
+            if not is_finite(piece):
                 raise InputError(f'{shard}: {name} holds NaN or infinity')
             path, layer, transpose = table[name]
             if path not in buffers:
@@ -157,10 +180,9 @@ def check_tensors(directory: pathlib.Path, config: ModelConfig) -> None:
     Raises:
       InputError: naming file and tensor, as `load_params`; no weight is read.
     """
-    shards = _shards(directory)
     table, shapes = hf_names.table(config), hf_names.shapes(config)
     home: dict[str, pathlib.Path] = {}
-    for shard in shards:
+    for shard in shards(directory):
         for name, entry in safetensors_io.read_header(shard).items():
             if name in home:
                 raise InputError(f'{shard}: {name} is also in {home[name].name}')
@@ -178,6 +200,13 @@ def check_tensors(directory: pathlib.Path, config: ModelConfig) -> None:
                 raise InputError(
                     f'{shard}: {name} is {entry.dtype.name}, expected one of {", ".join(_FLOATS)}'
                 )
+    for name, file in _read_index(directory).items():
+        if name not in home:
+            raise InputError(f'{directory / INDEX}: {name} is in {file}, which does not hold it')
+        if home[name].name != file:
+            raise InputError(
+                f'{directory / INDEX}: {name} is in {file}, but {home[name].name} holds it'
+            )
     missing = [name for name in table if name not in home]
     if missing:
         more = f' and {len(missing) - 1} more' if len(missing) > 1 else ''
@@ -208,7 +237,7 @@ def save_params(
     params: Params,
     dtype: Any = None,
     extra_config: dict[str, Any] | None = None,
-    shard_bytes: int = _SHARD_BYTES,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Writes `config.json` and safetensors shards that `transformers` loads.
 
@@ -235,25 +264,43 @@ def save_params(
         leaf = np.asarray(flat[path] if layer is None else flat[path][layer])
         return (leaf.T if transpose else leaf).astype(stored)
 
-    shards: list[dict[str, safetensors_io.Spec]] = [{}]
-    size = total = 0
-    for name in table:
-        bytes_ = math.prod(spec(name).shape) * stored.itemsize
-        if size and size + bytes_ > shard_bytes:
-            shards.append({})
-            size = 0
-        shards[-1][name] = spec(name)
-        size, total = size + bytes_, total + bytes_
-    names = [_SINGLE]
-    if len(shards) > 1:
-        count = len(shards)
-        names = [f'model-{i:05d}-of-{count:05d}.safetensors' for i in range(1, count + 1)]
-        weight_map = {
-            tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard
-        }
-        index = {'metadata': {'total_size': total}, 'weight_map': weight_map}
-        workdir.write_json(directory / _INDEX, index)
-    for name, shard in zip(names, shards, strict=True):
-        safetensors_io.write_each(directory / name, shard, produce)
+    write_tensors(directory, {name: spec(name) for name in table}, produce, shard_bytes)
     content = {**config_lib.to_hf(config), 'torch_dtype': str(stored), **(extra_config or {})}
     workdir.write_json(directory / 'config.json', content)
+
+
+def write_tensors(
+    directory: pathlib.Path,
+    specs: Mapping[str, safetensors_io.Spec],
+    produce: Callable[[str], np.ndarray],
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Writes the tensors of a checkpoint as one file, or as shards with an index.
+
+    Args:
+      directory: where to.
+      specs: dtype and shape of each tensor, in the order in which shards are filled.
+      produce: returns the tensor of a name; called once each.
+      shard_bytes: size from which a new shard is begun, bytes.
+    """
+    groups: list[dict[str, safetensors_io.Spec]] = [{}]
+    size = total = 0
+    for name, spec in specs.items():
+        bytes_ = math.prod(spec.shape) * spec.dtype.itemsize
+        if size and size + bytes_ > shard_bytes:
+            groups.append({})
+            size = 0
+        groups[-1][name] = spec
+        size, total = size + bytes_, total + bytes_
+    files = [_SINGLE]
+    if len(groups) > 1:
+        count = len(groups)
+        files = [f'model-{i:05d}-of-{count:05d}.safetensors' for i in range(1, count + 1)]
+    for file, group in zip(files, groups, strict=True):
+        safetensors_io.write_each(directory / file, group, produce)
+    if len(groups) > 1:  # last, so that it never names what is not there
+        weight_map = {
+            name: file for file, group in zip(files, groups, strict=True) for name in group
+        }
+        index = {'metadata': {'total_size': total}, 'weight_map': weight_map}
+        workdir.write_json(directory / INDEX, index)

@@ -90,10 +90,12 @@ def anchors(experiment: Experiment) -> tuple[mapping.Anchors, mapping.Anchors]:
     return source, target
 
 
-def save_predicted(directory: pathlib.Path, adapter: Adapter, base_model: str) -> None:
+def save_predicted(
+    directory: pathlib.Path, adapter: Adapter, base_model: str, dtype: str | None = None
+) -> None:
     """Writes a predicted adapter; its scale is in the factors, so alpha = rank."""
     rank = max(entry['a'].shape[-1] for entry in adapter['layers'].values())
     config = LoraConfig(
         rank=rank, alpha=rank, targets=tuple(adapter['layers']), base_model=base_model
     )
-    save_peft(directory, config, pad_rank(adapter, rank))
+    save_peft(directory, config, pad_rank(adapter, rank), dtype=dtype)

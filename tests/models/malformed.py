@@ -1,0 +1,394 @@
+"""Checkpoints that must be refused, and the line for each.
+
+A case is a function that damages a valid checkpoint of the tiny Qwen2 model in float32, written
+here and so with a checksum; `{d}` in its line is the directory.
+"""
+
+import json
+
+import jax
+import ml_dtypes
+import numpy as np
+from safetensors.numpy import save
+
+from lorajax import models, safetensors_io
+from lorajax.errors import InputError
+from lorajax.models import config as config_lib
+from lorajax.models import hf_io, qwen2
+
+CONFIG, WEIGHTS, INDEX = 'config.json', 'model.safetensors', 'model.safetensors.index.json'
+TENSOR = 'model.layers.0.mlp.up_proj.weight'
+MODEL = models.random_model(qwen2.TINY, jax.random.key(0))
+
+
+def write_valid(path, **options):
+    """Writes the checkpoint that the cases damage."""
+    path.mkdir(parents=True, exist_ok=True)
+    hf_io.save_params(path, MODEL.config, MODEL.params, **options)
+
+
+def write_shards(path):
+    """Writes it in shards."""
+    write_valid(path, shard_bytes=20_000)
+    return sorted(file.name for file in path.glob('model-*.safetensors'))
+
+
+def _config(**changes):
+    """Returns a case: fields of the config are changed, or taken out if None is given."""
+
+    def make(path):
+        write_valid(path)
+        raw = {**json.loads((path / CONFIG).read_text()), **changes}
+        (path / CONFIG).write_text(json.dumps({k: v for k, v in raw.items() if v is not None}))
+
+    return make
+
+
+def _text(file, text):
+    """Returns a case: a file has this text."""
+
+    def make(path):
+        write_valid(path)
+        (path / file).write_text(text)
+
+    return make
+
+
+def _without(file):
+    def make(path):
+        write_valid(path)
+        (path / file).unlink()
+
+    return make
+
+
+def _pickled(path):
+    write_valid(path)
+    (path / WEIGHTS).rename(path / 'pytorch_model.bin')
+
+
+def _tensors(change):
+    """Returns a case: the tensors of the file are changed."""
+
+    def make(path):
+        write_valid(path)
+        tensors = safetensors_io.read(path / WEIGHTS)
+        change(tensors)
+        safetensors_io.write(path / WEIGHTS, tensors)
+
+    return make
+
+
+def _bytes(change):
+    """Returns a case: the bytes of the file are changed."""
+
+    def make(path):
+        write_valid(path)
+        (path / WEIGHTS).write_bytes(change((path / WEIGHTS).read_bytes()))
+
+    return make
+
+
+def _foreign(change, dtype=np.float32):
+    """Returns a case: a file of the safetensors package, without checksum, is changed."""
+
+    def make(path):
+        write_valid(path, dtype=dtype)
+        data = save(safetensors_io.read(path / WEIGHTS))
+        (path / WEIGHTS).write_bytes(change(data))
+
+    return make
+
+
+def _edit_header(change):
+    """Returns bytes -> the same with another header text."""
+
+    def edit(data):
+        length = int.from_bytes(data[:8], 'little')
+        text = change(data[8 : 8 + length].decode().rstrip())
+        return len(text).to_bytes(8, 'little') + text.encode() + data[8 + length :]
+
+    return edit
+
+
+def _entry(**changes):
+    """Returns a case: fields of one tensor's entry in the header are changed."""
+
+    def change(text):
+        header = json.loads(text)
+        header[TENSOR].update(changes)
+        return json.dumps(header)
+
+    return _foreign(_edit_header(change))
+
+
+def _doubled(text):
+    """Names a tensor twice."""
+    return f'{text[:-1]}, "{TENSOR}": {json.dumps(json.loads(text)[TENSOR])}}}'
+
+
+def _flip(position, bit):
+    """Returns bytes -> the same with one bit flipped; positions below 0 count from the end."""
+
+    def flip(data):
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << bit
+        return bytes(damaged)
+
+    return flip
+
+
+def _make_infinite(data):
+    """Sets the exponent bits of a bfloat16 number, as a flip of its highest can."""
+    length = int.from_bytes(data[:8], 'little')
+    start = 8 + length + json.loads(data[8 : 8 + length])[TENSOR]['data_offsets'][0]
+    damaged = bytearray(data)
+    damaged[start] |= 0x80
+    damaged[start + 1] |= 0x7F
+    return bytes(damaged)
+
+
+def _index(change):
+    """Returns a case: the index of a checkpoint in shards is changed."""
+
+    def make(path):
+        names = write_shards(path)
+        content = json.loads((path / INDEX).read_text())
+        change(content['weight_map'], names)
+        (path / INDEX).write_text(json.dumps(content))
+
+    return make
+
+
+def _point_elsewhere(weight_map, names):
+    weight_map[TENSOR] = next(name for name in names if name != weight_map[TENSOR])
+
+
+def _in_two_shards(path):
+    first, second, *_ = write_shards(path)
+    name, value = next(iter(safetensors_io.read(path / first).items()))
+    safetensors_io.write(path / second, {**safetensors_io.read(path / second), name: value})
+
+
+def _lost_shard(path):
+    (path / write_shards(path)[1]).unlink()
+
+
+def _other_depth(path):
+    write_valid(path)
+    raw = json.loads((path / CONFIG).read_text())
+    raw['num_hidden_layers'] += 1
+    (path / CONFIG).write_text(json.dumps(raw))
+
+
+CASES = {
+    'no directory': (lambda path: None, '{d}: no such directory, and not a hub id (owner/name)'),
+    'no config.json': (
+        _without(CONFIG),
+        '{d}: holds no config.json, expected a model in HF format',
+    ),
+    'no weights': (
+        _without(WEIGHTS),
+        '{d}: holds neither model.safetensors nor model.safetensors.index.json',
+    ),
+    'pickle': (
+        _pickled,
+        '{d}/pytorch_model.bin: pickle weights are never loaded, expected safetensors',
+    ),
+    'config.json is no JSON': (
+        _text(CONFIG, '{"model_type": '),
+        '{d}/config.json: not valid JSON (Expecting value: line 1 column 16 (char 15))',
+    ),
+    'config.json is a list': (
+        _text(CONFIG, '[]'),
+        '{d}/config.json: is a JSON list, expected an object',
+    ),
+    'unknown family': (
+        _config(model_type='gpt2'),
+        "{d}/config.json: model_type is 'gpt2', expected 'qwen2' or 'llama'",
+    ),
+    'no family': (
+        _config(model_type=None),
+        "{d}/config.json: model_type is None, expected 'qwen2' or 'llama'",
+    ),
+    'missing field': (_config(hidden_size=None), '{d}/config.json: lacks hidden_size'),
+    'width is text': (
+        _config(hidden_size='64'),
+        "{d}/config.json: hidden_size is '64', expected a positive integer",
+    ),
+    'no heads': (
+        _config(num_attention_heads=0),
+        '{d}/config.json: num_attention_heads is 0, expected a positive integer',
+    ),
+    'heads that do not divide': (
+        _config(num_key_value_heads=3),
+        '{d}/config.json: num_attention_heads 4 is not a multiple of num_key_value_heads 3',
+    ),
+    'epsilon is text': (
+        _config(rms_norm_eps='x'),
+        "{d}/config.json: rms_norm_eps is 'x', expected a number from 0 on",
+    ),
+    'theta 0': (
+        _config(rope_theta=0),
+        '{d}/config.json: rope_theta is 0, expected a positive number',
+    ),
+    'unknown RoPE scaling': (
+        _config(rope_scaling={'rope_type': 'yarn', 'factor': 4.0}),
+        "{d}/config.json: rope_type is 'yarn', expected 'default' or 'llama3'",
+    ),
+    'RoPE scaling without a field': (
+        _config(rope_scaling={'rope_type': 'llama3', 'factor': 8.0}),
+        '{d}/config.json: llama3 RoPE scaling lacks low_freq_factor, high_freq_factor, '
+        'original_max_position_embeddings',
+    ),
+    'other activation': (
+        _config(hidden_act='gelu'),
+        "{d}/config.json: hidden_act is 'gelu', expected 'silu'",
+    ),
+    'sliding window': (
+        _config(use_sliding_window=True),
+        '{d}/config.json: use_sliding_window is True, expected False',
+    ),
+    'quantized': (
+        _config(quantization_config={'bits': 4}),
+        "{d}/config.json: quantization_config is {'bits': 4}, expected None",
+    ),
+    'more layers than weights': (
+        _other_depth,
+        '{d}: lacks tensor model.layers.3.input_layernorm.weight and 11 more',
+    ),
+    'another width than the weights': (
+        _config(intermediate_size=96),
+        '{d}/model.safetensors: model.layers.0.mlp.down_proj.weight is (32, 56), '
+        'config.json says (32, 96)',
+    ),
+    'truncated': (
+        _bytes(lambda data: data[:-1000]),
+        '{d}/model.safetensors: truncated or corrupt: 118304 bytes, header describes 119304',
+    ),
+    'cut inside the header': (
+        _bytes(lambda data: data[:300]),
+        '{d}/model.safetensors: truncated or not safetensors (300 bytes, header of 3840)',
+    ),
+    'empty file': (
+        _bytes(lambda data: b''),
+        '{d}/model.safetensors: truncated or not safetensors (0 bytes, header of 0)',
+    ),
+    'bytes left over': (
+        _bytes(lambda data: data + bytes(16)),
+        '{d}/model.safetensors: truncated or corrupt: 119320 bytes, header describes 119304',
+    ),
+    'a bit of the data flipped': (
+        _bytes(_flip(-1001, 3)),
+        '{d}/model.safetensors: corrupt: its data has CRC-32 d52cdc60, its header says 3f189404',
+    ),
+    'a bit of the header flipped, no checksum': (
+        _foreign(_flip(9, 1)),
+        '{d}/model.safetensors: header is not valid safetensors (Expecting property name '
+        'enclosed in double quotes: line 1 column 3 (char 2))',
+    ),
+    'a bit of the header length flipped': (
+        _foreign(_flip(2, 0)),
+        "{d}/model.safetensors: header is not valid safetensors ('utf-8' codec can't "
+        'decode byte 0xd3 in position 3784: invalid continuation byte)',
+    ),
+    'a flip that makes infinity, no checksum': (
+        _foreign(_make_infinite, ml_dtypes.bfloat16),
+        '{d}/model.safetensors: model.layers.0.mlp.up_proj.weight holds NaN or infinity',
+    ),
+    'offsets that overlap': (
+        _entry(data_offsets=[0, 4 * 56 * 32]),
+        '{d}/model.safetensors: model.layers.0.mlp.up_proj.weight starts at byte 4108, '
+        'expected 16524',
+    ),
+    'offsets unlike the shape': (
+        _entry(data_offsets=[0, 12]),
+        '{d}/model.safetensors: model.layers.0.mlp.up_proj.weight has 12 bytes for shape (56, 32)',
+    ),
+    'unknown dtype': (
+        _entry(dtype='F4'),
+        '{d}/model.safetensors: model.layers.0.mlp.up_proj.weight has dtype F4, expected '
+        'one of F64, F32, F16, BF16, I64, I32, I8, U8, BOOL',
+    ),
+    'no shape': (
+        _entry(shape=None),
+        "{d}/model.safetensors: header is not valid safetensors ('NoneType' object is "
+        'not iterable)',
+    ),
+    'a name twice in the header': (
+        _foreign(_edit_header(_doubled)),
+        '{d}/model.safetensors: header is not valid safetensors '
+        "('model.layers.0.mlp.up_proj.weight' occurs twice)",
+    ),
+    'wrong dtype': (
+        _tensors(lambda t: t.update({TENSOR: t[TENSOR].astype(np.int32)})),
+        '{d}/model.safetensors: model.layers.0.mlp.up_proj.weight is int32, expected one '
+        'of float32, bfloat16, float16, float64',
+    ),
+    'wrong shape': (
+        _tensors(lambda t: t.update({TENSOR: t[TENSOR].T})),
+        '{d}/model.safetensors: model.layers.0.mlp.up_proj.weight is (32, 56), '
+        'config.json says (56, 32)',
+    ),
+    'a missing tensor': (
+        _tensors(lambda t: t.pop(TENSOR)),
+        '{d}: lacks tensor model.layers.0.mlp.up_proj.weight',
+    ),
+    'an unknown tensor': (
+        _tensors(lambda t: t.update(extra=t[TENSOR])),
+        '{d}/model.safetensors: unknown tensor extra for qwen2',
+    ),
+    'a tensor in two shards': (
+        _in_two_shards,
+        '{d}/model-00002-of-00007.safetensors: model.embed_tokens.weight is also in '
+        'model-00001-of-00007.safetensors',
+    ),
+    'a shard that is not there': (
+        _lost_shard,
+        '{d}/model.safetensors.index.json: names model-00002-of-00007.safetensors, which '
+        'is not there',
+    ),
+    'an index that names another shard': (
+        _index(_point_elsewhere),
+        '{d}/model.safetensors.index.json: model.layers.0.mlp.up_proj.weight is in '
+        'model-00001-of-00007.safetensors, but model-00003-of-00007.safetensors '
+        'holds it',
+    ),
+    'an index that names a tensor that no shard holds': (
+        _index(lambda m, names: m.update(extra=names[0])),
+        '{d}/model.safetensors.index.json: extra is in model-00001-of-00007.safetensors, '
+        'which does not hold it',
+    ),
+    'an index that leaves the directory': (
+        _index(lambda m, names: m.update({TENSOR: '../other.safetensors'})),
+        '{d}/model.safetensors.index.json: model.layers.0.mlp.up_proj.weight is in '
+        "'../other.safetensors', expected a file beside the index",
+    ),
+    'an index without its map': (
+        _text(INDEX, '{}'),
+        '{d}/model.safetensors.index.json: has no weight_map, expected the file of each tensor',
+    ),
+    'an index that is no JSON': (
+        _text(INDEX, '{'),
+        '{d}/model.safetensors.index.json: not valid JSON (Expecting property name '
+        'enclosed in double quotes: line 1 column 2 (char 1))',
+    ),
+}
+
+
+def read(path):
+    """Returns the line that loading a checkpoint ends in, `{d}` for its directory."""
+    try:
+        models.load_model(str(path))
+    except InputError as error:
+        return str(error).replace(str(path), '{d}')
+    return 'accepted'
+
+
+def read_headers(path):
+    """Returns the line that checking a checkpoint without reading its weights ends in."""
+    try:
+        hf_io.check_tensors(path, config_lib.read(path))
+    except InputError as error:
+        return str(error).replace(str(path), '{d}')
+    return 'accepted'
