@@ -210,10 +210,13 @@ def doctor(experiment: Experiment, args: Any) -> None:
 def _load(experiment: Experiment, args: Any) -> tuple[Model, ChatFormat]:
     """Loads the model that --model names, and its chat format."""
     name = _given(args, 'model')
-    name = str(toy.MODELS.get(name, name))
+    directory = hf_io.resolve(str(toy.MODELS.get(name, name)))
+    chat = load_chat_format(directory)  # before the weights: it is quick to fail
     mesh = sharding.make_mesh(experiment.mesh)
-    model = load_model(name, experiment.param_dtype, experiment.dtype, mesh, experiment.remat)
-    return model, load_chat_format(hf_io.resolve(name))
+    model = load_model(
+        str(directory), experiment.param_dtype, experiment.dtype, mesh, experiment.remat
+    )
+    return model, chat
 
 
 def _given(args: Any, name: str) -> str:
@@ -251,7 +254,9 @@ def define_flags() -> None:
     flags.DEFINE_string('pairs', None, 'map: directory of <task>/{source,target} adapters')
     flags.DEFINE_string('method', 'matched_ridge', 'map: a name of lorajax.mapping.METHODS')
     flags.DEFINE_string('output', None, 'translate, map, train: new directory; evaluate: file')
-    flags.DEFINE_string('model', None, 'train, evaluate, generate: hub id, directory or toy-...')
+    flags.DEFINE_string(
+        'model', None, 'train, evaluate, generate: directory, owner/name[@revision] or toy-...'
+    )
     flags.DEFINE_string('task', None, 'train: a task of lorajax/tasks/registry.py')
     flags.DEFINE_string('train_file', None, 'train: JSON lines, prompt/completion or messages')
     flags.DEFINE_list('adapters', None, 'evaluate: adapters in PEFT format')

@@ -31,7 +31,9 @@ def _define_experiment() -> None:
     flags.DEFINE_list('stages', list(d.stages), f'which of {",".join(STAGES)} to do')
     for side in ('source', 'target'):
         default = getattr(d, f'{side}_model')
-        flags.DEFINE_string(f'{side}_model', default, 'hub id, directory in HF format, or toy-...')
+        flags.DEFINE_string(
+            f'{side}_model', default, 'directory in HF format, owner/name[@revision] or toy-...'
+        )
     flags.DEFINE_string('data_dir', d.data_dir, 'data sets as <name>/<split>.jsonl; else the hub')
     flags.DEFINE_list('anchors', list(d.anchors), 'tasks with adapters on both models')
     flags.DEFINE_list('heldouts', list(d.heldouts), 'tasks whose target adapter is predicted')

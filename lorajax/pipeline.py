@@ -207,8 +207,11 @@ def _load(experiment: Experiment, side: str) -> tuple[Model, ChatFormat]:
     name = experiment.model_directory(side)
     logging.info('loading the %s model %s', side, name)
     mesh = sharding.make_mesh(experiment.mesh)
-    model = load_model(name, experiment.param_dtype, experiment.dtype, mesh, experiment.remat)
-    return model, load_chat_format(hf_io.resolve(name))
+    directory = hf_io.resolve(name)
+    model = load_model(
+        str(directory), experiment.param_dtype, experiment.dtype, mesh, experiment.remat
+    )
+    return model, load_chat_format(directory)
 
 
 def _train_side(experiment: Experiment, side: str) -> bool:

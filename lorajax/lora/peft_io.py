@@ -16,6 +16,7 @@ import numpy as np
 from lorajax import safetensors_io, workdir
 from lorajax.errors import InputError
 from lorajax.lora.config import TARGETS, LoraConfig, module_name
+from lorajax.names import join_revision, split_revision
 from lorajax.types import Adapter
 
 CONFIG_FILE = 'adapter_config.json'
@@ -65,7 +66,7 @@ def _read_config(path: pathlib.Path) -> LoraConfig:
         alpha_pattern=raw.get('alpha_pattern') or {},
         layers=None if layers is None else tuple([layers] if isinstance(layers, int) else layers),
         dropout=raw.get('lora_dropout', 0.0),
-        base_model=raw.get('base_model_name_or_path'),
+        base_model=join_revision(raw.get('base_model_name_or_path'), raw.get('revision')),
     )
 
 
@@ -178,7 +179,8 @@ def save_peft(
         are replaced and others left alone.
       config: its scale is divided out of `b` again.
       adapter: the tree; `config.targets` are written.
-      base_model: name or path of the base model; `config.base_model` if None.
+      base_model: name or path of the base model; `config.base_model` if None. PEFT has a field
+        of its own for the revision of 'owner/name@revision'.
       dtype: of the file.
 
     Raises:
@@ -199,10 +201,11 @@ def save_peft(
             name = f'base_model.model.{module_name(projection, layer)}'
             tensors[f'{name}.lora_A.weight'] = a[layer, :, :rank].T.astype(dtype)
             tensors[f'{name}.lora_B.weight'] = (b[layer, :rank] / scale).T.astype(dtype)
+    name, revision = split_revision(base_model or config.base_model or '')
     content = {
         'peft_type': 'LORA',
         'task_type': 'CAUSAL_LM',
-        'base_model_name_or_path': base_model or config.base_model,
+        'base_model_name_or_path': name or None,
         'r': config.rank,
         'lora_alpha': config.alpha,
         'lora_dropout': config.dropout,
@@ -218,7 +221,7 @@ def save_peft(
         'init_lora_weights': True,
         'inference_mode': True,
         'modules_to_save': None,
-        'revision': None,
+        'revision': revision,
     }
     if directory.is_dir() and any(directory.iterdir()):
         safetensors_io.write(directory / WEIGHTS_FILE, tensors)

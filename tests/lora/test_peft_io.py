@@ -168,3 +168,20 @@ def test_nan_is_not_written(tmp_path):
     with pytest.raises(InputError, match='NaN'):
         lora.save_peft(tmp_path / 'bad', lora.LoraConfig(3, 3, ('q_proj',)), adapter)
     assert not (tmp_path / 'bad').exists()
+
+
+@pytest.mark.parametrize(
+    ('name', 'fields'),
+    [
+        ('owner/name@v1.0', ('owner/name', 'v1.0')),
+        ('owner/name', ('owner/name', None)),
+        ('/models/owner@2', ('/models/owner@2', None)),
+    ],
+)
+def test_the_revision_of_a_base_goes_where_peft_looks_for_it(tmp_path, name, fields):
+    config = lora.LoraConfig(rank=2, alpha=4, targets=('q_proj',), base_model=name)
+    entry = {'a': np.ones((1, 4, 2), np.float32), 'b': np.ones((1, 2, 4), np.float32)}
+    lora.save_peft(tmp_path / 'out', config, {'layers': {'q_proj': entry}})
+    theirs = peft.PeftConfig.from_pretrained(tmp_path / 'out')
+    assert (theirs.base_model_name_or_path, theirs.revision) == fields
+    assert lora.load_peft(tmp_path / 'out')[0].base_model == name
