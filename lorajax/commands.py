@@ -176,18 +176,21 @@ def train(experiment: Experiment, args: Any) -> None:
     output = _new_directory(args)
     if bool(args.task) == bool(args.train_file):
         raise InputError('--task, --train_file: expected one of the two')
+    label = args.task or args.train_file
     if args.task:
         source = data.DataSource(experiment.data_dir or None)
         drawn = data.draw(
             [args.task], (), source, experiment.train_per_task, 1, experiment.seed,
             experiment.protocol,
         )  # fmt: skip
-        examples = drawn[args.task].train
+        model, chat = _load(experiment, args)
+        encoded = pipeline.encode(chat, drawn[label].train, experiment.max_len, label)
     else:
-        examples = user_rows.read(pathlib.Path(args.train_file))
-    model, chat = _load(experiment, args)
-    label = args.task or args.train_file
-    encoded = pipeline.encode(chat, examples, experiment.max_len, label)
+        rows = user_rows.read(pathlib.Path(label))
+        chat = load_chat_format(_directory(args))
+        conversations = [chat.encode_conversation(row) for row in rows]
+        encoded = pipeline.fit(conversations, experiment.max_len, label)
+        model, _ = _load(experiment, args)
     trained = train_adapters(
         model, {label: encoded}, experiment.train_config, pad_id=chat.pad_id, label=label
     )
@@ -209,14 +212,19 @@ def doctor(experiment: Experiment, args: Any) -> None:
 
 def _load(experiment: Experiment, args: Any) -> tuple[Model, ChatFormat]:
     """Loads the model that --model names, and its chat format."""
-    name = _given(args, 'model')
-    directory = hf_io.resolve(str(toy.MODELS.get(name, name)))
+    directory = _directory(args)
     chat = load_chat_format(directory)  # before the weights: it is quick to fail
     mesh = sharding.make_mesh(experiment.mesh)
     model = load_model(
         str(directory), experiment.param_dtype, experiment.dtype, mesh, experiment.remat
     )
     return model, chat
+
+
+def _directory(args: Any) -> pathlib.Path:
+    """Returns the directory of the model that --model names."""
+    name = _given(args, 'model')
+    return hf_io.resolve(str(toy.MODELS.get(name, name)))
 
 
 def _given(args: Any, name: str) -> str:
@@ -258,7 +266,9 @@ def define_flags() -> None:
         'model', None, 'train, evaluate, generate: directory, owner/name[@revision] or toy-...'
     )
     flags.DEFINE_string('task', None, 'train: a task of lorajax/tasks/registry.py')
-    flags.DEFINE_string('train_file', None, 'train: JSON lines, prompt/completion or messages')
+    flags.DEFINE_string(
+        'train_file', None, 'train: JSON lines as of TRL, messages or prompt/completion'
+    )
     flags.DEFINE_list('adapters', None, 'evaluate: adapters in PEFT format')
     flags.DEFINE_list('tasks', None, 'evaluate: task names')
     flags.DEFINE_string('prompt', None, 'generate: user message')

@@ -31,4 +31,4 @@ def join_revision(name: str | None, revision: str | None) -> str | None:
 def is_hub_id(name: str) -> bool:
     """Says whether a name, without its revision, has the form owner/name."""
     match = _HUB_NAME.fullmatch(name)
-    return bool(match) and match[2] is None and not name.startswith('.')
+    return match is not None and match[2] is None and not name.startswith('.')

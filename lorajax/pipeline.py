@@ -233,13 +233,22 @@ def _train_side(experiment: Experiment, side: str) -> bool:
 
 def encode(chat: ChatFormat, examples: Sequence[Example], max_len: int, task: str) -> list[Encoded]:
     """Returns training examples in tokens, without those whose answer does not fit."""
-    cut = [truncate(chat.encode(example), max_len) for example in examples]
-    kept = [encoded for encoded in cut if encoded is not None]
+    return fit([chat.encode(example) for example in examples], max_len, task)
+
+
+def fit(encoded: Sequence[Encoded], max_len: int, label: str) -> list[Encoded]:
+    """Cuts examples to `max_len` tokens and leaves out those of which no answer is left.
+
+    Raises:
+      InputError: if none is left.
+    """
+    cut = [truncate(example, max_len) for example in encoded]
+    kept = [example for example in cut if example is not None]
     if not kept:
-        raise InputError(f'--max_len={max_len}: no prompt of task {task} leaves room for an answer')
-    if len(kept) < len(examples):
-        dropped = len(examples) - len(kept)
-        logging.info('%s: %d prompts of %d exceed --max_len', task, dropped, len(examples))
+        raise InputError(f'--max_len={max_len}: no prompt of {label} leaves room for an answer')
+    if len(kept) < len(encoded):
+        dropped = len(encoded) - len(kept)
+        logging.info('%s: %d prompts of %d exceed --max_len', label, dropped, len(encoded))
     return kept
 
 

@@ -13,7 +13,6 @@ from lorajax.errors import InputError
 from lorajax.experiment import Experiment
 from lorajax.models import config as config_lib
 from lorajax.models import llama3, qwen2
-from lorajax.tasks import user_rows
 
 SMALL = Experiment(lora_rank=2, batch_size=4, num_epochs=2, eval_per_task=5, eval_batch_size=5)
 
@@ -108,22 +107,6 @@ def test_train_then_evaluate_then_generate(tmp_path, capsys):
     lines = capsys.readouterr().out.strip().splitlines()
     assert [line.split()[1] for line in lines] == ['base', str(tmp_path / 'out')]
     assert len(workdir.read_jsonl(tmp_path / 'rows.jsonl')) == 10
-
-
-@pytest.mark.parametrize(
-    ('row', 'words'),
-    [
-        ({'messages': [{'role': 'user', 'content': 'x'}]}, "roles are \\['user'\\]"),
-        ({'text': 'x'}, 'has text'),
-        ({'prompt': 'x', 'completion': ''}, 'not empty'),
-        ([1], 'has list'),
-    ],
-)
-def test_rows_of_another_form_are_named(tmp_path, row, words):
-    path = tmp_path / 'rows.jsonl'
-    path.write_text(json.dumps(row))
-    with pytest.raises(InputError, match=rf'row 1: .*{words}'):
-        user_rows.read(path)
 
 
 def test_doctor_counts_what_shapes_say():
