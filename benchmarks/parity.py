@@ -1,17 +1,33 @@
-"""Largest differences to transformers on random models: `python -m benchmarks.parity`.
+"""Largest differences to transformers and peft on random models, two tables.
 
-Needs the [test] extra. One row per family and tying; see BUILD.md for the last figures.
+`python -m benchmarks.parity [logits] [training]`, both by default. Needs the [test] extra.
+`logits` has one row per family and tying, `training` one per family and recipe: 50 steps of LoRA
+at the layer shapes of the 3B models, two layers, float32, against peft and torch's AdamW. See
+BUILD.md for the last figures.
 """
 
+import dataclasses
 import pathlib
+import sys
 import tempfile
 
 import numpy as np
 import torch
 
-from lorajax import models
-from tests.models import reference
+from lorajax import lora, models
+from lorajax.training import TrainConfig
+from tests.models import reference, shapes, training_reference
 
+RECIPE = TrainConfig(num_epochs=25, batch_size=4, targets=lora.TARGETS)  # 8 examples: 50 steps
+RECIPES = {
+    'defaults: warm-up, linear, clipping at 1': RECIPE,
+    'constant 2e-4, clipping at 1': dataclasses.replace(
+        RECIPE, schedule='constant', warmup_ratio=0.0
+    ),
+    'warm-up, cosine from 1e-3, weight decay 0.01': dataclasses.replace(
+        RECIPE, schedule='cosine', warmup_ratio=0.1, learning_rate=1e-3, weight_decay=0.01
+    ),
+}
 LONG = 9000  # past the 8192 positions at which llama3 scaling was meant to begin
 
 
@@ -20,8 +36,8 @@ def relative(actual: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(actual - expected).max() / np.abs(expected).max())
 
 
-def main() -> None:
-    """Prints the table."""
+def logits() -> None:
+    """Prints the table of logits and greedy texts."""
     print('| family | tied | logits, padded batch | logits at positions past 9000 | greedy, 64 |')
     print('| --- | --- | ---: | ---: | --- |')
     for family in ('qwen2', 'llama'):
@@ -57,6 +73,39 @@ def main() -> None:
                 f'| {family} | {tied} | {near:.1e} | {distant:.1e} | '
                 f'{"identical" if same else "differs"} |'
             )
+
+
+def training() -> None:
+    """Prints the table of trainings; beside ours, peft with the rows of each batch reversed."""
+    columns = 'losses', 'a', 'b', '|a|', '|b|'
+    names = [f'{column}{side}' for side in ('', ', reversed') for column in columns]
+    print('| shape | recipe | first to last loss |', ' | '.join(names), '|')
+    print('| --- | --- | --- |', ' | '.join(['---:'] * len(names)), '|', flush=True)
+    for name in ('Qwen2.5-3B', 'Llama-3.2-3B'):
+        with tempfile.TemporaryDirectory() as directory:
+            config = shapes.write(
+                directory, name, dtype=np.float32, num_hidden_layers=2, vocab_size=1024
+            )
+            model = models.load_model(directory)
+            examples = training_reference.make_examples(0, 8, 1024, (10, 24), (2, 8))
+            for recipe, train_config in RECIPES.items():
+                ours = training_reference.with_lorajax(model, examples, train_config)
+                runs = [
+                    training_reference.with_peft(directory, config, examples, train_config, turned)
+                    for turned in (False, True)
+                ]
+                found = [training_reference.differences(run, runs[0]) for run in (ours, runs[1])]
+                cells = [f'{each[column]:.1e}' for each in found for column in columns]
+                span = f'{ours.losses[0]:.3f} to {ours.losses[-1]:.3f}'
+                print(f'| {name} | {recipe} | {span} |', ' | '.join(cells), '|', flush=True)
+
+
+def main() -> None:
+    """Prints the tables that are asked for."""
+    tables = {'logits': logits, 'training': training}
+    for name in sys.argv[1:] or tables:
+        tables[name]()
+        print()
 
 
 if __name__ == '__main__':
