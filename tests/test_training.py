@@ -1,6 +1,7 @@
 """LoRA training against peft with torch's AdamW, and the properties of the grouped step."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -42,8 +43,11 @@ RECIPES = {
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize('family', ['qwen2', 'llama'])
-def test_losses_and_adapter_equal_those_of_peft_with_torch_adamw(tmp_path, family):
+@pytest.mark.parametrize(
+    ('family', 'recipes'),
+    [('qwen2', ('defaults', 'constant')), ('llama', ('defaults', 'cosine, decay'))],
+)
+def test_losses_and_adapter_equal_those_of_peft_with_torch_adamw(tmp_path, family, recipes):
     pytest.importorskip('torch')
     pytest.importorskip('peft')
     from tests.models import reference, training_reference
@@ -53,9 +57,9 @@ def test_losses_and_adapter_equal_those_of_peft_with_torch_adamw(tmp_path, famil
     defaults = training.TrainConfig()
     assert defaults.max_grad_norm == 1.0 and defaults.warmup_ratio > 0
     examples = make_examples(0, 8)  # two batches of four an epoch: 50 steps
-    for name, recipe in RECIPES.items():
+    for name in recipes:
         config = dataclasses.replace(
-            defaults, num_epochs=25, batch_size=4, targets=lora.TARGETS, **recipe
+            defaults, num_epochs=25, batch_size=4, targets=lora.TARGETS, **RECIPES[name]
         )
         ours = training_reference.with_lorajax(model, examples, config)
         theirs = training_reference.with_peft(tmp_path / 'base', model.config, examples, config)
@@ -208,6 +212,43 @@ print('same')
         [sys.executable, '-c', script], capture_output=True, text=True, env=env, check=False
     )
     assert done.stdout.strip() == 'same', done.stderr[-2000:]
+
+
+@pytest.mark.parity
+def test_the_defaults_of_trainer_and_peft_are_what_the_docstring_says():
+    peft = pytest.importorskip('peft')
+    transformers = pytest.importorskip('transformers')
+    theirs = {
+        f.name: f.default
+        for cls in (transformers.TrainingArguments, peft.LoraConfig)
+        for f in dataclasses.fields(cls)
+    }
+    names = {
+        'num_epochs': 'num_train_epochs', 'batch_size': 'per_device_train_batch_size',
+        'schedule': 'lr_scheduler_type', 'warmup_ratio': 'warmup_steps', 'beta1': 'adam_beta1',
+        'beta2': 'adam_beta2', 'epsilon': 'adam_epsilon', 'rank': 'r', 'alpha': 'lora_alpha',
+    }  # fmt: skip
+    text = ' '.join(training.TrainConfig.__doc__.split())
+    claims = re.findall(r' (\w+): [^:]*?\((?:Trainer|PEFT): ([^,) ]+)', text)
+    assert len(claims) == 14
+    same = set()
+    for name, claim in claims:
+        ours = getattr(training.TrainConfig(), name)
+        if name == 'targets':
+            mapping = peft.utils.constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+            assert mapping['qwen2'] == mapping['llama'] == ['q_proj', 'v_proj']
+            continue
+        value = theirs[names.get(name, name)]
+        if claim == 'the':  # same
+            assert ours == value, name
+            same.add(name)
+        else:
+            assert float(claim) == value != ours, name
+    assert same == {
+        'num_epochs', 'batch_size', 'schedule', 'weight_decay', 'beta1', 'beta2', 'epsilon',
+        'max_grad_norm',
+    }  # fmt: skip
+    assert theirs['lora_dropout'] == 0.0
 
 
 def test_tiny_presets_cover_both_families():
