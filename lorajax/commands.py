@@ -1,5 +1,6 @@
 """The commands of `lorajax.launch`."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -104,7 +105,7 @@ def generate(experiment: Experiment, args: Any) -> None:
     """Prints what a model answers to a prompt, with or without an adapter."""
     model, chat = _load(experiment, args)
     adapter = load_peft(args.adapter, model.config.num_layers)[1] if args.adapter else None
-    prompt = chat.encode_prompt(_given(args, 'prompt'))
+    prompt = chat.encode_prompt(_given(args, 'prompt'), args.system)
     tokens, mask = pad_left([prompt], 1, len(prompt), chat.pad_id)
     output = model.generate(
         tokens,
@@ -205,9 +206,12 @@ def train(experiment: Experiment, args: Any) -> None:
 
 
 def doctor(experiment: Experiment, args: Any) -> None:
-    """Says what this machine has and what a flagfile needs of it."""
-    del args
-    print('\n'.join(capacity.describe(experiment)))
+    """Says what this machine has and what a flagfile, or training on --model, needs of it."""
+    if args.model:
+        experiment = dataclasses.replace(
+            experiment, adapters_per_step=experiment.adapters_per_step or 1
+        )
+    print('\n'.join(capacity.describe(experiment, args.model)))
 
 
 def _load(experiment: Experiment, args: Any) -> tuple[Model, ChatFormat]:
@@ -262,9 +266,7 @@ def define_flags() -> None:
     flags.DEFINE_string('pairs', None, 'map: directory of <task>/{source,target} adapters')
     flags.DEFINE_string('method', 'matched_ridge', 'map: a name of lorajax.mapping.METHODS')
     flags.DEFINE_string('output', None, 'translate, map, train: new directory; evaluate: file')
-    flags.DEFINE_string(
-        'model', None, 'train, evaluate, generate: directory, owner/name[@revision] or toy-...'
-    )
+    flags.DEFINE_string('model', None, 'train, evaluate, generate, doctor: as --source_model')
     flags.DEFINE_string('task', None, 'train: a task of lorajax/tasks/registry.py')
     flags.DEFINE_string(
         'train_file', None, 'train: JSON lines as of TRL, messages or prompt/completion'
@@ -272,4 +274,5 @@ def define_flags() -> None:
     flags.DEFINE_list('adapters', None, 'evaluate: adapters in PEFT format')
     flags.DEFINE_list('tasks', None, 'evaluate: task names')
     flags.DEFINE_string('prompt', None, 'generate: user message')
+    flags.DEFINE_string('system', None, "generate: system message; else the template's own")
     flags.DEFINE_float('temperature', 0.0, 'generate: 0 takes the likeliest token', 0.0)

@@ -245,10 +245,23 @@ def fit(encoded: Sequence[Encoded], max_len: int, label: str) -> list[Encoded]:
     cut = [truncate(example, max_len) for example in encoded]
     kept = [example for example in cut if example is not None]
     if not kept:
-        raise InputError(f'--max_len={max_len}: no prompt of {label} leaves room for an answer')
+        shortest = min(len(example.prompt) for example in encoded)
+        raise InputError(
+            f'--max_len={max_len}: no prompt of {label} leaves room for an answer, the shortest '
+            f'has {shortest} tokens'
+        )
     if len(kept) < len(encoded):
         dropped = len(encoded) - len(kept)
-        logging.info('%s: %d prompts of %d exceed --max_len', label, dropped, len(encoded))
+        logging.warning('%s: %d prompts of %d exceed --max_len', label, dropped, len(encoded))
+    shortened = sum(
+        example is not None and len(example.answer) < len(whole.answer)
+        for example, whole in zip(cut, encoded, strict=True)
+    )
+    if shortened:
+        logging.warning(
+            '%s: %d answers of %d are cut at --max_len=%d, so their end is not learned',
+            label, shortened, len(encoded), max_len,
+        )  # fmt: skip
     return kept
 
 

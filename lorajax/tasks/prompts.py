@@ -103,11 +103,28 @@ class ChatFormat:
             list(messages), tokenize=False, **options, **_TEMPLATE_OPTIONS
         )
 
-    def encode_prompt(self, prompt: str) -> np.ndarray:
-        """Returns int32[P] tokens of a user message, ready to be continued."""
-        # A template writes the special tokens itself; without one the tokenizer adds its own.
-        has_template = bool(self.tokenizer.chat_template)
-        return self._ids(self.prompt_text(prompt), add_special_tokens=not has_template)
+    def encode_prompt(self, prompt: str, system: str | None = None) -> np.ndarray:
+        """Returns int32[P] tokens of a user message, ready to be continued.
+
+        Args:
+          prompt: the user's message.
+          system: a message of system before it; None for what the template writes itself.
+
+        Raises:
+          InputError: if there is a system message and no template, or one that refuses it.
+        """
+        if system is None:
+            # A template writes the special tokens itself; without one the tokenizer adds its own.
+            has_template = bool(self.tokenizer.chat_template)
+            return self._ids(self.prompt_text(prompt), add_special_tokens=not has_template)
+        if not self.tokenizer.chat_template:
+            raise InputError('--system: the tokenizer has no chat template to write it')
+        messages = [{'role': 'system', 'content': system}, *_turn(prompt)]
+        try:
+            text = self._render(messages, add_generation_prompt=True)
+        except jinja2.TemplateError as error:
+            raise InputError(f'--system: the chat template refuses it: {error}') from None
+        return self._ids(text, add_special_tokens=False)
 
     def encode_answer(self, prompt: str, answer: str) -> np.ndarray:
         """Returns int32[M] tokens of an answer up to and including its end token."""

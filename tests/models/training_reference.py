@@ -75,22 +75,23 @@ def with_lorajax(model, examples, config):
     return Trained(np.array(losses), jax.tree.map(np.asarray, trained))
 
 
-def with_peft(directory, shape, examples, config, reverse=False):
-    """Trains the same adapter in peft and torch, float32.
+def with_peft(directory, shape, examples, config, dtype=torch.float32):
+    """Trains the same adapter in peft and torch.
 
     Args:
       directory: the base model.
       shape: its ModelConfig.
       examples: as for `with_lorajax`; batches are drawn as there.
       config: a TrainConfig.
-      reverse: turns the rows of every batch around. That changes nothing but the order in
-        which numbers are added, so two such runs show what rounding alone does.
+      dtype: of everything. transformers computes norms and RoPE in float32 even in a float64
+        model, so float64 is not exact, but free of most rounding: it tells how far rounding
+        alone takes a training in float32.
     """
-    base = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    base = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
     options = peft.LoraConfig(
         r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets)
     )
-    wrapped = peft.get_peft_model(base, options)
+    wrapped = peft.get_peft_model(base, options).to(dtype)
     named = dict(wrapped.named_parameters())
     start = lora.unstack(
         jax.tree.map(np.asarray, training.init_state(shape, config, ['t']).adapters)
@@ -111,7 +112,7 @@ def with_peft(directory, shape, examples, config, reverse=False):
     plan = training._Plan({'t': examples}, config)
     losses = []
     for step, rate in enumerate(rates(config, int(plan.num_steps[0]))):
-        rows = plan.rows('t', step)[:: -1 if reverse else 1]
+        rows = plan.rows('t', step)
         batch = make_batch(rows, config.batch_size, *shape_of(rows), pad_id=0)
         labels = np.full(batch.tokens.shape, -100, np.int64)
         for row, example in enumerate(rows):
@@ -132,7 +133,7 @@ def with_peft(directory, shape, examples, config, reverse=False):
 
     def stack(name, factor):
         layers = [factors[name, factor, i].detach().numpy().T for i in range(shape.num_layers)]
-        return np.stack(layers) * np.float32(scale if factor == 'b' else 1.0)
+        return np.stack(layers) * (scale if factor == 'b' else 1.0)
 
     adapter = {'layers': {n: {f: stack(n, f) for f in 'ab'} for n in start['layers']}}
     return Trained(np.array(losses), adapter)
@@ -143,8 +144,8 @@ def differences(actual, expected):
 
     Returns:
       'losses': largest relative difference of a step's loss; for 'a' and 'b' the largest
-      difference over the largest value of each projection's stack, and '|a|' and '|b|', the norm
-      of the difference over the norm, of the worst projection.
+      difference over the largest value of each projection's stack, and 'a by norm' and
+      'b by norm' the norm of the difference over the norm; always of the worst projection.
     """
     found = {'losses': float(np.abs(actual.losses / expected.losses - 1).max())}
     for factor in 'ab':
@@ -153,5 +154,5 @@ def differences(actual, expected):
             error = actual.adapter['layers'][name][factor] - entry[factor]
             largest.append(np.abs(error).max() / np.abs(entry[factor]).max())
             norms.append(np.linalg.norm(error) / np.linalg.norm(entry[factor]))
-        found[factor], found[f'|{factor}|'] = float(max(largest)), float(max(norms))
+        found[factor], found[f'{factor} by norm'] = float(max(largest)), float(max(norms))
     return found
