@@ -173,6 +173,23 @@ def test_schedule_rises_then_falls():
     assert rates[0] > 0 and rates[-1] < 0.02
 
 
+@pytest.mark.parity
+@pytest.mark.parametrize('name', ['linear', 'cosine', 'constant'])
+def test_schedules_without_warm_up_are_those_of_transformers(name):
+    torch = pytest.importorskip('torch')
+    transformers = pytest.importorskip('transformers')
+    config = training.TrainConfig(schedule=name, warmup_ratio=0.0, learning_rate=2e-4)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=2e-4)
+    scheduler = transformers.get_scheduler(name, optimizer, 0, 50)
+    expected = []
+    for _ in range(50):
+        expected.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        scheduler.step()
+    rates = training.learning_rate(config, np.arange(50), np.full(50, 50))
+    np.testing.assert_allclose(rates, expected, atol=2e-4 * 1e-6)
+
+
 def test_a_loss_that_is_not_finite_names_task_and_step(tiny):
     config = dataclasses.replace(CONFIG, learning_rate=1e30, max_grad_norm=1e30)
     with pytest.raises(InputError, match=r'loss of a is (nan|inf) at step .*--learning_rate'):
