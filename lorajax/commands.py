@@ -103,9 +103,10 @@ def fit_map(experiment: Experiment, args: Any) -> None:
 
 def generate(experiment: Experiment, args: Any) -> None:
     """Prints what a model answers to a prompt, with or without an adapter."""
+    _given(args, 'prompt')  # before anything is loaded
     model, chat = _load(experiment, args)
     adapter = load_peft(args.adapter, model.config.num_layers)[1] if args.adapter else None
-    prompt = chat.encode_prompt(_given(args, 'prompt'), args.system)
+    prompt = chat.encode_prompt(args.prompt, args.system)
     tokens, mask = pad_left([prompt], 1, len(prompt), chat.pad_id)
     output = model.generate(
         tokens,
