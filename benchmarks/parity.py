@@ -21,6 +21,7 @@ from tests.models import reference, shapes, training_reference
 RECIPE = TrainConfig(num_epochs=25, batch_size=4, targets=lora.TARGETS)  # 8 examples: 50 steps
 RECIPES = {
     'defaults: warm-up, linear, clipping at 1': RECIPE,
+    'defaults, epsilon 1e-5': dataclasses.replace(RECIPE, epsilon=1e-5),
     'constant 2e-4, clipping at 1': dataclasses.replace(
         RECIPE, schedule='constant', warmup_ratio=0.0
     ),

@@ -50,8 +50,8 @@ def fetch(repo: str, revision: str | None = None) -> pathlib.Path:
             'HF_HUB_OFFLINE forbids to fetch it'
         )
     try:
-        # One request that is not repeated: `snapshot_download` alone would repeat some of its
-        # own for half a minute before it said that there is no network.
+        # One request that is not repeated: `snapshot_download` alone repeats its own for 24 s
+        # before it says that a pinned commit is out of reach.
         HfApi().model_info(repo, revision=revision, timeout=_PATIENCE)
     except HFValidationError:
         raise InputError(
