@@ -116,8 +116,9 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
 def _scale_by_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
     """Returns `optax.scale_by_adam` with bias corrections that are right in float32.
 
-    optax computes 1 - beta2**count from a rounded beta2: of 0.001 at the first step six digits
-    are lost, which made every early step 6e-6 too long. Source: Kingma & Ba 2015, algorithm 1.
+    optax computes 1 - beta2**count from a beta2 rounded to float32, which leaves five digits of
+    the 0.001 of the first step and makes the first steps up to 1e-5 too short. Source: Kingma &
+    Ba 2015, algorithm 1.
     """
 
     def bias(beta: float, count: jax.Array) -> jax.Array:
