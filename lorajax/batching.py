@@ -14,7 +14,7 @@ class Batch(NamedTuple):
     Attributes:
       tokens: int32[B, T], prompt then answer, padded on the right.
       segment_ids: int32[B, T], 1 for real tokens.
-      target_index: int32[B, M], where the answer's tokens stand.
+      target_index: int32[B, M], where the tokens stand that the loss counts.
       target_mask: float32[B, M], 1 for real targets.
     """
 
@@ -37,9 +37,9 @@ def bucket(length: int) -> int:
 
 
 def shape_of(examples: Sequence[Encoded]) -> tuple[int, int]:
-    """Returns the lengths (T, M) of the longest sequence and the longest answer."""
+    """Returns (T, M), the most tokens and the most targets that an example has."""
     longest = max((len(e.prompt) + len(e.answer) for e in examples), default=1)
-    return longest, max((len(e.answer) for e in examples), default=1)
+    return longest, max((len(e.targets) for e in examples), default=1)
 
 
 def make_batch(
@@ -64,8 +64,9 @@ def make_batch(
         tokens[row, :start] = example.prompt
         tokens[row, start:stop] = example.answer
         segment_ids[row, :stop] = 1
-        index[row, : stop - start] = np.arange(start, stop)
-        mask[row, : stop - start] = 1.0
+        count = len(example.targets)
+        index[row, :count] = example.targets
+        mask[row, :count] = 1.0
     return Batch(tokens, segment_ids, index, mask)
 
 

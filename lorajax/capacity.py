@@ -73,8 +73,12 @@ def device_bytes() -> int | None:
     return (device.memory_stats() or {}).get('bytes_limit')
 
 
-def describe(experiment: Experiment) -> list[str]:
+def describe(experiment: Experiment, model: str | None = None) -> list[str]:
     """Returns lines that say what the machine has and whether the experiment fits.
+
+    Args:
+      experiment: gives source and target model and all sizes.
+      model: directory, hub id or toy model to look at instead of the two.
 
     Raises:
       InputError: if a model is not to be had or the mesh does not fit.
@@ -87,7 +91,8 @@ def describe(experiment: Experiment) -> list[str]:
         ', '.join(f'{name} {version}' for name, version in versions().items()),
         f'mesh (data, fsdp, tensor): {tuple(sharding.make_mesh(experiment.mesh).shape.values())}',
     ]
-    for side, name in (('source', experiment.source_model), ('target', experiment.target_model)):
+    both = (('source', experiment.source_model), ('target', experiment.target_model))
+    for side, name in [('model', model)] if model else both:
         config = config_lib.read(hf_io.resolve(str(toy.MODELS.get(name, name))))
         parts = training_bytes(experiment, config)
         total = sum(parts.values())

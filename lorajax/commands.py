@@ -19,7 +19,7 @@ from lorajax.lora.peft_io import DTYPES
 from lorajax.mapping import card
 from lorajax.models import Model, Sampling, hf_io, load_model, merge_and_save
 from lorajax.stages import common
-from lorajax.stages.common import PROVENANCE, encode, save_predicted
+from lorajax.stages.common import PROVENANCE, save_predicted
 from lorajax.stages.prepare import check_execution
 from lorajax.stages.report import rebuild_report
 from lorajax.tasks import data, registry, user_rows
@@ -119,9 +119,10 @@ def fit_map(experiment: Experiment, args: Any) -> None:
 
 def generate(experiment: Experiment, args: Any) -> None:
     """Prints what a model answers to a prompt, with or without an adapter."""
+    _given(args, 'prompt')  # before anything is loaded
     model, chat = _load(experiment, args)
     adapter = _load_adapter(args.adapter, model) if args.adapter else None
-    prompt = chat.encode_prompt(_given(args, 'prompt'))
+    prompt = chat.encode_prompt(args.prompt, args.system)
     tokens, mask = pad_left([prompt], 1, len(prompt), chat.pad_id)
     output = model.generate(
         tokens,
@@ -193,18 +194,21 @@ def train(experiment: Experiment, args: Any) -> None:
     output = _new_directory(args)
     if bool(args.task) == bool(args.train_file):
         raise InputError('--task, --train_file: expected one of the two')
+    label = args.task or args.train_file
     if args.task:
         source = data.DataSource(experiment.data_dir or None)
         drawn = data.draw(
             [args.task], (), source, experiment.train_per_task, 1, experiment.seed,
             experiment.protocol,
         )  # fmt: skip
-        examples = drawn[args.task].train
+        model, chat = _load(experiment, args)
+        encoded = common.encode(chat, drawn[label].train, experiment.max_len, label)
     else:
-        examples = user_rows.read(pathlib.Path(args.train_file))
-    model, chat = _load(experiment, args)
-    label = args.task or args.train_file
-    encoded = encode(chat, examples, experiment.max_len, label)
+        rows = user_rows.read(pathlib.Path(label))
+        chat = load_chat_format(_directory(args))
+        conversations = [chat.encode_conversation(row) for row in rows]
+        encoded = common.fit(conversations, experiment.max_len, label)
+        model, _ = _load(experiment, args)
     trained = train_adapters(
         model, {label: encoded}, experiment.train_config, pad_id=chat.pad_id, label=label
     )
@@ -291,18 +295,29 @@ def merge(experiment: Experiment, args: Any) -> None:
 
 
 def doctor(experiment: Experiment, args: Any) -> None:
-    """Says what this machine has and what a flagfile needs of it."""
-    del args
-    print('\n'.join(capacity.describe(experiment)))
+    """Says what this machine has and what a flagfile, or training on --model, needs of it."""
+    if args.model:
+        experiment = dataclasses.replace(
+            experiment, adapters_per_step=experiment.adapters_per_step or 1
+        )
+    print('\n'.join(capacity.describe(experiment, args.model)))
 
 
 def _load(experiment: Experiment, args: Any) -> tuple[Model, ChatFormat]:
     """Loads the model that --model names, and its chat format."""
-    name = _given(args, 'model')
-    name = str(toy.MODELS.get(name, name))
+    directory = _directory(args)
+    chat = load_chat_format(directory)  # before the weights: it is quick to fail
     mesh = sharding.make_mesh(experiment.mesh)
-    model = load_model(name, experiment.param_dtype, experiment.dtype, mesh, experiment.remat)
-    return model, load_chat_format(hf_io.resolve(name))
+    model = load_model(
+        str(directory), experiment.param_dtype, experiment.dtype, mesh, experiment.remat
+    )
+    return model, chat
+
+
+def _directory(args: Any) -> pathlib.Path:
+    """Returns the directory of the model that --model names."""
+    name = _given(args, 'model')
+    return hf_io.resolve(str(toy.MODELS.get(name, name)))
 
 
 def _load_adapter(directory: str, model: Model) -> Adapter:
@@ -347,16 +362,21 @@ def define_flags() -> None:
     flags.DEFINE_string('pairs', None, 'map: directory of <task>/{source,target} adapters')
     flags.DEFINE_string('method', 'matched_ridge', 'map: a name of lorajax.mapping.METHODS')
     flags.DEFINE_string(
-        'output', None, 'translate, map, train, merge: new directory; evaluate: file'
+        'output', None, 'translate, map, train, distill, merge: new directory; evaluate: file'
     )
-    flags.DEFINE_enum('adapter_dtype', 'float32', DTYPES, 'translate, train: of the file written')
+    flags.DEFINE_enum(
+        'adapter_dtype', 'float32', DTYPES, 'translate, train, distill: of the file written'
+    )
     flags.DEFINE_string(
-        'model', None, 'train, evaluate, generate, merge: hub id, directory or toy-...'
+        'model', None, 'train, evaluate, generate, merge, doctor: as --source_model'
     )
     flags.DEFINE_string('task', None, 'train: a task of lorajax/tasks/registry.py')
-    flags.DEFINE_string('train_file', None, 'train: JSON lines, prompt/completion or messages')
+    flags.DEFINE_string(
+        'train_file', None, 'train: JSON lines as of TRL, messages or prompt/completion'
+    )
     flags.DEFINE_string('prompts', None, 'distill: JSON lines with a prompt each')
     flags.DEFINE_list('adapters', None, 'evaluate: adapters in PEFT format')
     flags.DEFINE_list('tasks', None, 'evaluate: task names')
     flags.DEFINE_string('prompt', None, 'generate: user message')
+    flags.DEFINE_string('system', None, "generate: system message; else the template's own")
     flags.DEFINE_float('temperature', 0.0, 'generate: 0 takes the likeliest token', 0.0)

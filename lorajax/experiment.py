@@ -37,8 +37,8 @@ class Experiment:
     Attributes:
       workdir: where all files of the run go.
       stages: which of `STAGES` to do if they are not done yet.
-      source_model, target_model: a hub id, a directory in HF format, or the toy's
-        'toy-source' and 'toy-target'.
+      source_model, target_model: a directory in HF format, a hub id ('owner/name' or
+        'owner/name@revision'), or the toy's 'toy-source' and 'toy-target'.
       data_dir: data sets as JSON lines; empty for the hub.
       anchors, heldouts: task names.
       methods: to fit and evaluate: names of `lorajax.mapping.METHODS`, and 'distilled', which

@@ -31,7 +31,9 @@ def _define_experiment() -> None:
     flags.DEFINE_list('stages', list(d.stages), f'which of {",".join(STAGES)} to do')
     for side in ('source', 'target'):
         default = getattr(d, f'{side}_model')
-        flags.DEFINE_string(f'{side}_model', default, 'hub id, directory in HF format, or toy-...')
+        flags.DEFINE_string(
+            f'{side}_model', default, 'directory in HF format, owner/name[@revision] or toy-...'
+        )
     flags.DEFINE_string('data_dir', d.data_dir, 'data sets as <name>/<split>.jsonl; else the hub')
     flags.DEFINE_list('anchors', list(d.anchors), 'tasks with adapters on both models')
     flags.DEFINE_list('heldouts', list(d.heldouts), 'tasks whose target adapter is predicted')
@@ -119,12 +121,41 @@ def _integers(name: str, words: Sequence[str]) -> tuple[int, ...]:
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
-    """Parses flags; a bad one ends in one line."""
+    """Parses flags; a bad one ends in one line, and --help in the help."""
+    if argv[1:2] == ['help'] or {'--help', '-help', '-h'} & set(argv[1:]):
+        print(_help(argv[1] if argv[1] in commands.COMMANDS else None))
+        sys.exit(0)
     try:
         return _FLAGS(list(argv))
     except flags.Error as error:
         _fail(str(error))
         raise AssertionError('unreachable') from None
+
+
+def _help(command: str | None) -> str:
+    """Returns what the commands do and which flags they read, or the same of one command."""
+    modules = _FLAGS.flags_by_module_dict()
+    # Flags of single commands begin their help with the commands' names.
+    own = [
+        flag
+        for flag in modules[commands.__name__]
+        if command is None or command in (flag.help or '').split(':')[0].split(', ')
+    ]
+    shared = modules[__name__ if __name__ in modules else sys.argv[0]]
+    lines = ['usage: lorajax COMMAND [--flagfile=launch/NAME.flags] [--flag=value ...]', '']
+    for name in [command] if command else commands.COMMANDS:
+        doc = commands.COMMANDS[name].__doc__ or ''
+        lines.append(f'  {name:<10} {doc.strip().splitlines()[0]}')
+    for title, listed in (('of commands', own), ('of runs and recipes', shared)):
+        if listed:
+            lines += ['', f'flags {title}:', *(_flag_line(flag) for flag in listed)]
+    return '\n'.join(lines)
+
+
+def _flag_line(flag: Any) -> str:
+    """Returns name, help and, if it is short, the default of a flag."""
+    default = '' if flag.default in (None, '') else f' ({flag.default_as_str})'
+    return f'  --{flag.name}: {flag.help}{default if len(default) < 60 else ""}'
 
 
 def _fail(message: str) -> None:

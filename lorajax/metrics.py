@@ -33,6 +33,7 @@ class Progress:
     def __init__(self, label: str, total: int, initial: int = 0, every_seconds: float = 10.0):
         """Shows `label` and counts from `initial` to `total`."""
         self._label, self._total, self._done = label, total, initial
+        self._values: dict[str, Any] = {}
         self._every, self._last = every_seconds, time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
@@ -41,19 +42,26 @@ class Progress:
     def update(self, count: int = 1, **values: Any) -> None:
         """Advances by `count` and shows values such as the loss."""
         self._done += count
+        self._values |= values
         if self._bar is not None:
             self._bar.update(count)
             if values:
                 self._bar.set_postfix(values, refresh=False)
         elif time.monotonic() - self._last > self._every:
-            shown = ''.join(f', {name} {value}' for name, value in values.items())
-            logging.info('%s: %d of %d%s', self._label, self._done, self._total, shown)
-            self._last = time.monotonic()
+            self._log()
+
+    def _log(self) -> None:
+        """Writes a line with the latest values."""
+        shown = ''.join(f', {name} {value}' for name, value in self._values.items())
+        logging.info('%s: %d of %d%s', self._label, self._done, self._total, shown)
+        self._last = time.monotonic()
 
     def close(self) -> None:
-        """Removes the bar."""
+        """Removes the bar; values such as a last loss stay on the screen as a line."""
         if self._bar is not None:
             self._bar.close()
+        if self._values and self._done == self._total:
+            self._log()
 
     def __enter__(self) -> 'Progress':
         return self

@@ -123,17 +123,26 @@ def read_json(path: PathLike) -> Any:
 
 def read_jsonl(path: PathLike) -> list[Any]:
     """Reads one JSON value a line; raises `InputError` naming file and line."""
+    return [value for _, value in read_numbered_jsonl(path)]
+
+
+def read_numbered_jsonl(path: PathLike) -> list[tuple[int, Any]]:
+    """Reads one JSON value a line, each with its line's number; as `read_jsonl`."""
     rows = []
     try:
         with open(path, encoding='utf-8', newline='\n') as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     try:
-                        rows.append(json.loads(line))
+                        rows.append((number, json.loads(line)))
                     except json.JSONDecodeError as error:
-                        raise InputError(f'{path}:{number}: not valid JSON ({error})') from None
+                        raise InputError(
+                            f'{path}:{number}: not valid JSON ({error.msg}, column {error.pos + 1})'
+                        ) from None
     except FileNotFoundError:
         raise InputError(f'{path}: no such file') from None
+    except IsADirectoryError:
+        raise InputError(f'{path}: is a directory, expected a file of JSON lines') from None
     except UnicodeDecodeError as error:
         raise InputError(f'{path}: not UTF-8 text ({error})') from None
     return rows

@@ -14,13 +14,15 @@ from lorajax.experiment import Experiment
 from lorajax.models import config as config_lib
 from lorajax.models import llama3, qwen2
 from lorajax.stages.common import PROVENANCE
-from lorajax.tasks import user_rows
 
 SMALL = Experiment(lora_rank=2, batch_size=4, num_epochs=2, eval_per_task=5, eval_batch_size=5)
 
 
 def args(**values):
-    names = ('mapping', 'adapter', 'output', 'model', 'task', 'train_file', 'adapters', 'tasks')
+    names = (
+        'mapping', 'adapter', 'output', 'model', 'task', 'train_file', 'adapters', 'tasks',
+        'system',
+    )  # fmt: skip
     given = (
         dict.fromkeys((*names, 'prompt', 'pairs', 'method'), None)
         | {'temperature': 0.0, 'adapter_dtype': 'float32'}
@@ -183,20 +185,125 @@ def test_train_then_evaluate_then_generate(tmp_path, capsys):
     assert len(workdir.read_jsonl(tmp_path / 'rows.jsonl')) == 10
 
 
-@pytest.mark.parametrize(
-    ('row', 'words'),
-    [
-        ({'messages': [{'role': 'user', 'content': 'x'}]}, "roles are \\['user'\\]"),
-        ({'text': 'x'}, 'has text'),
-        ({'prompt': 'x', 'completion': ''}, 'not empty'),
-        ([1], 'has list'),
-    ],
-)
-def test_rows_of_another_form_are_named(tmp_path, row, words):
-    path = tmp_path / 'rows.jsonl'
-    path.write_text(json.dumps(row))
-    with pytest.raises(InputError, match=rf'row 1: .*{words}'):
-        user_rows.read(path)
+def say(role, content):
+    return {'role': role, 'content': content}
+
+
+CONVERSATION = [
+    say('user', 'What is 2 + 2?'),
+    say('assistant', 'It is 4.'),
+    say('user', 'Where is Paris?'),
+    say('assistant', 'Paris is in France.'),
+]
+ROWS = {
+    'qwen2': {'messages': [say('system', 'Be brief.'), *CONVERSATION]},
+    'llama': {'prompt': [say('system', 'Be brief.'), *CONVERSATION[:3]],
+              'completion': CONVERSATION[3:]},
+}  # fmt: skip
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize('family', ['qwen2', 'llama'])
+def test_what_conversations_taught_is_said_here_and_in_peft(tmp_path, capsys, family):
+    torch = pytest.importorskip('torch')
+    peft = pytest.importorskip('peft')
+    from tests import chat_templates
+    from tests.models import reference
+
+    base = tmp_path / 'base'
+    tokenizer = chat_templates.write(base, family)
+    stops = (base / 'generation_config.json').read_text()
+    theirs = reference.make(
+        base, family, vocab_size=len(tokenizer), num_hidden_layers=2, initializer_range=0.05
+    )
+    (base / 'generation_config.json').write_text(stops)
+    row = ROWS[family]
+    (tmp_path / 'rows.jsonl').write_text('\n'.join([json.dumps(row)] * 4))
+    recipe = dataclasses.replace(
+        SMALL, num_epochs=80, learning_rate=1e-2, max_len=256, lora_rank=8, max_new_tokens=16
+    )
+    commands.train(
+        recipe,
+        args(model=str(base), train_file=str(tmp_path / 'rows.jsonl'), output=tmp_path / 'out'),
+    )
+    # The last answer comes after the whole conversation, so it is asked for through peft.
+    wrapped = peft.PeftModel.from_pretrained(theirs, tmp_path / 'out').eval()
+    history = [say('system', 'Be brief.'), *CONVERSATION[:3]]
+    for messages, answer in ((history[:2], 'It is 4.'), (history, 'Paris is in France.')):
+        prompt = torch.tensor([
+            tokenizer.apply_chat_template(
+                messages, tokenize=True, add_generation_prompt=True, date_string='26 Jul 2024'
+            )['input_ids']
+        ])  # fmt: skip
+        said = wrapped.generate(
+            input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=16,
+            do_sample=False, eos_token_id=json.loads(stops)['eos_token_id'],
+            pad_token_id=tokenizer.pad_token_id,
+        )[0, prompt.shape[1] :]  # fmt: skip
+        said = tokenizer.decode(said, skip_special_tokens=True)
+        if len(messages) == 2:
+            commands.generate(
+                recipe,
+                args(model=str(base), adapter=str(tmp_path / 'out'), prompt='What is 2 + 2?',
+                     system='Be brief.'),
+            )  # fmt: skip
+            assert capsys.readouterr().out == said + '\n'
+        if family == 'qwen2' or len(messages) > 2:  # earlier answers of a prompt are context
+            assert said == answer
+
+
+def test_a_bad_row_ends_before_any_weight_is_read_and_nothing_is_written(tmp_path):
+    from tests import chat_templates
+
+    chat_templates.write(tmp_path / 'base', 'qwen2')  # a directory without weights
+    rows = tmp_path / 'rows.jsonl'
+    good = json.dumps({'messages': CONVERSATION})
+    for bad, line in (
+        (json.dumps({'messages': CONVERSATION[:3]}), ':2: the last message is of user'),
+        ('{', ':2: not valid JSON'),
+    ):
+        rows.write_text(f'{good}\n{bad}\n')
+        with pytest.raises(InputError, match=line):
+            commands.train(SMALL, args(model=str(tmp_path / 'base'), train_file=str(rows),
+                                       output=tmp_path / 'out'))  # fmt: skip
+    rows.write_text(good)
+    with pytest.raises(InputError, match=r'--max_len=32: no prompt .* the shortest has \d+ tokens'):
+        commands.train(SMALL, args(model=str(tmp_path / 'base'), train_file=str(rows),
+                                   output=tmp_path / 'out'))  # fmt: skip
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_system_message_needs_a_template_that_takes_it(tmp_path):
+    from lorajax.tasks.prompts import load_chat_format
+    from tests import chat_templates
+
+    tokenizer = chat_templates.write(tmp_path, 'qwen2')
+    chat = dataclasses.replace(load_chat_format(tmp_path), tokenizer=tokenizer)
+    written = tokenizer.decode(chat.encode_prompt('x', 'Be brief.'))
+    assert written == (
+        '<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nx<|im_end|>\n'
+        '<|im_start|>assistant\n'
+    )
+    tokenizer.chat_template = "{{ raise_exception('no system') }}"
+    with pytest.raises(InputError, match='--system: the chat template refuses it: no system'):
+        chat.encode_prompt('x', 'Be brief.')
+    tokenizer.chat_template = None
+    with pytest.raises(InputError, match='--system: the tokenizer has no chat template'):
+        chat.encode_prompt('x', 'Be brief.')
+
+
+def test_doctor_looks_at_one_model(tmp_path, capsys):
+    config = {'model_type': 'llama', **config_lib.to_hf(llama3.LLAMA3_2_3B)}
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    commands.doctor(SMALL, args(model=str(tmp_path)))
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith(f'model {tmp_path}: ')]
+    assert f'{llama3.LLAMA3_2_3B.num_params / 1e6:,.1f} million parameters' in line
+    parts = capacity.training_bytes(
+        dataclasses.replace(SMALL, adapters_per_step=1), llama3.LLAMA3_2_3B
+    )
+    assert f'{parts["params"] / 1024**3:.2f} params' in line
+    assert not any(line.startswith('source') for line in lines)
 
 
 def test_doctor_counts_what_shapes_say():

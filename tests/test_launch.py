@@ -46,6 +46,21 @@ def test_a_wrong_flag_ends_in_one_line(flag, words, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.parametrize('args', [('--help',), ('train', '--help'), ('help',)])
+def test_help_names_commands_and_their_flags(args):
+    done = launch(*args)
+    assert done.returncode == 0 and not done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith('usage: lorajax COMMAND')
+    assert any(line.startswith('  train      Trains one adapter') for line in lines)
+    assert any(line.startswith('  --train_file: train: JSON lines') for line in lines)
+    assert "  --lora_rank: rank of adapters ('4')" in lines
+    # Help of one command leaves out what others read.
+    assert any(line.startswith('  --mapping: ') for line in lines) == (args[0] != 'train')
+    assert any(line.startswith('  translate ') for line in lines) == (args[0] != 'train')
+    assert max(map(len, lines)) < 130
+
+
 def test_toy_flagfile_is_the_embedded_default():
     script = (
         'import sys; from lorajax import launch\n'

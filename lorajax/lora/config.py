@@ -59,7 +59,7 @@ class LoraConfig:
       alpha_pattern: alpha by pattern of module names.
       layers: the adapted layers; None for all.
       dropout: of the training that made the adapter; kept for the record.
-      base_model: name or path of the base model, if known.
+      base_model: name or path of the base model, if known, with the revision behind an @.
       file: what `load_peft` read; neither compared nor printed.
     """
 

@@ -11,6 +11,7 @@ from absl import logging
 from lorajax import workdir
 from lorajax.errors import InputError
 from lorajax.lora.config import LoraConfig
+from lorajax.names import join_revision, split_revision
 
 # Options that change what an adapter computes, or the base below it, and that the tree cannot
 # express, with the values that leave it as it is.
@@ -116,7 +117,7 @@ def read(path: pathlib.Path) -> tuple[LoraConfig, dict[str, Any]]:
         alpha_pattern=_pattern(path, raw, 'alpha_pattern', _is_positive, 'positive numbers'),
         layers=tuple(sorted(set(layers))) if layers else None,
         dropout=raw.get('lora_dropout') or 0.0,
-        base_model=raw.get('base_model_name_or_path'),
+        base_model=join_revision(raw.get('base_model_name_or_path'), raw.get('revision')),
     )
     return config, raw
 
@@ -214,10 +215,11 @@ def content(config: LoraConfig, base_model: str | None) -> dict[str, Any]:
     Fields that only newer releases of PEFT know are left out.
     """
     alpha = config.alpha
+    name, revision = split_revision(base_model or config.base_model or '')
     return {
         'peft_type': 'LORA',
         'task_type': 'CAUSAL_LM',
-        'base_model_name_or_path': base_model or config.base_model,
+        'base_model_name_or_path': name or None,
         'r': config.rank,
         'lora_alpha': int(alpha) if float(alpha).is_integer() else alpha,
         'lora_dropout': config.dropout,
@@ -233,5 +235,5 @@ def content(config: LoraConfig, base_model: str | None) -> dict[str, Any]:
         'init_lora_weights': True,
         'inference_mode': True,
         'modules_to_save': None,
-        'revision': None,
+        'revision': revision,
     }

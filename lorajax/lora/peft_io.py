@@ -34,7 +34,7 @@ RESIDUAL_FILE = 'lorajax_residual.safetensors'
 DTYPES = ('float32', 'bfloat16', 'float16')
 # Settings that say which modules are adapted, and those that change nothing here.
 _SELECTION = ('target_modules', 'layers_to_transform', 'layers_pattern', 'exclude_modules')
-_KEPT = ('task_type', 'revision', 'init_lora_weights', 'inference_mode')
+_KEPT = ('task_type', 'init_lora_weights', 'inference_mode')
 # With and without the prefixes of PeftModel and of the causal language model.
 _KEY = re.compile(
     r'(?:base_model\.model\.)?((?:model\.)?layers\.(\d+)\.'
@@ -302,7 +302,8 @@ def save_peft(
       config: its scale is divided out of `b` again. What `load_peft` left in it is used where it
         agrees with the tree: names, dtypes, `lora_B` before its scale, further settings.
       adapter: the tree; `config.targets` are written.
-      base_model: name or path of the base model; `config.base_model` if None.
+      base_model: name or path of the base model; `config.base_model` if None. PEFT has a field
+        of its own for the revision of 'owner/name@revision'.
       dtype: of the file: 'float32', 'bfloat16' or 'float16'. None takes that of the file that
         was read for each tensor that it holds without loss, and float32 for all others.
 

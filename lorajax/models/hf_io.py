@@ -11,8 +11,9 @@ import numpy as np
 from lorajax import safetensors_io, workdir
 from lorajax.errors import InputError
 from lorajax.models import config as config_lib
-from lorajax.models import hf_names
+from lorajax.models import hf_names, hub
 from lorajax.models.config import ModelConfig
+from lorajax.names import is_hub_id, split_revision
 from lorajax.types import Params
 
 INDEX = 'model.safetensors.index.json'
@@ -28,8 +29,9 @@ def resolve(path_or_id: str, revision: str | None = None) -> pathlib.Path:
     """Returns the local directory of a model, fetching a hub id if it is not a directory.
 
     Args:
-      path_or_id: a directory in HF format, or a hub id such as 'Qwen/Qwen2.5-3B-Instruct'.
-      revision: branch, tag or commit on the hub.
+      path_or_id: a directory in HF format, or a hub id such as 'Qwen/Qwen2.5-3B-Instruct',
+        with a revision behind an @ or without.
+      revision: branch, tag or commit on the hub, if the id names none.
 
     Raises:
       InputError: if it is neither, or the hub cannot be reached and nothing is cached.
@@ -39,21 +41,17 @@ def resolve(path_or_id: str, revision: str | None = None) -> pathlib.Path:
         if not (path / 'config.json').is_file():
             raise InputError(f'{path}: holds no config.json, expected a model in HF format')
         return path
-    if path_or_id.count('/') != 1 or path_or_id.startswith(('.', '/', '~')):
-        raise InputError(f'{path_or_id}: no such directory, and not a hub id (owner/name)')
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    wanted = ['*.json', '*.safetensors', '*.jinja', 'tokenizer*', '*.model', 'merges.txt']
-    try:
-        return pathlib.Path(snapshot_download(path_or_id, revision=revision, allow_patterns=wanted))
-    except (
-        HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError,
-    ) as error:  # fmt: skip
-        reason = str(error).strip().split('\n')[0]
+    repo, named = split_revision(path_or_id)
+    if not is_hub_id(repo):
         raise InputError(
-            f'{path_or_id}: no such directory, and not to be had from the hub: {reason}'
-        ) from None
+            f'{path_or_id}: no such directory, and not a hub id (owner/name or owner/name@revision)'
+        )
+    if named and revision and named != revision:
+        raise InputError(f'{path_or_id}: names another revision than {revision}, expected one')
+    directory = hub.fetch(repo, named or revision)
+    if not (directory / 'config.json').is_file():
+        raise InputError(f'{path_or_id}: has no config.json, expected a model in HF format')
+    return directory
 
 
 def _read_index(directory: pathlib.Path) -> dict[str, str]:

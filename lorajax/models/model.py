@@ -167,12 +167,12 @@ def load_model(
     """Loads a model in HF format.
 
     Args:
-      path_or_id: a directory or a hub id.
+      path_or_id: a directory or a hub id, 'owner/name' or 'owner/name@revision'.
       param_dtype: dtype in which weights are stored: 'float32' or 'bfloat16'.
       dtype: dtype of the computation.
       mesh: from `sharding.make_mesh`; all devices on the fsdp axis if None.
       remat: what the backward pass keeps: 'none', 'dots' or 'full' (see `transformer`).
-      revision: of the hub id.
+      revision: of the hub id, if it names none.
 
     Returns:
       The model, its weights sharded over the mesh.

@@ -40,8 +40,11 @@ def load_named(experiment: Experiment, name: str) -> tuple[Model, ChatFormat]:
     name = str(toy.MODELS.get(name, name))
     logging.info('loading %s', name)
     mesh = sharding.make_mesh(experiment.mesh)
-    model = load_model(name, experiment.param_dtype, experiment.dtype, mesh, experiment.remat)
-    return model, load_chat_format(hf_io.resolve(name))
+    directory = hf_io.resolve(name)
+    model = load_model(
+        str(directory), experiment.param_dtype, experiment.dtype, mesh, experiment.remat
+    )
+    return model, load_chat_format(directory)
 
 
 def read_examples(path: pathlib.Path) -> list[Example]:
@@ -51,13 +54,35 @@ def read_examples(path: pathlib.Path) -> list[Example]:
 
 def encode(chat: ChatFormat, examples: Sequence[Example], max_len: int, task: str) -> list[Encoded]:
     """Returns training examples in tokens, without those whose answer does not fit."""
-    cut = [truncate(chat.encode(example), max_len) for example in examples]
-    kept = [encoded for encoded in cut if encoded is not None]
+    return fit([chat.encode(example) for example in examples], max_len, task)
+
+
+def fit(encoded: Sequence[Encoded], max_len: int, label: str) -> list[Encoded]:
+    """Cuts examples to `max_len` tokens and leaves out those of which no answer is left.
+
+    Raises:
+      InputError: if none is left.
+    """
+    cut = [truncate(example, max_len) for example in encoded]
+    kept = [example for example in cut if example is not None]
     if not kept:
-        raise InputError(f'--max_len={max_len}: no prompt of task {task} leaves room for an answer')
-    if len(kept) < len(examples):
-        dropped = len(examples) - len(kept)
-        logging.info('%s: %d prompts of %d exceed --max_len', task, dropped, len(examples))
+        shortest = min(len(example.prompt) for example in encoded)
+        raise InputError(
+            f'--max_len={max_len}: no prompt of {label} leaves room for an answer, the shortest '
+            f'has {shortest} tokens'
+        )
+    if len(kept) < len(encoded):
+        dropped = len(encoded) - len(kept)
+        logging.warning('%s: %d prompts of %d exceed --max_len', label, dropped, len(encoded))
+    shortened = sum(
+        example is not None and len(example.answer) < len(whole.answer)
+        for example, whole in zip(cut, encoded, strict=True)
+    )
+    if shortened:
+        logging.warning(
+            '%s: %d answers of %d are cut at --max_len=%d, so their end is not learned',
+            label, shortened, len(encoded), max_len,
+        )  # fmt: skip
     return kept
 
 

@@ -243,3 +243,20 @@ def test_patterns_can_be_folded_away_for_vllm(tmp_path):
     lora.save_peft(tmp_path / 'y', plain, read)
     again, found = lora.load_peft(tmp_path / 'y')
     assert again == plain and round_trip.same_trees(found, adapter)
+
+
+@pytest.mark.parametrize(
+    ('name', 'fields'),
+    [
+        ('owner/name@v1.0', ('owner/name', 'v1.0')),
+        ('owner/name', ('owner/name', None)),
+        ('/models/owner@2', ('/models/owner@2', None)),
+    ],
+)
+def test_the_revision_of_a_base_goes_where_peft_looks_for_it(tmp_path, name, fields):
+    config = lora.LoraConfig(rank=2, alpha=4, targets=('q_proj',), base_model=name)
+    entry = {'a': np.ones((1, 4, 2), np.float32), 'b': np.ones((1, 2, 4), np.float32)}
+    lora.save_peft(tmp_path / 'out', config, {'layers': {'q_proj': entry}})
+    theirs = peft.PeftConfig.from_pretrained(tmp_path / 'out')
+    assert (theirs.base_model_name_or_path, theirs.revision) == fields
+    assert lora.load_peft(tmp_path / 'out')[0].base_model == name

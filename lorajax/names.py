@@ -1,0 +1,34 @@
+"""Names of base models: a directory, a hub id, or a hub id at a revision."""
+
+import pathlib
+import re
+
+_HUB_NAME = re.compile(r'([\w.-]+/[\w.-]+)(?:@(\S+))?')
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """Splits 'owner/name@revision' into hub id and revision.
+
+    Args:
+      name: a directory, 'owner/name' or 'owner/name@revision', where the revision is a branch,
+        a tag or a commit.
+
+    Returns:
+      The name without its revision, and the revision or None. Anything that is a directory,
+      or does not look like a hub id, comes back whole.
+    """
+    match = _HUB_NAME.fullmatch(name)
+    if not match or pathlib.Path(name).is_dir():
+        return name, None
+    return match[1], match[2]
+
+
+def join_revision(name: str | None, revision: str | None) -> str | None:
+    """Undoes `split_revision`; only a hub id has a revision."""
+    return f'{name}@{revision}' if name and revision and is_hub_id(name) else name
+
+
+def is_hub_id(name: str) -> bool:
+    """Says whether a name, without its revision, has the form owner/name."""
+    match = _HUB_NAME.fullmatch(name)
+    return match is not None and match[2] is None and not name.startswith('.')
