@@ -24,8 +24,8 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 def join_revision(name: str | None, revision: str | None) -> str | None:
-    """Undoes `split_revision`."""
-    return f'{name}@{revision}' if name and revision else name
+    """Undoes `split_revision`; the revision of what is no hub id means nothing and is left out."""
+    return f'{name}@{revision}' if name and revision and is_hub_id(name) else name
 
 
 def is_hub_id(name: str) -> bool:
