@@ -24,7 +24,7 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 def join_revision(name: str | None, revision: str | None) -> str | None:
-    """Undoes `split_revision`; only a hub id has a revision."""
+    """Undoes `split_revision`; the revision of what is no hub id means nothing and is left out."""
     return f'{name}@{revision}' if name and revision and is_hub_id(name) else name
 
 
