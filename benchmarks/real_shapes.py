@@ -86,6 +86,8 @@ def main() -> None:
         np.savez(arguments.output, **SIDES[arguments.side](arguments.directory))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
         return
+    if not arguments.names or not set(arguments.names) <= set(shapes.REAL):
+        parser.error(f'NAME is {arguments.names}, expected some of {", ".join(shapes.REAL)}')
     overrides = {}
     if arguments.layers != 'all':
         overrides['num_hidden_layers'] = int(arguments.layers)
