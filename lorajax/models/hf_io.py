@@ -98,9 +98,17 @@ def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return raw[offset : offset + size].view(dtype).reshape(shape)
 
 
-def _bits(array: np.ndarray) -> np.ndarray:
-    """Views bfloat16 as integers: numpy copies those in bulk, and ml_dtypes one by one."""
-    return array.view(np.uint16) if array.dtype.name == 'bfloat16' else array
+def _copy(source: np.ndarray, destination: np.ndarray) -> None:
+    """Copies into a view of another dtype or order of bytes; the cast is done once, row by row.
+
+    Casting first and transposing then is ten times quicker than both at once for bfloat16,
+    whose casts run element by element through a transposed view. The copy itself moves
+    integers, since numpy copies bfloat16 one by one too.
+    """
+    source = source.astype(destination.dtype, copy=False)
+    if source.dtype.name == 'bfloat16':
+        source, destination = source.view(np.uint16), destination.view(np.uint16)
+    destination[...] = source
 
 
 def is_finite(array: np.ndarray) -> bool:
@@ -145,27 +153,28 @@ def load_params(
     table, shapes = hf_names.table(config), hf_names.shapes(config)
     check_tensors(directory, config)
     waiting = {path: math.prod(shape) for path, shape in shapes.items()}  # elements to come
-    buffers: dict[str, np.ndarray] = {}
+    buffers = {path: _aligned_empty(shape, dtype) for path, shape in shapes.items()}
     leaves: dict[str, jax.Array] = {}
     for shard in shards(directory):
-        for name, rows, piece in safetensors_io.pieces(shard, _PIECE_BYTES):
+
+        def place(
+            name: str, rows: slice | None, piece: np.ndarray, shard: pathlib.Path = shard
+        ) -> tuple[str, int] | None:
+            """Puts some rows where they belong; returns that leaf and how many elements."""
             if hf_names.is_ignored(name, config):
-                continue
+                return None
             if not is_finite(piece):
                 raise InputError(f'{shard}: {name} holds NaN or infinity')
             path, layer, transpose = table[name]
-            if path not in buffers:
-                buffers[path] = _aligned_empty(shapes[path], dtype)
-            destination = buffers[path] if layer is None else buffers[path][layer]
-            waiting[path] -= piece.size
-            if transpose:
-                piece, destination = piece.T, destination[:, rows]
-            else:
-                destination = destination[rows]
-            if piece.dtype == dtype:
-                _bits(destination)[...] = _bits(piece)
-            else:
-                destination[...] = piece
+            leaf = buffers[path] if layer is None else buffers[path][layer]
+            _copy(piece, leaf[:, rows].T if transpose else leaf[rows])
+            return path, piece.size
+
+        for placed in safetensors_io.read_pieces(shard, _PIECE_BYTES, place):
+            if placed is None:
+                continue
+            path, count = placed
+            waiting[path] -= count
             if not waiting[path]:
                 sharding = shardings[path] if shardings else None
                 leaves[path] = jax.device_put(buffers.pop(path), sharding, may_alias=True)

@@ -97,15 +97,14 @@ def expect(directory, config):
     return result
 
 
-def compute(model, dtype=None, gradients=True):
+def compute(model, dtype=None, adapter=True):
     """Returns what a port computes, by item, as `expect`; traced anew on every call.
 
-    Without `gradients` (slow to compile) the items of the backward pass are left out.
+    Without `adapter` its items, and those of its gradients (slow to compile), are left out.
     """
     tokens, mask, far, packed = inputs(model.config.vocab_size)
     real = mask.astype(bool)
     module = model.module if dtype is None else model.module.clone(dtype=dtype)
-    adapter = jax.tree.map(jnp.asarray, random_adapter(model.config))
 
     def run(params, tokens, segments, positions=None, adapter=None):
         variables = {'params': params} | ({'lora': adapter} if adapter else {})
@@ -117,17 +116,28 @@ def compute(model, dtype=None, gradients=True):
         return unembed(params, hidden), hidden, layers
 
     run = jax.jit(run)
-    logits, hidden, layers = run(model.params, tokens, mask)
-    result = {'logits, padded left and right': np.asarray(logits)[real]}
+    # The packed row rides with the padded ones: one program less to compile.
+    out = run(
+        model.params, np.concatenate([tokens, tokens[:1]]), np.concatenate([mask, packed])
+    )  # fmt: skip
+    logits, hidden, layers = (np.asarray(value) for value in out)
+    result = {'logits, padded left and right': logits[:4][real]}
     for index in range(1, model.config.num_layers):
-        result[f'hidden states, layer {index}'] = np.asarray(layers[index - 1])[real]
-    result['hidden states, final'] = np.asarray(hidden)[real]
+        result[f'hidden states, layer {index}'] = layers[index - 1, :4][real]
+    result['hidden states, final'] = hidden[:4][real]
     ones = np.ones_like(tokens[:1])
     result['logits, positions to 20000'] = run(model.params, tokens[:1], ones, far)[0]
-    result['logits, packed rows'] = run(model.params, tokens[:1], packed)[0]
-    result['logits with adapter'] = np.asarray(run(model.params, tokens, mask, adapter=adapter)[0])[
-        real
-    ]
+    result['logits, packed rows'] = logits[4:]
+    if adapter:
+        adapter = jax.tree.map(jnp.asarray, random_adapter(model.config))
+        logits = run(model.params, tokens, mask, adapter=adapter)[0]
+        result['logits with adapter'] = np.asarray(logits)[real]
+        result.update(_backward(module, model.params, adapter, tokens, mask))
+    return {name: np.asarray(value, np.float32) for name, value in result.items()}
+
+
+def _backward(module, params, adapter, tokens, mask):
+    """Returns the items of the backward pass."""
     index = np.tile(np.arange(LENGTH // 2, LENGTH, dtype=np.int32), (4, 1))
     # A target counts where it is real and, as in torch's shifted labels, has a real predecessor.
     counts = np.take_along_axis(mask, index, axis=1).astype(np.float32)
@@ -136,13 +146,10 @@ def compute(model, dtype=None, gradients=True):
         nll = target_nll(module, params, adapter, tokens, mask, index, counts)
         return nll.sum() / counts.sum()
 
-    if gradients:
-        value, grads = jax.jit(jax.value_and_grad(loss))(adapter, model.params)
-        result['loss with adapter'] = np.asarray(value)
-    for name in TARGETS if gradients else ():
-        for factor in 'ab':
-            result[f'gradient of {name} {factor}'] = np.asarray(grads['layers'][name][factor])
-    return {name: np.asarray(value, np.float32) for name, value in result.items()}
+    value, grads = jax.jit(jax.value_and_grad(loss))(adapter, params)
+    layers = grads['layers']
+    parts = {f'gradient of {name} {f}': layers[name][f] for name in TARGETS for f in 'ab'}
+    return {'loss with adapter': value, **parts}
 
 
 def differences(actual, expected):

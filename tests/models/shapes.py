@@ -1,8 +1,9 @@
 """Random checkpoints with the layer shapes of real models, written tensor by tensor.
 
-The numbers are those of each model's config.json on the hub. Checked against a second source:
-Qwen2.5 3B and 7B (google/tunix, `models/qwen2/model.py`), 0.5B and all Llama sizes (published
-copies of the files). Of Qwen2.5 1.5B only the sizes were; its theta and tying were not.
+The numbers are those of each model's config.json on the hub. Checked against two other sources:
+widths, depths, heads, theta, epsilon and tying of all seven against google/tunix
+(`models/qwen2/model.py`, `models/llama3/model.py`); widths, depths, heads, theta, and the frequency
+scaling (factor 8 in Llama 3.1, 32 in 3.2) against Lightning-AI/litgpt (`litgpt/config.py`).
 """
 
 import json

@@ -110,16 +110,39 @@ def test_weights_that_are_not_finite_are_named(saved, dtype):
         models.load_model(str(directory))
 
 
-def test_pieces_of_any_size_give_the_same_tensors(tmp_path):
+@pytest.mark.parametrize('num_threads', [1, 3])
+@pytest.mark.parametrize('size', [1, 60, 130, 10_000])
+def test_pieces_of_any_size_give_the_same_tensors(tmp_path, size, num_threads):
     path = tmp_path / 'x.safetensors'
     tensors = {'matrix': np.arange(70.0).reshape(10, 7), 'one': np.array(3), 'none': np.ones(0)}
     safetensors_io.write(path, tensors)
-    for size in (1, 60, 130, 10_000):
-        found = {name: np.full_like(value, -1) for name, value in tensors.items()}
-        for name, rows, piece in safetensors_io.pieces(path, size):
-            found[name][... if rows is None else rows] = piece
-        for name, value in tensors.items():
-            np.testing.assert_array_equal(found[name], value)
+    found = {name: np.full_like(value, -1) for name, value in tensors.items()}
+
+    def consume(name, rows, piece):
+        found[name][... if rows is None else rows] = piece
+        return name, piece.size
+
+    read = list(safetensors_io.read_pieces(path, size, consume, num_threads))
+    for name, value in tensors.items():
+        np.testing.assert_array_equal(found[name], value)
+        assert sum(count for other, count in read if other == name) == value.size
+    order = [name for name, _ in read]
+    assert order == sorted(order, key=['matrix', 'none', 'one'].index)  # as in the file
+
+
+def test_the_first_complaint_of_many_threads_is_the_first_of_the_file(tmp_path):
+    path = tmp_path / 'x.safetensors'
+    safetensors_io.write(path, {'matrix': np.zeros((2000, 5), np.float32)})
+    seen = []
+
+    def consume(name, rows, piece):
+        seen.append(rows.start)
+        if rows.start >= 10:
+            raise InputError(f'{name} {rows.start}')
+
+    with pytest.raises(InputError, match=r'matrix 10$'):
+        list(safetensors_io.read_pieces(path, 20, consume, 4))
+    assert len(seen) < 2000  # the rest was called off
 
 
 @pytest.mark.parametrize('preset', [qwen2.QWEN2_5_3B, llama3.LLAMA3_2_3B])
