@@ -66,9 +66,9 @@ def domain_transfer(
 
     Returns:
       {'run': bool, 'cells': [{'method', 'pool', 'domain', 'tasks', 'n', 'accuracy',
-      'gap_recovered': [value, low, high]}], 'best_pool': {domain: pool}, 'selected':
+      'gap_recovered': [value, low, high]}], 'best_pool': {domain: pool or None}, 'selected':
       {method: {pool: {task: [anchor]}}}}. best_pool goes by the gap recovered averaged over
-      methods ('all' does not compete), and by accuracy where no task is usable.
+      methods ('all' does not compete), and by accuracy where no task is usable; None is a tie.
     """
     cells = []
     for domain in dict.fromkeys(domains[task] for task in rows):
@@ -177,8 +177,8 @@ def _ratio(values: Mapping[str, Mapping[str, Floats]]) -> list[float | None]:
     return [point, *intervals.ratio_interval(gains, gaps)]
 
 
-def _best_pools(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The single-domain pool that serves each held-out domain best."""
+def _best_pools(cells: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
+    """The single-domain pool that serves each held-out domain best; None if several do."""
     scores: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for cell in cells:
         if cell['pool'] != 'all':
@@ -187,7 +187,9 @@ def _best_pools(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             pools.setdefault(cell['pool'], []).append(
                 (0.0 if gap is None else gap, cell['accuracy'])
             )
-    return {
-        domain: max(pools, key=lambda pool: tuple(np.mean(pools[pool], axis=0)))
-        for domain, pools in scores.items()
-    }
+    best: dict[str, str | None] = {}
+    for domain, pools in scores.items():
+        means = {pool: tuple(np.mean(pairs, axis=0)) for pool, pairs in pools.items()}
+        first = [pool for pool, mean in means.items() if mean == max(means.values())]
+        best[domain] = first[0] if len(first) == 1 else None
+    return best

@@ -157,7 +157,7 @@ def scaling(results: Results) -> Section:
             cell['n'],
             cell['accuracy'],
             cell['gap_recovered'],
-            ' '.join('—' if v is None else f'{v:.3f}' for v in cell['gap_recovered_by_draw']),
+            ' '.join(f'{v:.3f}' for v in cell['gap_recovered_by_draw'] if v is not None) or None,
         ]
         for cell in part['cells']
     ]
@@ -172,7 +172,7 @@ def transfer(results: Results) -> Section:
     if not part['run']:
         return Section(title, [Text(NOT_RUN)])
     best = [
-        [domain, _pool(pool), _selections(results, domain, pool)]
+        [domain, _pool(pool), _selections(results, domain, pool)] if pool else [domain, None, None]
         for domain, pool in part['best_pool'].items()
     ]
     columns = [

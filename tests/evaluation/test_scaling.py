@@ -88,6 +88,9 @@ def test_domain_transfer_and_best_pool():
     }
     assert result['best_pool'] == {'math': 'math', 'code': 'code'}
     assert result['selected'] == {'ridge': {'math': {'one': ['a', 'b']}}}
+    rows['two'] = _rows('two', 5, pool='math') + _rows('two', 5, pool='code')
+    tied = scaling.domain_transfer(rows, REFERENCE, ['one', 'two'], domains)
+    assert tied['best_pool'] == {'math': 'math', 'code': None}
 
 
 def test_nothing_run():

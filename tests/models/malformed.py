@@ -182,7 +182,10 @@ def _other_depth(path):
 
 
 CASES = {
-    'no directory': (lambda path: None, '{d}: no such directory, and not a hub id (owner/name)'),
+    'no directory': (
+        lambda path: None,
+        '{d}: no such directory, and not a hub id (owner/name or owner/name@revision)',
+    ),
     'no config.json': (
         _without(CONFIG),
         '{d}: holds no config.json, expected a model in HF format',
