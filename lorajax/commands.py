@@ -234,7 +234,9 @@ def distill(experiment: Experiment, args: Any) -> None:
     """
     output = _new_directory(args)
     prompts = distillation.read_prompts(pathlib.Path(_given(args, 'prompts')))
-    adapter = load_peft(_given(args, 'adapter'))[1]
+    _given(args, 'adapter')  # before anything is loaded
+    model, chat = common.load_named(experiment, experiment.source_model)
+    adapter = _load_adapter(args.adapter, model)
     config = dataclasses.replace(experiment.train_config, targets=tuple(adapter['layers']))
     start = None
     if args.mapping:
@@ -245,7 +247,6 @@ def distill(experiment: Experiment, args: Any) -> None:
                 f'--lora_rank={config.rank}: the mapping predicts rank {max(ranks)}; give that'
             )
         config = dataclasses.replace(config, targets=tuple(start['layers']))
-    model, chat = common.load_named(experiment, experiment.source_model)
     answers = distillation.answer(
         model,
         chat,
@@ -357,8 +358,8 @@ COMMANDS: Mapping[str, Callable[[Experiment, Any], None]] = {
 
 def define_flags() -> None:
     """Defines the flags of single commands."""
-    flags.DEFINE_string('mapping', None, 'translate: fitted mapping, RUN/mappings/METHOD')
-    flags.DEFINE_string('adapter', None, 'translate, generate, merge: in PEFT format')
+    flags.DEFINE_string('mapping', None, 'translate, distill: fitted mapping, RUN/mappings/METHOD')
+    flags.DEFINE_string('adapter', None, 'translate, generate, distill, merge: in PEFT format')
     flags.DEFINE_string('pairs', None, 'map: directory of <task>/{source,target} adapters')
     flags.DEFINE_string('method', 'matched_ridge', 'map: a name of lorajax.mapping.METHODS')
     flags.DEFINE_string(
