@@ -8,9 +8,9 @@ from lorajax.evaluation.stats import experiment1
 # Name of the outcomes -> what it says.
 BOUNDS = {
     'placebo': 'the ridge weights given to wrong anchors: what is reached without knowing the task',
-    'span_oracle': 'the oracle projected on the anchors, one weight each: the most that they hold',
-    'span_oracle_tensor': 'the oracle projected on the anchors, weights for every tensor: the most '
-    'that any weighting of the anchors reaches',
+    'span_oracle': "the weighted sum of anchors whose update is nearest to the oracle's",
+    'span_oracle_tensor': "the weighted sum of anchors nearest to the oracle's update, with weights "
+    'of their own for every tensor',
     'repeated': 'the oracle trained once more with its data in another order',
 }
 

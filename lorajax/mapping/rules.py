@@ -140,10 +140,11 @@ def kernel_ridge(fall_back: bool) -> Rule:
 
 
 def projection() -> Rule:
-    """Least squares on the anchors, without intercept: the best that any weights can do.
+    """Least squares on the anchors, without intercept: the weights that come nearest.
 
     A diagnostic when the query is the true target adapter: the part of it outside the span of
-    the anchors is out of reach of every weighted combination of them.
+    the anchors is out of reach of every weighted combination of them. Nearest is meant in the
+    Frobenius norm; weights fitted to what the model does (`lorajax.fewshot`) can do the task better.
     """
 
     def weights(_: State, problem: Problem, query: Query) -> np.ndarray:

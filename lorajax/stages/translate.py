@@ -34,8 +34,8 @@ from lorajax.types import JsonDict
 
 # Methods that train on the target and so are no `mapping`; names of --methods all the same.
 TRAINED = ('distilled',)
-# References of every run: what no use of the source adapter reaches, and what no weighting of
-# the anchors exceeds.
+# References of every run: what is reached without the source adapter's help, and the weighted sum
+# of anchors that is nearest to the truth.
 DIAGNOSTICS = ('placebo', 'span_oracle_tensor')
 FRESH = 'fresh'  # value of --distill_from
 
