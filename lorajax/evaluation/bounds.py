@@ -9,8 +9,8 @@ from lorajax.evaluation.stats import experiment1
 BOUNDS = {
     'placebo': 'the ridge weights given to wrong anchors: what is reached without knowing the task',
     'span_oracle': "the weighted sum of anchors whose update is nearest to the oracle's",
-    'span_oracle_tensor': "the weighted sum of anchors nearest to the oracle's update, with weights "
-    'of their own for every tensor',
+    'span_oracle_tensor': "the weighted sum of anchors nearest to the oracle's update, weights "
+    'differing between tensors',
     'repeated': 'the oracle trained once more with its data in another order',
 }
 

@@ -144,7 +144,7 @@ def projection() -> Rule:
 
     A diagnostic when the query is the true target adapter: the part of it outside the span of
     the anchors is out of reach of every weighted combination of them. Nearest is meant in the
-    Frobenius norm; weights fitted to what the model does (`lorajax.fewshot`) can do the task better.
+    Frobenius norm: weights fitted to the task (`lorajax.fewshot`) can do it better.
     """
 
     def weights(_: State, problem: Problem, query: Query) -> np.ndarray:
