@@ -361,7 +361,7 @@ def define_flags() -> None:
     flags.DEFINE_string('mapping', None, 'translate, distill: fitted mapping, RUN/mappings/METHOD')
     flags.DEFINE_string('adapter', None, 'translate, generate, distill, merge: in PEFT format')
     flags.DEFINE_string('pairs', None, 'map: directory of <task>/{source,target} adapters')
-    flags.DEFINE_string('method', 'matched_ridge', 'map: a name of lorajax.mapping.METHODS')
+    flags.DEFINE_string('method', 'matched_scaled', 'map: a name of lorajax.mapping.METHODS')
     flags.DEFINE_string(
         'output', None, 'translate, map, train, distill, merge: new directory; evaluate: file'
     )

@@ -82,7 +82,7 @@ class Experiment:
     heldouts: tuple[str, ...] = language.HELDOUTS
     methods: tuple[str, ...] = (
         'mean', 'global_ridge', 'pertensor_ridge', 'topk8_global_ridge', 'topk8_pertensor_ridge',
-        'pertensor_mlp', 'delta_ridge', 'matched_ridge', 'distilled',
+        'pertensor_mlp', 'delta_ridge', 'matched_ridge', 'matched_scaled', 'distilled',
     )  # fmt: skip
     distill_from: str = 'matched_ridge'
     activation_places: int = 1024

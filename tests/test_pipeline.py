@@ -194,6 +194,6 @@ def test_real_rows_run_end_to_end(shared_data, tmp_path):
         *SMALL, f'--source_model={tmp_path}/qwen', f'--target_model={tmp_path}/llama',
         f'--data_dir={shared_data}', f'--workdir={tmp_path}/run', '--num_epochs=1',
         '--anchors=gsm8k,arc_challenge,mbpp', '--heldouts=gsm_hard,openbookqa_test',
-        '--max_len=512',
+        '--max_len=512', '--nodiagnostics', '--experiments=1',
     )  # fmt: skip
     assert 'openbookqa_test' in (tmp_path / 'run/report/ROUND4_REPORT.md').read_text()

@@ -1,6 +1,6 @@
 """Translation of adapters from one base model to another.
 
-    mapping = lorajax.mapping.fit('matched_ridge', source_adapters, target_adapters)
+    mapping = lorajax.mapping.fit('matched_scaled', source_adapters, target_adapters)
     target_adapter = mapping.predict(source_adapter)
     mapping.save(directory)
 
