@@ -1,7 +1,7 @@
 """How figures look: colours by role, fonts, and the two forms they are saved in.
 
 Colours follow the role of a method, not its name, and are told apart by the colour-blind
-(blue, vermilion, bluish green, greys).
+(blue, vermilion, bluish green, purple, greys).
 """
 
 import io
@@ -12,6 +12,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lorajax.evaluation.stats import TRAINED_METHODS
+
 INK = '#1b1f24'
 LINE = '#dfe3e8'
 GREY = '#8b929c'
@@ -19,8 +21,9 @@ PALE = '#abb2bc'
 BLUE = '#3a82c4'
 VERMILION = '#d9601a'
 GREEN = '#1b9a77'
+PURPLE = '#9d6bce'
 # For lines without a role: readable on white and on the page's dark ground.
-HUES = (BLUE, '#b07d12', '#9d6bce', GREEN, VERMILION)
+HUES = (BLUE, '#b07d12', PURPLE, GREEN, VERMILION)
 
 STYLE: Any = {
     'font.family': 'sans-serif',
@@ -88,6 +91,8 @@ def role_colour(method: str, part: Mapping[str, Any]) -> str:
         return VERMILION
     if method in ('base', 'mean'):
         return GREY
+    if method in TRAINED_METHODS:
+        return PURPLE
     return BLUE if method in part['learned_methods'] else PALE
 
 
@@ -98,6 +103,7 @@ def role_handles(methods: Sequence[str], part: Mapping[str, Any]) -> list[Line2D
         PALE: 'controls',
         BLUE: 'learned maps',
         VERMILION: 'fixed beforehand',
+        PURPLE: 'also trains on the target',
         GREEN: 'oracle: retrained on the target',
     }
     held = {role_colour(m, part) for m in methods}

@@ -85,7 +85,7 @@ def main_figure(results: Results) -> Figure | None:
     figure.suptitle(
         'Accuracy on each held-out task, with 95 % Wilson intervals', x=0.01, ha='left', size=12
     )
-    figure.legend(handles=role_handles(methods, part), loc='outside lower center', ncols=5)
+    figure.legend(handles=role_handles(methods, part), loc='outside lower center', ncols=6)
     return figure
 
 

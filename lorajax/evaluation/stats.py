@@ -19,6 +19,9 @@ from lorajax.evaluation.paired import best_of_chance, paired_tests
 
 USABLE_PP = 3  # the seed's rule: oracle - base in percentage points, at least
 
+# Methods that train on the target, on answers of the source: more than a map.
+TRAINED_METHODS = ('distilled',)
+
 # Methods that learn no map from source to target: they never count as 'learned', so the
 # headline cannot be won by one of them.
 REFERENCE_METHODS = (
@@ -33,7 +36,7 @@ REFERENCE_METHODS = (
     'span_oracle',
     'span_oracle_tensor',
     'pad_truncate',
-    'distilled',  # trains on the target, so it is no map
+    *TRAINED_METHODS,
 )
 
 # Domains of the seed's held-outs, for counts that come without any.

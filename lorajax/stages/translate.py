@@ -11,6 +11,7 @@ from absl import logging
 from lorajax import activations, distillation, mapping, seeds, workdir
 from lorajax.checkpoint import TrainCheckpoints
 from lorajax.errors import InputError
+from lorajax.evaluation.stats import TRAINED_METHODS
 from lorajax.experiment import Experiment
 from lorajax.lora import load_peft
 from lorajax.mapping.subspace import update_cosine
@@ -32,8 +33,6 @@ from lorajax.tasks.task import Example
 from lorajax.training import train_adapters
 from lorajax.types import JsonDict
 
-# Methods that train on the target and so are no `mapping`; names of --methods all the same.
-TRAINED = ('distilled',)
 # References of every run: what is reached without the source adapter's help, and the weighted sum
 # of anchors that is nearest to the truth.
 DIAGNOSTICS = ('placebo', 'span_oracle_tensor')
@@ -50,11 +49,11 @@ def check_methods(experiment: Experiment) -> None:
         *experiment.mapping_methods, *experiment.scaling_methods, *experiment.transfer_methods
     )  # fmt: skip
     for name in given:
-        if name not in TRAINED:
+        if name not in TRAINED_METHODS:
             mapping.method_named(name)
     for flag in ('scaling_methods', 'transfer_methods'):
         for name in getattr(experiment, flag):
-            if name in TRAINED or mapping.method_named(name).needs:
+            if name in TRAINED_METHODS or mapping.method_named(name).needs:
                 raise InputError(
                     f'--{flag}={name}: expected methods that need nothing but adapters'
                 )
@@ -67,7 +66,7 @@ def check_methods(experiment: Experiment) -> None:
 
 def fitted_methods(experiment: Experiment) -> list[str]:
     """Returns the mappings that a run fits: those asked for, and the diagnostics."""
-    names = [name for name in experiment.mapping_methods if name not in TRAINED]
+    names = [name for name in experiment.mapping_methods if name not in TRAINED_METHODS]
     if experiment.diagnostics:
         names += [name for name in DIAGNOSTICS if name not in names]
     return names
@@ -79,7 +78,7 @@ def translate(experiment: Experiment) -> bool:
     missing = [m for m in fitted_methods(experiment) if not _is_mapped(experiment, m)]
     untaught = [
         task
-        for name in TRAINED
+        for name in TRAINED_METHODS
         if name in experiment.mapping_methods
         for task in experiment.heldouts
         if not files.predicted(name, task).exists()
@@ -284,7 +283,7 @@ def _cosines(experiment: Experiment) -> dict[str, dict[str, float]]:
 
 def _trained_methods(experiment: Experiment) -> list[str]:
     """The methods of a run that train on the target."""
-    return [name for name in experiment.mapping_methods if name in TRAINED]
+    return [name for name in experiment.mapping_methods if name in TRAINED_METHODS]
 
 
 def predicted_methods(experiment: Experiment) -> list[str]:
