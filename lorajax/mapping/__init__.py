@@ -6,7 +6,7 @@
 
 From the files that know only arrays to those that know everything: gram, ridge, align, bilinear
 (mathematics); subspace, anchors (adapters); rules, topk, pca, mlp, weighing, matched (weights
-of the anchors); span, blend, direct (families of mappings); methods, storage, transfer.
+of the anchors); span, blend, direct, anchored (families of mappings); methods, storage, transfer.
 """
 
 from lorajax.mapping.anchors import Anchors
