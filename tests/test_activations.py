@@ -74,7 +74,7 @@ def test_more_texts_than_fit_one_batch_keep_their_order(chats):
     model = load_model(str(directory))
     tokens = [activations.tokenize(chat, TEXTS[i % 3], 99) for i in range(35)]
     places = [np.array([len(t.ids) - 1]) for t in tokens]
-    states = activations.collect(model, tokens, places)
+    states = activations.collect(model, tokens, places, tokens_per_step=4 * 32)
     alone = activations.collect(model, tokens[33:34], places[33:34])
     assert states.inputs['q_proj'].shape[1] == 35
     np.testing.assert_allclose(
