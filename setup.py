@@ -23,7 +23,7 @@ setup(
     packages=find_packages(include=['lorajax', 'lorajax.*']),
     package_data={
         'lorajax.toy': ['checkpoints/*/*'],
-        'lorajax.evaluation': ['templates/*'],
+        'lorajax.report': ['templates/*'],
     },
     install_requires=[
         f'jax=={JAX}',

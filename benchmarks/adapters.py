@@ -14,8 +14,7 @@ import time
 import numpy as np
 
 from lorajax import lora
-from lorajax.lora import scale
-from lorajax.models import merging
+from lorajax.lora.peft import scale
 from tests.models import shapes
 
 
@@ -138,7 +137,7 @@ def child(directory: str, size: str) -> None:
     root = pathlib.Path(directory)
     before = _peak()
     start, cpu = time.monotonic(), time.process_time()
-    merging.merge_and_save(root / 'base', root / 'adapter', root / 'out')
+    merge_lib.merge_and_save(root / 'base', root / 'adapter', root / 'out')
     seconds, cpu = time.monotonic() - start, time.process_time() - cpu
     peak = _peak()
     files = len(list((root / 'out').glob('*.safetensors')))

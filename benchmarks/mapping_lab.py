@@ -22,17 +22,17 @@ from absl import app, flags, logging
 
 from benchmarks import toy_worlds
 from benchmarks.toy_worlds import Spec
-from lorajax import mapping, workdir
+from lorajax import io, mapping
 from lorajax.errors import InputError
 from lorajax.evaluation import evaluate as evaluation
-from lorajax.experiment import Experiment
+from lorajax.experiment.config import Experiment
+from lorajax.experiment.stages.common import REPEATED, SIDES, read_examples, trained_adapter
+from lorajax.experiment.stages.map import base_arrays, translate
 from lorajax.lora import load_peft
 from lorajax.mapping.subspace import update_cosine
 from lorajax.models import load_model
-from lorajax.stages.common import REPEATED, SIDES, read_examples, trained_adapter
-from lorajax.stages.translate import base_arrays, translate
 from lorajax.tasks import registry
-from lorajax.tasks.prompts import load_chat_format
+from lorajax.tasks.chat import load_chat_format
 from lorajax.toy import world as toy_world
 from lorajax.types import Adapter, JsonDict
 
@@ -200,7 +200,7 @@ def contest(root: pathlib.Path, spec: Spec, items: int, rank: int) -> JsonDict:
     result: JsonDict = {'world': spec.name, 'separate': spec.separate_init, 'facts': {}}
     result['tasks'] = {task: {'methods': {}, 'cosines': {}} for task in experiment.heldouts}
     if stored.exists():
-        result = workdir.read_json(stored)
+        result = io.read_json(stored)
     missing = [name for name in entrants() if name not in result['facts']]
     if not missing:
         return result
@@ -223,7 +223,7 @@ def contest(root: pathlib.Path, spec: Spec, items: int, rank: int) -> JsonDict:
         kept['methods'] |= {name: np.mean(pairs, 0).tolist() for name, pairs in scores.items()}
         kept['cosines'] |= {name: update_cosine(oracle, a) for name, a in adapters.items()}
     result['facts'] |= facts
-    workdir.write_json(stored, result)
+    io.write_json(stored, result)
     return result
 
 
@@ -320,7 +320,7 @@ def figure(worlds: Sequence[JsonDict], path: pathlib.Path) -> None:
     axis.axvline(0.8, color='grey', linewidth=0.8, linestyle=':')
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_xlabel('gap recovered (exact match); grey: single worlds, x: separate factors')
-    with workdir.atomic_file(path) as partial:
+    with io.atomic_file(path) as partial:
         fig.savefig(partial, format='png', dpi=150)
     plt.close(fig)
 
@@ -335,9 +335,9 @@ def main(argv: Sequence[str]) -> None:
     for spec in chosen:
         logging.info('world %s', spec.name)
         worlds.append(averaged(contest(root, spec, args.items, args.output_rank)))
-    workdir.write_json(root / 'contest.json', worlds)
+    io.write_json(root / 'contest.json', worlds)
     text = table(worlds)
-    workdir.write_text(root / 'contest.md', text)
+    io.write_text(root / 'contest.md', text)
     figure(worlds, root / 'contest.png')
     print(text)
 

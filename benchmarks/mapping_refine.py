@@ -14,14 +14,15 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.mapping_lab import WORLDS
-from lorajax import fewshot, mapping
+from lorajax import mapping
+from lorajax.distillation import reweight
 from lorajax.evaluation import evaluate as evaluation
+from lorajax.experiment.stages.common import SIDES, encode, read_examples
 from lorajax.lora import load_peft
 from lorajax.models import load_model
-from lorajax.stages.common import SIDES, encode, read_examples
 from lorajax.tasks import registry
-from lorajax.tasks.prompts import load_chat_format
-from lorajax.training import train_adapters
+from lorajax.tasks.chat import load_chat_format
+from lorajax.training.loop import train_adapters
 from lorajax.types import Adapter
 
 
@@ -62,7 +63,7 @@ def refine(root: pathlib.Path, name: str, method: str) -> None:
             )
             for task in experiment.heldouts
         }
-        reweighted = fewshot.reweight(model, sides[1], few, pad_id=chat.pad_id)
+        reweighted = reweight.reweight(model, sides[1], few, pad_id=chat.pad_id)
         shown[f'anchors reweighted, {examples} examples'] = accuracy(reweighted)
         for steps in (10, 30):
             short = dataclasses.replace(

@@ -9,9 +9,9 @@ import pathlib
 
 from absl import logging
 
-from lorajax import pipeline
-from lorajax.experiment import Experiment
-from lorajax.stages.common import SIDES
+from lorajax.experiment import pipeline
+from lorajax.experiment.config import Experiment
+from lorajax.experiment.stages.common import SIDES
 from lorajax.toy import pretrain, world
 
 PRETRAIN_STEPS = 1500

@@ -9,7 +9,10 @@ from types import ModuleType
 
 __version__ = '0.1.0'
 
-_SUBMODULES = ('evaluation', 'lora', 'mapping', 'models', 'tasks', 'toy', 'training')
+_SUBMODULES = (
+    'distillation', 'evaluation', 'experiment', 'lora', 'mapping', 'models', 'report', 'sandbox',
+    'tasks', 'toy', 'training',
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> ModuleType:

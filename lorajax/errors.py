@@ -1,10 +1,31 @@
-"""The one exception that means: what the user gave us is wrong."""
+"""The exceptions that mean: what the user gave us is wrong."""
+
+from typing import Any
 
 
 class InputError(ValueError):
-    """Bad input found at a boundary: a flag, a file, a model, an adapter.
+    """Bad input found at a boundary: a file, a model, an adapter.
 
-    The message is one line that names the file or flag, the value seen and what was
-    expected. `lorajax.launch` prints it without a traceback and exits with status 2;
-    anything else that escapes is a defect of lorajax and keeps its traceback.
+    The message is one line that names the file, the value seen and what was expected.
+    `lorajax.launch` prints it without a traceback and exits with status 2; anything else that
+    escapes is a defect of lorajax and keeps its traceback.
     """
+
+
+class ArgumentError(InputError):
+    """An argument of a library function has a value that does not fit.
+
+    The library speaks of its argument; the command layer, which knows what the user typed,
+    prints the same as `--argument=value: problem`.
+
+    Attributes:
+      argument: name of the argument, which is also the flag's name where there is one.
+      value: what was given.
+      problem: what was expected instead.
+    """
+
+    def __init__(self, argument: str, value: Any, problem: str) -> None:
+        super().__init__(f'{argument} {value}: {problem}')
+        self.argument = argument
+        self.value = value
+        self.problem = problem

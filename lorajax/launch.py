@@ -17,7 +17,7 @@ from absl import app, flags, logging
 
 from lorajax import commands
 from lorajax.errors import InputError
-from lorajax.experiment import EXPERIMENTS, STAGES, Experiment
+from lorajax.experiment.config import EXPERIMENTS, STAGES, Experiment
 from lorajax.lora import TARGETS
 
 _DEFAULTS = Experiment()

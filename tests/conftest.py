@@ -41,3 +41,25 @@ def shared_data():
     if not path.is_dir():
         pytest.skip('no benchmark rows beside the clone')
     return path
+
+
+@pytest.fixture(scope='session')
+def fake_run(tmp_path_factory):
+    """A run with everything in it, its results.json and its report."""
+    from lorajax.evaluation import results
+    from lorajax.io import write_json
+    from lorajax.report import write
+    from tests.fake_run import write_fake_run
+
+    workdir = write_fake_run(tmp_path_factory.mktemp('fake_run'), n=60)
+    write_json(workdir.results, results.build(workdir))
+    write.write(workdir)
+    return workdir
+
+
+@pytest.fixture(scope='session')
+def found(fake_run) -> dict:
+    """The content of its results.json."""
+    from lorajax.io import read_json
+
+    return read_json(fake_run.results)

@@ -9,10 +9,11 @@ import sys
 import numpy as np
 import pytest
 
-from lorajax import lora, models, pipeline, toy
+from lorajax import lora, models, toy
 from lorajax.errors import InputError
-from lorajax.experiment import Experiment
-from lorajax.tasks import sandbox
+from lorajax.experiment import pipeline
+from lorajax.experiment.config import Experiment
+from lorajax.sandbox import runner
 from tests.tasks import small_data
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -129,7 +130,7 @@ def test_a_run_says_at_once_whether_programs_will_be_run(experiment, caplog, mon
     def unconfined():
         raise InputError('sandbox: cannot confine programs on this machine')
 
-    monkeypatch.setattr(sandbox, 'protections', unconfined)
+    monkeypatch.setattr(runner, 'protections', unconfined)
     allowed = dataclasses.replace(coding, workdir=f'{coding.workdir}2', allow_code_execution=True)
     check_refused(allowed, ['sandbox: cannot confine'])
 

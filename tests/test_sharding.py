@@ -5,12 +5,13 @@ import pytest
 
 from lorajax import sharding
 from lorajax.errors import InputError
-from lorajax.models import hf_names, llama3, qwen2
+from lorajax.models import presets
+from lorajax.models.hf import names as hf_names
 from lorajax.models.transformer import PARAM_AXES
 
 
 def test_every_parameter_has_its_axes():
-    for config in (qwen2.QWEN2_5_3B, llama3.LLAMA3_2_3B, llama3.TINY):
+    for config in (presets.QWEN2_5_3B, presets.LLAMA3_2_3B, presets.LLAMA3_TINY):
         for path, shape in hf_names.shapes(config).items():
             assert len(PARAM_AXES[path]) == len(shape), path
             sharding.spec(PARAM_AXES[path])

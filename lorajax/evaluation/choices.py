@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lorajax.tasks.prompts import ChatFormat, Encoded
+from lorajax.tasks.chat import ChatFormat, Encoded
 from lorajax.tasks.task import Example
 
 READINGS = ('likeliest_letter', 'likeliest_text', 'likeliest_text_per_character')

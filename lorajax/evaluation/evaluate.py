@@ -10,17 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from lorajax import sharding
-from lorajax.batching import Batch, bucket, make_batch, pad_left, shape_of
 from lorajax.errors import InputError
 from lorajax.evaluation import choices
 from lorajax.lora import pad_rank, stack
-from lorajax.metrics import Progress
 from lorajax.models import Model
 from lorajax.models.decoding import is_stacked
-from lorajax.models.likelihood import target_nll
+from lorajax.models.loss import target_nll
 from lorajax.models.transformer import Transformer
+from lorajax.progress import Progress
 from lorajax.tasks import scoring
-from lorajax.tasks.prompts import ChatFormat, Encoded
+from lorajax.tasks.batching import Batch, bucket, make_batch, pad_left, shape_of
+from lorajax.tasks.chat import ChatFormat, Encoded
 from lorajax.tasks.task import Example, Task
 from lorajax.types import Adapter, Params
 

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lorajax.errors import InputError
-from lorajax.evaluation import bounds
-from lorajax.evaluation.scaling import Reference, anchor_scaling, domain_transfer
+from lorajax.evaluation import references
+from lorajax.evaluation.ablation_tables import Reference, anchor_scaling, domain_transfer
 from lorajax.evaluation.stats import REFERENCE_METHODS, experiment1
-from lorajax.workdir import Workdir, read_json, read_jsonl
+from lorajax.experiment.workdir import Workdir
+from lorajax.io import read_json, read_jsonl
 
 SCHEMA = 1
 
@@ -54,7 +55,7 @@ def build(workdir: Workdir) -> dict[str, Any]:
     order = ['base', 'mean', *config.get('methods', [])]
     bounded = _bounded(tables, config.get('methods', []))
     problems = _problems(workdir, {task: list(rows['base']) for task, rows in tables.items()})
-    limits = bounds.summary(
+    limits = references.summary(
         {task: _column(rows, 'correct', order) for task, rows in bounded.items()},
         {task: _column(rows, 'nll', order) for task, rows in bounded.items()},
         problems,
@@ -105,7 +106,7 @@ def _bounded(
     """Takes the bounds that are no methods of the run out of `tables`; adds base and oracle."""
     taken = {}
     for task, table in tables.items():
-        names = [name for name in bounds.BOUNDS if name in table and name not in methods]
+        names = [name for name in references.BOUNDS if name in table and name not in methods]
         taken[task] = {
             'base': table['base'],
             **{name: table.pop(name) for name in names},

@@ -2,8 +2,8 @@
 
 from lorajax.lora.config import TARGETS, LoraConfig
 from lorajax.lora.delta import delta_weight, low_rank_delta, merge, pad_rank, unmerge
-from lorajax.lora.params import init_adapter, stack, unstack, zero_adapter_like
-from lorajax.lora.peft_io import load_peft, save_peft
+from lorajax.lora.peft.files import load_peft, save_peft
+from lorajax.lora.tree import init_adapter, stack, unstack, zero_adapter_like
 
 __all__ = [
     'TARGETS',

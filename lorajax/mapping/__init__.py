@@ -10,10 +10,10 @@ of the anchors); span, blend, direct, anchored (families of mappings); methods, 
 """
 
 from lorajax.mapping.anchors import Anchors
-from lorajax.mapping.fitted import Prediction
+from lorajax.mapping.api import TransferMap, fit, load
 from lorajax.mapping.methods import METHODS, Method, method_named
 from lorajax.mapping.options import Options
-from lorajax.mapping.transfer import TransferMap, fit, load
+from lorajax.mapping.state import Prediction
 
 __all__ = [
     'METHODS',

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lorajax.mapping import align
+from lorajax.mapping import layer_alignment
 from lorajax.mapping.gram import einsum
 from lorajax.types import Array
 
@@ -151,6 +151,6 @@ def mean_prediction(maps: Maps, x_in: Array, x_out: Array) -> jax.Array:
 
 def source_window(layer: int, target_layers: int, source_layers: int, width: int) -> list[int]:
     """Returns the `width` source layers nearest to a target layer's relative depth."""
-    centre = align.matching_layer(layer, target_layers, source_layers)
+    centre = layer_alignment.matching_layer(layer, target_layers, source_layers)
     first = min(max(centre - width // 2, 0), source_layers - width)
     return list(range(first, first + width))

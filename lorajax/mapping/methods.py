@@ -6,25 +6,19 @@ import re
 from collections.abc import Callable, Sequence
 
 from lorajax.errors import InputError
-from lorajax.mapping import direct, span
-from lorajax.mapping.anchored import Anchored
+from lorajax.mapping import combination
+from lorajax.mapping.anchor_weights import RuleWeigher, Weigher
 from lorajax.mapping.anchors import Anchors
-from lorajax.mapping.blend import Blend
-from lorajax.mapping.fitted import Fitted, Prediction
-from lorajax.mapping.matched import Matched
+from lorajax.mapping.baselines import data_free
+from lorajax.mapping.baselines.prior_correction import Anchored
+from lorajax.mapping.kernel_alignment import Matched
 from lorajax.mapping.mlp import neural_network
 from lorajax.mapping.options import Extras, Options
 from lorajax.mapping.pca import principal_components
-from lorajax.mapping.rules import (
-    constant,
-    kernel_ridge,
-    misassigned,
-    nearest,
-    projection,
-    scaled,
-)
+from lorajax.mapping.solvers import constant, kernel_ridge, misassigned, nearest, projection, scaled
+from lorajax.mapping.stacking import Blend
+from lorajax.mapping.state import Fitted, Prediction
 from lorajax.mapping.topk import topk_ridge
-from lorajax.mapping.weighing import RuleWeigher, Weigher
 from lorajax.types import Adapter
 
 
@@ -55,8 +49,8 @@ def _span(summary: str, weigher: Weigher, is_learned: bool = True) -> Method:
     """A method of `span`."""
     return Method(
         summary=summary,
-        fit=lambda source, target, options, _: span.fit(weigher, source, target, options),
-        predict=lambda fitted, queries, rank: span.predict(weigher, fitted, queries, rank),
+        fit=lambda source, target, options, _: combination.fit(weigher, source, target, options),
+        predict=lambda fitted, queries, rank: combination.predict(weigher, fitted, queries, rank),
         any_rank=weigher.space == 'delta',
         is_learned=is_learned,
     )
@@ -70,20 +64,20 @@ def _topk(count: int | None, scope: str) -> Method:
     )
 
 
-def _direct(summary: str, maker: direct.Maker, *needs: str) -> Method:
+def _direct(summary: str, maker: data_free.Maker, *needs: str) -> Method:
     """A method of `direct`."""
     return Method(
         summary=summary,
-        fit=lambda source, target, options, extras: direct.fit(
-            maker, source, target, direct.Inputs(options, extras)
+        fit=lambda source, target, options, extras: data_free.fit(
+            maker, source, target, data_free.Inputs(options, extras)
         ),
-        predict=direct.predict,
+        predict=data_free.predict,
         any_rank=True,
         needs=_both_sides(needs),
     )
 
 
-def _anchored(summary: str, maker: direct.Maker, *needs: str) -> Method:
+def _anchored(summary: str, maker: data_free.Maker, *needs: str) -> Method:
     """A method of `anchored`."""
     parts = Anchored(maker, Matched())
     return Method(
@@ -112,12 +106,12 @@ def _blend(summary: str, has_bilinear: bool, **weighers: Weigher) -> Method:
 
 
 def _oracle(scope: str) -> Method:
-    """The projection of the true target adapter on the anchors' span."""
+    """The projection of the true target adapter on the anchors' combination."""
     weigher = RuleWeigher(projection(), 'delta', 'trace', scope)
     return Method(
         summary=f'diagnostic: true target adapter, projected on the anchors ({scope} weights)',
-        fit=lambda source, target, options, _: span.fit(weigher, target, target, options),
-        predict=lambda fitted, queries, rank: span.predict(weigher, fitted, queries, rank),
+        fit=lambda source, target, options, _: combination.fit(weigher, target, target, options),
+        predict=lambda fitted, queries, rank: combination.predict(weigher, fitted, queries, rank),
         any_rank=True,
         is_learned=False,
         query_side='target',
@@ -150,7 +144,7 @@ METHODS: dict[str, Method] = {
         is_learned=False,
     ),
     'pad_truncate': dataclasses.replace(
-        _direct('source factors cut or padded to the target', direct.make_pad_truncate),
+        _direct('source factors cut or padded to the target', data_free.make_pad_truncate),
         is_learned=False,
     ),
     'global_ridge': _span(
@@ -225,29 +219,29 @@ METHODS: dict[str, Method] = {
     ),
     'cross_lora': _direct(
         'leading subspaces of the base weights aligned by order (Cross-LoRA)',
-        direct.make_cross_lora,
+        data_free.make_cross_lora,
         'weights',
     ),
     'lora_x': _direct(
         "projection on the target's leading subspaces where widths agree (LoRA-X)",
-        direct.make_lora_x,
+        data_free.make_lora_x,
         'weights',
     ),
     'theseus': _direct(
         'orthogonal Procrustes on activations of shared text (Theseus)',
-        direct.make_theseus,
+        data_free.make_theseus,
         'inputs',
         'outputs',
     ),
     'activation_ridge': _direct(
         'ridge regression on activations of shared text',
-        direct.make_state_ridge,
+        data_free.make_state_ridge,
         'inputs',
         'outputs',
     ),
     'anchored_theseus': _anchored(
         'Theseus as prior, corrected by what it misses on the anchors (ours)',
-        direct.make_theseus,
+        data_free.make_theseus,
         'inputs',
         'outputs',
     ),

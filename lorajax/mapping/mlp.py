@@ -17,7 +17,7 @@ import optax
 
 from lorajax.mapping import ridge
 from lorajax.mapping.options import Options
-from lorajax.mapping.rules import Problem, Query, Rule, State, folds
+from lorajax.mapping.solvers import Problem, Query, Rule, State, folds
 from lorajax.types import Array, JsonDict
 
 HIDDEN = 32

@@ -12,7 +12,7 @@ import numpy as np
 
 from lorajax.mapping import ridge
 from lorajax.mapping.options import Options
-from lorajax.mapping.rules import Problem, Query, Rule, State, folds, refit
+from lorajax.mapping.solvers import Problem, Query, Rule, State, folds, refit
 from lorajax.types import JsonDict
 
 

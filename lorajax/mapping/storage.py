@@ -18,10 +18,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from lorajax import safetensors_io, workdir
+from lorajax import io
 from lorajax.errors import InputError
+from lorajax.io import tensor_files
 from lorajax.mapping.anchors import Anchors
-from lorajax.mapping.fitted import Fitted
+from lorajax.mapping.state import Fitted
 from lorajax.mapping.subspace import Basis, Frame
 from lorajax.types import Array, JsonDict
 
@@ -30,9 +31,7 @@ _MANIFEST = 'mapping.json'
 _DTYPES = {'float32': np.dtype(np.float32), 'bfloat16': np.dtype(ml_dtypes.bfloat16)}
 
 
-def save(
-    directory: workdir.PathLike, header: JsonDict, fitted: Fitted, dtype: str = 'float32'
-) -> None:
+def save(directory: io.PathLike, header: JsonDict, fitted: Fitted, dtype: str = 'float32') -> None:
     """Writes a fitted mapping; replaces what is at `directory` as a whole.
 
     Args:
@@ -46,8 +45,8 @@ def save(
     """
     if dtype not in _DTYPES:
         raise InputError(f'dtype={dtype!r}: expected one of {list(_DTYPES)}')
-    with workdir.atomic_directory(directory) as root:
-        safetensors_io.write(root / 'arrays.safetensors', fitted.arrays)
+    with io.atomic_directory(directory) as root:
+        tensor_files.write(root / 'arrays.safetensors', fitted.arrays)
         manifest: JsonDict = {
             'format': FORMAT,
             **header,
@@ -68,10 +67,10 @@ def save(
                 _save_each(root / part, [basis._asdict() for basis in frame.bases], _DTYPES[dtype])
         files = sorted(path for path in root.rglob('*') if path.is_file())
         manifest['sha256'] = {str(path.relative_to(root)): _digest(path) for path in files}
-        workdir.write_json(root / _MANIFEST, manifest)
+        io.write_json(root / _MANIFEST, manifest)
 
 
-def load(directory: workdir.PathLike) -> tuple[JsonDict, Fitted]:
+def load(directory: io.PathLike) -> tuple[JsonDict, Fitted]:
     """Reads what `save` wrote.
 
     Returns:
@@ -82,7 +81,7 @@ def load(directory: workdir.PathLike) -> tuple[JsonDict, Fitted]:
         differs from what was written.
     """
     root = pathlib.Path(directory)
-    manifest = workdir.read_json(root / _MANIFEST)
+    manifest = io.read_json(root / _MANIFEST)
     found = manifest.get('format') if isinstance(manifest, dict) else None
     if found != FORMAT:
         raise InputError(f'{root / _MANIFEST}: expected mapping format {FORMAT}, got {found!r}')
@@ -105,7 +104,7 @@ def load(directory: workdir.PathLike) -> tuple[JsonDict, Fitted]:
             parts[part] = Frame(named, bases)
     if (root / 'tensors').exists():
         parts['per_tensor'] = _load_each(root / 'tensors', len(tensors))
-    arrays = safetensors_io.read(root / 'arrays.safetensors')
+    arrays = tensor_files.read(root / 'arrays.safetensors')
     return manifest, Fitted(tensors, arrays, manifest.pop('info'), **parts)
 
 
@@ -118,7 +117,7 @@ def _save_anchors(root: pathlib.Path, anchors: Anchors, dtype: np.dtype) -> None
             for projection, factors in tree['layers'].items()
             for key, leaf in factors.items()
         }
-        safetensors_io.write(root / f'{index:04d}.safetensors', leaves)
+        tensor_files.write(root / f'{index:04d}.safetensors', leaves)
 
 
 def _load_anchors(root: pathlib.Path, tasks: list[str], side: str) -> Anchors:
@@ -127,7 +126,7 @@ def _load_anchors(root: pathlib.Path, tasks: list[str], side: str) -> Anchors:
     for index, task in enumerate(tasks):
         path = root / f'{index:04d}.safetensors'
         layers: dict[str, JsonDict] = {}
-        for name, entry in safetensors_io.read_header(path).items():
+        for name, entry in tensor_files.read_header(path).items():
             projection, key = name.split('.')
             leaf = np.memmap(path, entry.dtype, 'r', entry.start, entry.shape)
             layers.setdefault(projection, {})[key] = leaf
@@ -142,12 +141,12 @@ def _save_each(
     root.mkdir()
     for index, arrays in enumerate(tensors):
         on_host = {name: np.asarray(array, dtype) for name, array in arrays.items()}
-        safetensors_io.write(root / f'{index:04d}.safetensors', on_host)
+        tensor_files.write(root / f'{index:04d}.safetensors', on_host)
 
 
 def _load_each(root: pathlib.Path, count: int) -> list[dict[str, np.ndarray]]:
     """Reads one file per tensor."""
-    return [safetensors_io.read(root / f'{index:04d}.safetensors') for index in range(count)]
+    return [tensor_files.read(root / f'{index:04d}.safetensors') for index in range(count)]
 
 
 def _digest(path: pathlib.Path) -> str:

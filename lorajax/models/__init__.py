@@ -1,9 +1,8 @@
 """Decoders of the Qwen2 and Llama families."""
 
-from lorajax.models import hf_io
 from lorajax.models.config import ModelConfig, RopeScaling
 from lorajax.models.decoding import Greedy, Sampling
-from lorajax.models.merging import merge_and_save
+from lorajax.models.hf.merge import merge_and_save
 from lorajax.models.model import Model, load_model, random_model
 
 __all__ = [
@@ -12,7 +11,6 @@ __all__ = [
     'ModelConfig',
     'RopeScaling',
     'Sampling',
-    'hf_io',
     'load_model',
     'merge_and_save',
     'random_model',

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from lorajax import workdir
+from lorajax import io
 from lorajax.errors import InputError
 
 
@@ -196,7 +196,7 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def read(directory: workdir.PathLike) -> ModelConfig:
+def read(directory: io.PathLike) -> ModelConfig:
     """Reads `config.json` of a model directory in HF format."""
     path = pathlib.Path(directory) / 'config.json'
-    return from_hf(workdir.read_json(path), str(path))
+    return from_hf(io.read_json(path), str(path))

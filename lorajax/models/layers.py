@@ -60,7 +60,7 @@ class Projection(nn.Module):
                 y += low_rank_delta(
                     x, self.get_variable('lora', 'a'), self.get_variable('lora', 'b')
                 )
-        # Kept only where a caller makes 'intermediates' mutable; see `lorajax.activations`.
+        # Kept only where a caller makes 'intermediates' mutable; see `models.activations`.
         self.sow('intermediates', 'inputs', x)
         self.sow('intermediates', 'outputs', y)
         return y

@@ -13,8 +13,10 @@ from jax.sharding import Mesh
 from lorajax import sharding
 from lorajax.errors import InputError
 from lorajax.models import config as config_lib
-from lorajax.models import decoding, hf_io, hf_names
+from lorajax.models import decoding
 from lorajax.models.config import ModelConfig
+from lorajax.models.hf import checkpoint
+from lorajax.models.hf import names as hf_names
 from lorajax.models.transformer import PARAM_AXES, Transformer, unembed
 from lorajax.types import Adapter, Array, Params
 
@@ -180,10 +182,10 @@ def load_model(
     Raises:
       InputError: naming file and tensor, for anything that does not fit.
     """
-    directory = hf_io.resolve(str(path_or_id), revision)
+    directory = checkpoint.resolve(str(path_or_id), revision)
     config = config_lib.read(directory)
     mesh = mesh or sharding.make_mesh((1, -1, 1))
-    params = hf_io.load_params(
+    params = checkpoint.load_params(
         directory, config, jnp.dtype(param_dtype), param_shardings(mesh, config)
     )
     module = Transformer(config, jnp.dtype(param_dtype), jnp.dtype(dtype), remat)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lorajax.errors import InputError
-from lorajax.tasks import numerals
+from lorajax.tasks import number_parsing
 from lorajax.tasks.overlap import text_id
 from lorajax.tasks.task import Example
 
@@ -48,7 +48,7 @@ def _maths(
 def _number(value: Any, item: str) -> str:
     """Writes a row's result; a result that is no number is the file's fault."""
     try:
-        return numerals.write(value)
+        return number_parsing.write(value)
     except ValueError as error:
         raise InputError(f'{item}: {error}') from None
 
@@ -116,7 +116,7 @@ def boxed_number(solution: str) -> str | None:
         body += character
     text = re.sub(r'\\[dt]?frac\{?(\d+)\}?\{?(\d+)\}?', r'\1/\2', body[1:])
     text = re.sub(r'\\text\{.*?\}|\^\\circ|\^\{\\circ\}|\\[!,; %$]|[$%\s]|(?<=\d),\\!', '', text)
-    number = numerals.parse(text)
+    number = number_parsing.parse(text)
     return None if number is None else str(number)
 
 

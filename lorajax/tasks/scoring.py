@@ -12,7 +12,8 @@ from fractions import Fraction
 from typing import Any
 
 from lorajax.errors import InputError
-from lorajax.tasks import numerals, sandbox
+from lorajax.sandbox import runner
+from lorajax.tasks import number_parsing
 from lorajax.tasks.task import Example
 
 
@@ -38,10 +39,10 @@ def numeric(example: Example, prediction: str) -> Outcome:
     Returns:
       details: strict, flexible: bool; parsed: the number taken, str or None.
     """
-    reference = numerals.parse(example.reference)
+    reference = number_parsing.parse(example.reference)
     if reference is None:
         raise InputError(f'{example.item}: reference {example.reference!r} is no number')
-    found = numerals.numbers(prediction)
+    found = number_parsing.numbers(prediction)
     flexible = found[-1] if found else None
     strict = _strict_number(prediction)
     parsed = flexible if strict is None else strict
@@ -60,8 +61,8 @@ def _strict_number(prediction: str) -> Fraction | None:
     marks = list(_FINAL.finditer(prediction))
     if marks:
         line = prediction[marks[-1].end() :].strip().partition('\n')[0]
-        return next(iter(numerals.numbers(line)), None)
-    return numerals.parse(prediction)
+        return next(iter(number_parsing.numbers(line)), None)
+    return number_parsing.parse(prediction)
 
 
 def _equal(number: Fraction | None, reference: Fraction) -> bool:
@@ -185,7 +186,7 @@ def score_batch(
         return outcomes
     programs = [program(e, p) for e, p in zip(examples, predictions, strict=True)]
     distinct = list(dict.fromkeys(programs))  # methods often agree word for word
-    verdicts = dict(zip(distinct, sandbox.run_programs(distinct, workers=workers), strict=True))
+    verdicts = dict(zip(distinct, runner.run_programs(distinct, workers=workers), strict=True))
     return [
         _from_verdict(outcome, verdicts[program])
         for outcome, program in zip(outcomes, programs, strict=True)
@@ -196,7 +197,7 @@ _DEFINED = re.compile(r'^(?:(?:def|class)\s+(?=\w)|(?=\w+\s*=(?!=)))(\w+)', re.M
 _IMPORT = re.compile(r'^(?:import|from)\s.+$', re.MULTILINE)
 
 
-def program(example: Example, prediction: str) -> sandbox.Program:
+def program(example: Example, prediction: str) -> runner.Program:
     """Returns what the sandbox runs: the code of a prediction and the tests of its item.
 
     Tests see the functions, classes and constants that the reference solution defines, and
@@ -208,7 +209,7 @@ def program(example: Example, prediction: str) -> sandbox.Program:
     if 'plus' in example.meta:
         tests['plus'] = example.meta['plus']
     imports = '\n'.join(_IMPORT.findall(example.reference))
-    return sandbox.Program(
+    return runner.Program(
         code=extract_code(prediction),
         names=tuple(dict.fromkeys(_DEFINED.findall(example.reference))),
         tests=tuple((name, f'{imports}\n{setup}\n{test}') for name, test in tests.items()),
@@ -216,7 +217,7 @@ def program(example: Example, prediction: str) -> sandbox.Program:
     )
 
 
-def _from_verdict(outcome: Outcome, verdict: sandbox.Verdict) -> Outcome:
+def _from_verdict(outcome: Outcome, verdict: runner.Verdict) -> Outcome:
     """The outcome of a program that ran; `outcome` is the proxy's."""
     failures = verdict.failures
     return Outcome(

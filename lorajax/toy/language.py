@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from lorajax.seeds import generator
+from lorajax.rng import generator
 from lorajax.tasks.task import Example, Pools, RowSource, Task
 from lorajax.toy import world
 

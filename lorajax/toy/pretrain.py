@@ -15,11 +15,11 @@ import numpy as np
 import optax
 from absl import app, flags, logging
 
-from lorajax import workdir
+from lorajax import io
 from lorajax.models import random_model
 from lorajax.models.config import ModelConfig, RopeScaling
-from lorajax.models.hf_io import save_params
-from lorajax.models.likelihood import target_nll
+from lorajax.models.hf.checkpoint import save_params
+from lorajax.models.loss import target_nll
 from lorajax.models.transformer import Transformer
 from lorajax.toy import tokenizer, world
 from lorajax.types import Params
@@ -113,11 +113,11 @@ def write_model(
     """Pretrains the base model of a side and writes it in HF format; see `pretrain`."""
     offset = list(CONFIGS).index(side)
     params = pretrain(CONFIGS[side], toy, seed + offset, steps, batch_size, peak)
-    with workdir.atomic_directory(directory) as partial:
+    with io.atomic_directory(directory) as partial:
         ids = {'eos_token_id': 1, 'pad_token_id': 0, 'bos_token_id': None}
         save_params(partial, CONFIGS[side], params, extra_config=ids)
         tokenizer.save(partial)
-        workdir.write_json(partial / 'generation_config.json', ids)
+        io.write_json(partial / 'generation_config.json', ids)
 
 
 def main(argv: Sequence[str]) -> None:

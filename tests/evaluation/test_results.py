@@ -6,8 +6,8 @@ import pytest
 
 from lorajax.errors import InputError
 from lorajax.evaluation import results
-from lorajax.workdir import read_json, read_jsonl, write_json, write_jsonl
-from tests.evaluation.fake_run import HELDOUTS, METHODS, write_fake_run
+from lorajax.io import read_json, read_jsonl, write_json, write_jsonl
+from tests.fake_run import HELDOUTS, METHODS, write_fake_run
 
 
 @pytest.fixture

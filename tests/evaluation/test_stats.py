@@ -8,7 +8,7 @@ import pytest
 
 from lorajax.errors import InputError
 from lorajax.evaluation import stats
-from tests.evaluation.seed_table import COUNTS, METHODS, PRINTED
+from tests.seed_table import COUNTS, METHODS, PRINTED
 
 
 @pytest.fixture(scope='module')

@@ -12,8 +12,9 @@ import tempfile
 import numpy as np
 import peft
 
-from lorajax import lora, safetensors_io
+from lorajax import lora
 from lorajax.errors import InputError
+from lorajax.io import tensor_files
 from tests.models import reference
 
 CONFIG, WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
@@ -89,9 +90,9 @@ def _tensors(change):
 
     def make(path):
         write_valid(path)
-        tensors = safetensors_io.read(path / WEIGHTS)
+        tensors = tensor_files.read(path / WEIGHTS)
         change(tensors)
-        safetensors_io.write(path / WEIGHTS, tensors)
+        tensor_files.write(path / WEIGHTS, tensors)
 
     return make
 

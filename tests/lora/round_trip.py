@@ -7,7 +7,8 @@ import numpy as np
 import peft
 import torch
 
-from lorajax import lora, models, safetensors_io
+from lorajax import lora, models
+from lorajax.io import tensor_files
 from tests.models import reference
 
 ALL = list(lora.TARGETS)
@@ -75,7 +76,7 @@ def write_with_peft(directory, base, dtype=torch.float32, is_bare=False, size=0.
 def same_files(first, second):
     """Says whether two adapters have the same tensors: names, dtypes and bits."""
     before, after = (
-        safetensors_io.read(path / 'adapter_model.safetensors') for path in (first, second)
+        tensor_files.read(path / 'adapter_model.safetensors') for path in (first, second)
     )
     return before.keys() == after.keys() and all(
         value.dtype == after[name].dtype and value.tobytes() == after[name].tobytes()

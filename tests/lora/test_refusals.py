@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from lorajax.lora import peft_config
+from lorajax.lora.peft import schema
 
 pytest.importorskip('torch')
 peft = pytest.importorskip('peft')
@@ -40,7 +40,7 @@ def test_any_flipped_bit_of_the_data_is_noticed(tmp_path, dtype):
 
 def test_every_field_of_peft_is_known_and_others_are_named(tmp_path, caplog):
     fields = {field.name for field in dataclasses.fields(peft.LoraConfig)}
-    assert fields == peft_config._KNOWN | peft_config._REFUSED.keys()
+    assert fields == schema._KNOWN | schema._REFUSED.keys()
     refusals.write_valid(tmp_path)
     path = tmp_path / refusals.CONFIG
     path.write_text(json.dumps({**json.loads(path.read_text()), 'use_new': True, 'off': False}))

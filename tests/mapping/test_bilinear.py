@@ -4,7 +4,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from lorajax import mapping
-from lorajax.mapping import bilinear, blend
+from lorajax.mapping import bilinear, stacking
 from tests.mapping.worlds import dense, make_world, split
 
 
@@ -64,7 +64,7 @@ def test_windows_stay_inside_and_follow_depth():
 
 
 def test_fold_masks_leave_every_anchor_out_once():
-    masks = blend.fold_masks(10, 4)
+    masks = stacking.fold_masks(10, 4)
     assert masks.shape == (5, 10) and masks[-1].all()
     np.testing.assert_array_equal((masks == 0).sum(0), 1)
 
@@ -91,8 +91,8 @@ def test_coefficients_minimise_the_left_out_error():
     features = rng.normal(size=(2, 6, 40))
     target = np.einsum('psf,ptf->pst', features, features)
     rows = [rng.normal(size=(2, 6, 6)) + shift * np.eye(6) for shift in (0.8, 0.2, -0.5)]
-    grams, truths = blend._part_products(rows, None, target)
-    found = blend._stack(grams, truths, target)
+    grams, truths = stacking._part_products(rows, None, target)
+    found = stacking._stack(grams, truths, target)
     scales = np.einsum('pii->p', target) / 6
     own = np.einsum('pii,p->i', target, 1 / scales)
 

@@ -12,7 +12,7 @@ import transformers
 
 from lorajax.lora import TARGETS
 from lorajax.lora.config import module_name
-from lorajax.models.likelihood import target_nll
+from lorajax.models.loss import target_nll
 from lorajax.models.transformer import unembed
 
 LENGTH = 24

@@ -11,20 +11,22 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save
 
-from lorajax import models, safetensors_io
+from lorajax import models
 from lorajax.errors import InputError
+from lorajax.io import tensor_files
 from lorajax.models import config as config_lib
-from lorajax.models import hf_io, qwen2
+from lorajax.models import presets
+from lorajax.models.hf import checkpoint
 
 CONFIG, WEIGHTS, INDEX = 'config.json', 'model.safetensors', 'model.safetensors.index.json'
 TENSOR = 'model.layers.0.mlp.up_proj.weight'
-MODEL = models.random_model(qwen2.TINY, jax.random.key(0))
+MODEL = models.random_model(presets.QWEN2_TINY, jax.random.key(0))
 
 
 def write_valid(path, **options):
     """Writes the checkpoint that the cases damage."""
     path.mkdir(parents=True, exist_ok=True)
-    hf_io.save_params(path, MODEL.config, MODEL.params, **options)
+    checkpoint.save_params(path, MODEL.config, MODEL.params, **options)
 
 
 def write_shards(path):
@@ -72,9 +74,9 @@ def _tensors(change):
 
     def make(path):
         write_valid(path)
-        tensors = safetensors_io.read(path / WEIGHTS)
+        tensors = tensor_files.read(path / WEIGHTS)
         change(tensors)
-        safetensors_io.write(path / WEIGHTS, tensors)
+        tensor_files.write(path / WEIGHTS, tensors)
 
     return make
 
@@ -94,7 +96,7 @@ def _foreign(change, dtype=np.float32):
 
     def make(path):
         write_valid(path, dtype=dtype)
-        data = save(safetensors_io.read(path / WEIGHTS))
+        data = save(tensor_files.read(path / WEIGHTS))
         (path / WEIGHTS).write_bytes(change(data))
 
     return make
@@ -166,8 +168,8 @@ def _point_elsewhere(weight_map, names):
 
 def _in_two_shards(path):
     first, second, *_ = write_shards(path)
-    name, value = next(iter(safetensors_io.read(path / first).items()))
-    safetensors_io.write(path / second, {**safetensors_io.read(path / second), name: value})
+    name, value = next(iter(tensor_files.read(path / first).items()))
+    tensor_files.write(path / second, {**tensor_files.read(path / second), name: value})
 
 
 def _lost_shard(path):
@@ -391,7 +393,7 @@ def read(path):
 def read_headers(path):
     """Returns the line that checking a checkpoint without reading its weights ends in."""
     try:
-        hf_io.check_tensors(path, config_lib.read(path))
+        checkpoint.check_tensors(path, config_lib.read(path))
     except InputError as error:
         return str(error).replace(str(path), '{d}')
     return 'accepted'

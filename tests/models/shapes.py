@@ -13,9 +13,9 @@ import zlib
 import ml_dtypes
 import numpy as np
 
-from lorajax import safetensors_io
+from lorajax.io import tensor_files
 from lorajax.models import config as config_lib
-from lorajax.models import hf_names
+from lorajax.models.hf import names as hf_names
 
 
 def _qwen(width, depth, heads, kv_heads, mlp, vocab=151936, tied=True):
@@ -88,7 +88,7 @@ def write(directory, name, dtype=ml_dtypes.bfloat16, shard_bytes=2_000_000_000, 
     shards, size = [{}], 0
     for key, (path, layer, transpose) in hf_names.table(config).items():
         shape = shapes[path] if layer is None else shapes[path][1:]
-        spec = safetensors_io.Spec(np.dtype(dtype), shape[::-1] if transpose else shape)
+        spec = tensor_files.Spec(np.dtype(dtype), shape[::-1] if transpose else shape)
         num_bytes = int(np.prod(spec.shape)) * spec.dtype.itemsize
         if size and size + num_bytes > shard_bytes:
             shards, size = [*shards, {}], 0
@@ -96,7 +96,7 @@ def write(directory, name, dtype=ml_dtypes.bfloat16, shard_bytes=2_000_000_000, 
         size += num_bytes
     names = [f'model-{i:05d}-of-{len(shards):05d}.safetensors' for i in range(1, len(shards) + 1)]
     for file, specs in zip(names, shards, strict=True):
-        safetensors_io.write_each(
+        tensor_files.write_each(
             directory / file, specs, lambda key, specs=specs: _tensor(key, specs[key])
         )
     weight_map = {key: f for f, specs in zip(names, shards, strict=True) for key in specs}

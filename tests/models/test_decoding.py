@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from lorajax import lora, models
-from lorajax.models import attention, llama3, qwen2
+from lorajax.models import attention, presets
 from lorajax.models.decoding import Sampling
 from lorajax.models.transformer import Transformer
 
 
-@pytest.fixture(scope='module', params=[qwen2.TINY, llama3.TINY], ids=['qwen2', 'llama'])
+@pytest.fixture(
+    scope='module', params=[presets.QWEN2_TINY, presets.LLAMA3_TINY], ids=['qwen2', 'llama']
+)
 def model(request):
     return models.random_model(request.param, jax.random.key(0))
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from lorajax.models import config as config_lib
-from lorajax.models import llama3, qwen2, rope
+from lorajax.models import presets, rope
 
 torch = pytest.importorskip('torch')
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize('preset', [qwen2.QWEN2_5_3B, llama3.LLAMA3_2_3B])
+@pytest.mark.parametrize('preset', [presets.QWEN2_5_3B, presets.LLAMA3_2_3B])
 def test_frequencies_of_the_3b_models_equal_transformers(preset):
     """One bit in a fifth of them turned position 20000 by up to 1e-3 radians more."""
     from transformers import LlamaConfig, Qwen2Config

@@ -9,10 +9,11 @@ import peft
 import torch
 import transformers
 
-from lorajax import lora, training
-from lorajax.batching import make_batch, shape_of
+from lorajax import lora
 from lorajax.lora.config import module_name
-from lorajax.tasks.prompts import Encoded
+from lorajax.tasks.batching import make_batch, shape_of
+from lorajax.tasks.chat import Encoded
+from lorajax.training import loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,16 +63,16 @@ def with_lorajax(model, examples, config):
     """Trains one adapter here; every step's loss is read before it is rounded for the metrics."""
     losses = []
 
-    class Window(training._Window):
+    class Window(loop._Window):
         def add(self, batch, loss):
             losses.append(float(loss[0]))
             super().add(batch, loss)
 
-    original, training._Window = training._Window, Window
+    original, loop._Window = loop._Window, Window
     try:
-        trained = training.train_adapters(model, {'t': examples}, config, pad_id=0)['t']
+        trained = loop.train_adapters(model, {'t': examples}, config, pad_id=0)['t']
     finally:
-        training._Window = original
+        loop._Window = original
     return Trained(np.array(losses), jax.tree.map(np.asarray, trained))
 
 
@@ -93,9 +94,9 @@ def with_peft(directory, shape, examples, config, dtype=torch.float32):
     )
     wrapped = peft.get_peft_model(base, options).to(dtype)
     named = dict(wrapped.named_parameters())
-    start = lora.unstack(
-        jax.tree.map(np.asarray, training.init_state(shape, config, ['t']).adapters)
-    )[0]
+    start = lora.unstack(jax.tree.map(np.asarray, loop.init_state(shape, config, ['t']).adapters))[
+        0
+    ]
     factors = {}
     for name, entry in start['layers'].items():
         for layer in range(shape.num_layers):
@@ -109,7 +110,7 @@ def with_peft(directory, shape, examples, config, dtype=torch.float32):
         trainable, lr=config.learning_rate, weight_decay=config.weight_decay,
         betas=(config.beta1, config.beta2), eps=config.epsilon,
     )  # fmt: skip
-    plan = training._Plan({'t': examples}, config)
+    plan = loop._Plan({'t': examples}, config)
     losses = []
     for step, rate in enumerate(rates(config, int(plan.num_steps[0]))):
         rows = plan.rows('t', step)

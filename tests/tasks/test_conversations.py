@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from lorajax import models
-from lorajax.batching import make_batch, shape_of
 from lorajax.errors import InputError
-from lorajax.tasks.prompts import Conversation, load_chat_format, truncate
+from lorajax.tasks.batching import make_batch, shape_of
+from lorajax.tasks.chat import Conversation, load_chat_format, truncate
 from lorajax.tasks.task import Example
 from tests import chat_templates
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lorajax import models, toy
-from lorajax.tasks.prompts import load_chat_format
+from lorajax.tasks.chat import load_chat_format
 from lorajax.toy import language, tokenizer, world
 
 

@@ -1,0 +1,1 @@
+"""Maps without anchors, and anchors that correct them."""
