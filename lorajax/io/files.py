@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lorajax.errors import InputError
-
-PathLike = str | os.PathLike[str]
+from lorajax.io.reading import PathLike
 
 _TEMPORARY = '.partial-'
 
