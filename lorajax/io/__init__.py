@@ -1,5 +1,6 @@
 """Files: written whole or not at all, read with one line of complaint where they are wrong."""
 
+from lorajax.io.atomic import atomic_directory, atomic_file, remove_partial, write_text
 from lorajax.io.checksums import (
     check_sum,
     check_sums,
@@ -8,16 +9,14 @@ from lorajax.io.checksums import (
     write_sum,
     write_sums,
 )
-from lorajax.io.files import (
-    atomic_directory,
-    atomic_file,
+from lorajax.io.fields import show
+from lorajax.io.json_files import (
+    parse_json,
     read_json,
     read_jsonl,
     read_numbered_jsonl,
-    remove_partial,
     write_json,
     write_jsonl,
-    write_text,
 )
 from lorajax.io.reading import PathLike, one_line_errors, open_file, read_bytes, shorten
 
@@ -30,6 +29,7 @@ __all__ = [
     'file_sum',
     'one_line_errors',
     'open_file',
+    'parse_json',
     'read_bytes',
     'read_json',
     'read_jsonl',
@@ -37,6 +37,7 @@ __all__ = [
     'remove_partial',
     'remove_sum',
     'shorten',
+    'show',
     'write_json',
     'write_jsonl',
     'write_sum',

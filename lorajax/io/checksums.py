@@ -9,11 +9,11 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lorajax.errors import InputError
-from lorajax.io.files import PathLike, write_text
-from lorajax.io.reading import open_file, read_bytes, shorten
+from lorajax.io.atomic import write_text
+from lorajax.io.reading import PathLike, open_file, read_bytes, shorten
 
 SUMS_FILE = 'SHA256SUMS'
 SUM_SUFFIX = '.sha256'
@@ -29,21 +29,27 @@ def file_sum(path: PathLike) -> str:
       InputError: naming the path, if it is no readable regular file.
     """
     with open_file(path) as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+        return hashlib.file_digest(file, 'sha256').hexdigest()  # type: ignore[arg-type]
 
 
-def write_sums(directory: PathLike) -> None:
-    """Writes `SHA256SUMS` over every file below a directory, sorted by name.
+def write_sums(directory: PathLike, names: Iterable[str] | None = None) -> None:
+    """Writes `SHA256SUMS` of a directory's files, sorted by name.
 
     To be called on the temporary directory of `atomic_directory`, after all else is written.
+
+    Args:
+      directory: where the files are.
+      names: which, relative to it; by default all that lie below it.
     """
     directory = pathlib.Path(directory)
-    names = sorted(
-        path.relative_to(directory).as_posix()
-        for path in directory.rglob('*')
-        if path.is_file() and path != directory / SUMS_FILE
-    )
-    write_text(directory / SUMS_FILE, _encode({name: file_sum(directory / name) for name in names}))
+    if names is None:
+        names = (
+            path.relative_to(directory).as_posix()
+            for path in directory.rglob('*')
+            if path.is_file() and path != directory / SUMS_FILE
+        )
+    sums = {name: file_sum(directory / name) for name in sorted(names)}
+    write_text(directory / SUMS_FILE, _encode(sums))
 
 
 def check_sums(directory: PathLike) -> None:
@@ -135,6 +141,6 @@ def _check(directory: pathlib.Path, listed: pathlib.Path, only: str | None = Non
         found = file_sum(directory / name)
         if found != expected:
             raise InputError(
-                f'{directory / name}: corrupt: its SHA-256 is {found[:16]}..., '
-                f'{listed.name} says {expected[:16]}...'
+                f'{directory / name}: corrupt: its SHA-256 is {found[:16]}..., {listed.name} says '
+                f'{expected[:16]}... (remove {listed.name} if you changed the file yourself)'
             )

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pathlib
 import stat
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -45,7 +44,7 @@ def one_line_errors(path: PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_file(path: PathLike) -> Iterator[BinaryIO]:
-    """Opens a regular file for reading, unbuffered; never waits for a pipe's other end.
+    """Opens a regular file for reading; never waits for a pipe's other end.
 
     Raises:
       InputError: naming the path, if it is anything but a readable regular file, and if reading
@@ -53,16 +52,20 @@ def open_file(path: PathLike) -> Iterator[BinaryIO]:
     """
     with one_line_errors(path):
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            file = open(path, 'rb', opener=_open_without_waiting)  # noqa: SIM115
+        except IsADirectoryError:
+            raise InputError(f'{os.fspath(path)}: is a directory, expected a file') from None
         except ValueError:  # a null byte or a lone surrogate, which no file's name has
             raise InputError(f'{shorten(os.fspath(path))}: is no name of a file') from None
-        with open(descriptor, 'rb', buffering=0) as file:
-            mode = os.fstat(descriptor).st_mode
-            if stat.S_ISDIR(mode):
-                raise InputError(f'{os.fspath(path)}: is a directory, expected a file')
-            if not stat.S_ISREG(mode):
+        with file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise InputError(f'{os.fspath(path)}: is a pipe or a device, expected a file')
             yield file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Opens a path, also a pipe that nobody writes to."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_bytes(path: PathLike, most: int) -> bytes:
@@ -78,8 +81,8 @@ def read_bytes(path: PathLike, most: int) -> bytes:
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise InputError(f'{pathlib.Path(path)}: has {size} bytes, expected at most {most}')
-        parts = []
-        while part := file.read(most + 1 - sum(map(len, parts))):
-            parts.append(part)
-    return b''.join(parts)
+            raise InputError(f'{os.fspath(path)}: has {size} bytes, expected at most {most}')
+        data = file.read(most + 1)
+    if len(data) > most:  # one that says 0 bytes, as below /proc, or grows meanwhile
+        raise InputError(f'{os.fspath(path)}: has more than {most} bytes')
+    return data
