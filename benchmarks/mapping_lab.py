@@ -25,13 +25,13 @@ from benchmarks.toy_worlds import Spec
 from lorajax import io, mapping
 from lorajax.errors import InputError
 from lorajax.evaluation import evaluate as evaluation
+from lorajax.experiment import tasks as tasks_by_name
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.stages.common import REPEATED, SIDES, read_examples, trained_adapter
 from lorajax.experiment.stages.map import base_arrays, translate
 from lorajax.lora import load_peft
 from lorajax.mapping.subspace import update_cosine
 from lorajax.models import load_model
-from lorajax.tasks import registry
 from lorajax.tasks.chat import load_chat_format
 from lorajax.toy import world as toy_world
 from lorajax.types import Adapter, JsonDict
@@ -126,8 +126,8 @@ def _distil_elsewhere(experiment: Experiment) -> dict[str, Adapter]:
     """
     found = {}
     for domain in toy_world.DOMAINS:
-        tasks = [task for task in experiment.heldouts if registry.get(task).domain == domain]
-        others = [task for task in experiment.anchors if registry.get(task).domain != domain]
+        tasks = [task for task in experiment.heldouts if tasks_by_name.get(task).domain == domain]
+        others = [task for task in experiment.anchors if tasks_by_name.get(task).domain != domain]
         run = dataclasses.replace(
             experiment,
             workdir=str(experiment.files.root / f'without_{domain}'),
@@ -178,10 +178,10 @@ def check_world(experiment: Experiment, items: int) -> JsonDict:
         scores = []
         for task in experiment.heldouts:
             rows = evaluation.evaluate(
-                model, chat, registry.get(task),
+                model, chat, tasks_by_name.get(task),
                 read_examples(experiment.files.eval_data(task))[:items],
                 {side: trained_adapter(experiment, side, task)},
-                batch_size=100, max_len=experiment.max_len, max_new_tokens=0,
+                batch_size=100, max_len=experiment.max_len, max_new_tokens=8,
             )  # fmt: skip
             scores.append(float(np.mean([row['correct'] for row in rows])))
         lowest[side] = min(scores)
@@ -211,10 +211,10 @@ def contest(root: pathlib.Path, spec: Spec, items: int, rank: int) -> JsonDict:
     for task, adapters in made.items():
         oracle = trained_adapter(experiment, 'target', task)
         rows = evaluation.evaluate(
-            model, chat, registry.get(task),
+            model, chat, tasks_by_name.get(task),
             read_examples(experiment.files.eval_data(task))[:items],
             {'base': None, **adapters, 'oracle': oracle},
-            batch_size=100, max_len=experiment.max_len, max_new_tokens=0, adapters_per_step=12,
+            batch_size=100, max_len=experiment.max_len, max_new_tokens=8, adapters_per_step=12,
         )  # fmt: skip
         scores: dict[str, Any] = {}
         for row in rows:

@@ -17,12 +17,12 @@ from benchmarks.mapping_lab import WORLDS
 from lorajax import mapping
 from lorajax.distillation import reweight
 from lorajax.evaluation import evaluate as evaluation
+from lorajax.experiment import tasks
 from lorajax.experiment.stages.common import SIDES, encode, read_examples
 from lorajax.lora import load_peft
 from lorajax.models import load_model
-from lorajax.tasks import registry
 from lorajax.tasks.chat import load_chat_format
-from lorajax.training.loop import train_adapters
+from lorajax.training import train_adapters
 from lorajax.types import Adapter
 
 
@@ -49,8 +49,8 @@ def refine(root: pathlib.Path, name: str, method: str) -> None:
         for task, adapter in adapters.items():
             items = read_examples(files.eval_data(task))[:100]
             rows = evaluation.evaluate(
-                model, chat, registry.get(task), items, {'it': adapter},
-                batch_size=100, max_len=experiment.max_len, max_new_tokens=0,
+                model, chat, tasks.get(task), items, {'it': adapter},
+                batch_size=100, max_len=experiment.max_len, max_new_tokens=8,
             )  # fmt: skip
             right += [row['correct'] for row in rows]
         return float(np.mean(right))

@@ -11,9 +11,11 @@ from absl import flags, logging
 from lorajax import io, mapping, sharding, toy
 from lorajax.distillation import teacher
 from lorajax.errors import InputError
-from lorajax.evaluation import intervals
+from lorajax.evaluation import intervals, outcomes
 from lorajax.evaluation.evaluate import evaluate as evaluate_task
+from lorajax.evaluation.inference import decode_length
 from lorajax.experiment import memory, pipeline
+from lorajax.experiment import tasks as tasks_by_name
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.stages import common
 from lorajax.experiment.stages.common import PROVENANCE, save_predicted
@@ -24,10 +26,10 @@ from lorajax.lora.peft.files import DTYPES
 from lorajax.mapping import model_card, pairs
 from lorajax.models import Model, Sampling, load_model, merge_and_save
 from lorajax.models.hf import checkpoint
-from lorajax.tasks import data, registry, sft_rows
+from lorajax.tasks import data, sft_rows
 from lorajax.tasks.batching import pad_left
 from lorajax.tasks.chat import ChatFormat, load_chat_format
-from lorajax.training.loop import train_adapters
+from lorajax.training import train_adapters
 from lorajax.types import Adapter
 
 
@@ -153,7 +155,7 @@ def evaluate(experiment: Experiment, args: Any) -> None:
     check_execution(tasks, experiment.allow_code_execution)
     drawn = data.draw(
         (),
-        tasks,
+        tasks_by_name.get_all(tasks),
         data.DataSource(experiment.data_dir or None),
         experiment.train_per_task,
         experiment.eval_per_task,
@@ -169,12 +171,12 @@ def evaluate(experiment: Experiment, args: Any) -> None:
         found = evaluate_task(
             model,
             chat,
-            registry.get(name),
+            tasks_by_name.get(name),
             drawn[name].eval,
             adapters,
             batch_size=experiment.eval_batch_size,
             max_len=experiment.max_len,
-            max_new_tokens=experiment.max_new_tokens,
+            max_new_tokens=experiment.max_new_tokens or decode_length(chat, drawn[name].train),
             adapters_per_step=experiment.adapters_per_step,
             allow_code_execution=experiment.allow_code_execution,
         )
@@ -183,10 +185,11 @@ def evaluate(experiment: Experiment, args: Any) -> None:
             mine = [row for row in found if row['method'] == adapter]
             correct, count = sum(row['correct'] for row in mine), len(mine)
             low, high = intervals.wilson(correct, count) or (0.0, 1.0)
-            nll = float(np.mean([row['nll'] for row in mine]))
+            nll = outcomes.mean_nll(mine)
+            loss = 'loss not finite' if nll is None else f'{nll:.3f} nats per answer token'
             print(
                 f'{name}  {adapter}  {correct}/{count} = {correct / count:.3f} '
-                f'[{low:.3f}, {high:.3f}]  {nll:.3f} nats per answer token'
+                f'[{low:.3f}, {high:.3f}]  {loss}'
             )
     if output:
         io.write_jsonl(output, rows)
@@ -200,12 +203,18 @@ def train(experiment: Experiment, args: Any) -> None:
     label = args.task or args.train_file
     if args.task:
         source = data.DataSource(experiment.data_dir or None)
-        drawn = data.draw(
-            [args.task], (), source, experiment.train_per_task, 1, experiment.seed,
-            experiment.protocol,
+        task = tasks_by_name.get(args.task)
+        drawn = data.draw_training(
+            task, tasks_by_name.heldouts_beside(task), source, experiment.train_per_task,
+            experiment.eval_per_task, experiment.seed, experiment.protocol,
         )  # fmt: skip
+        if drawn.unreserved:
+            logging.warning(
+                'no rows of %s: their items could not be kept out of training',
+                ', '.join(drawn.unreserved),
+            )
         model, chat = _load(experiment, args)
-        encoded = common.encode(chat, drawn[label].train, experiment.max_len, label)
+        encoded = common.encode(chat, drawn.examples, experiment.max_len, label)
     else:
         rows = sft_rows.read(pathlib.Path(label))
         chat = load_chat_format(_directory(args))

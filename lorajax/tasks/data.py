@@ -12,27 +12,29 @@ evaluate the same ones first, which leaves the most to train on.
 
 import gzip
 import hashlib
-import itertools
 import json
 import pathlib
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from lorajax.errors import InputError
-from lorajax.tasks import overlap, registry
+from lorajax.errors import ArgumentError, InputError
+from lorajax.tasks import overlap
 from lorajax.tasks.registry import DATASETS
-from lorajax.tasks.task import Example, Pools, TaskData
+from lorajax.tasks.task import Example, Pools, RowSource, Task, TaskData
 
 _HINTS = {
     'competition_math': (
-        'the rows of MATH are not shipped: get them yourself, or take --anchors without the '
-        'math_* tasks'
+        'the rows of MATH are not shipped: get them yourself, or leave out the math_* tasks'
     ),
 }
 
 # A pool that is trained on and evaluated keeps at least this share for training.
 _TRAIN_SHARE = 0.2
+
+
+class MissingRowsError(InputError):
+    """The rows of a data set are not where they were looked for."""
 
 
 class DataSource:
@@ -56,7 +58,8 @@ class DataSource:
           split: such as 'train'.
 
         Raises:
-          InputError: if the split is absent, empty, malformed or out of reach.
+          MissingRowsError: if the split is absent or out of reach.
+          InputError: if it is empty or malformed.
         """
         key = (dataset, split)
         if key not in self._cache:
@@ -79,8 +82,8 @@ def _from_directory(data_dir: pathlib.Path, dataset: str, split: str) -> list[di
         data = path.read_bytes()
         text = (gzip.decompress(data) if path is packed else data).decode('utf-8')
     except (FileNotFoundError, NotADirectoryError):
-        hint = _HINTS.get(dataset, 'or give another --data_dir')
-        raise InputError(
+        hint = _HINTS.get(dataset, 'or give another data directory')
+        raise MissingRowsError(
             f'{path}: no such file; expected one JSON object per line with {expected} ({hint})'
         ) from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:  # BadGzipFile too
@@ -101,13 +104,13 @@ def _from_directory(data_dir: pathlib.Path, dataset: str, split: str) -> list[di
 
 def _from_hub(dataset: str, split: str) -> list[dict[str, Any]]:
     """Reads a split from the Hugging Face hub, or from the cache of an earlier download."""
-    import datasets  # slow to import, and not needed with --data_dir
+    import datasets  # slow to import, and not needed with a data directory
     from datasets.exceptions import DatasetsError
 
     entry = DATASETS[dataset]
-    where = '--data_dir with a folder for each data set works without the hub'
+    where = 'a data directory with a folder for each data set works without the hub'
     if entry.hub is None:
-        raise InputError(f'data set {dataset}: no copy on the hub has its fields; {where}')
+        raise MissingRowsError(f'data set {dataset}: no copy on the hub has its fields; {where}')
     rows = []
     for config in entry.configs:
         name = f'{entry.hub} ({config}, {split})'
@@ -117,7 +120,9 @@ def _from_hub(dataset: str, split: str) -> list[dict[str, Any]]:
             # OSError covers connection, HTTP and offline errors; ValueError an unknown
             # configuration or split.
             reason = ' '.join(str(error).split())[:200]
-            raise InputError(f'hub data set {name}: cannot be read ({reason}); {where}') from None
+            raise MissingRowsError(
+                f'hub data set {name}: cannot be read ({reason}); {where}'
+            ) from None
     for number, row in enumerate(rows, 1):
         _check_row(row, dataset, f'hub data set {entry.hub}, {split}, row {number}')
     return rows
@@ -139,9 +144,9 @@ def _check_row(row: Any, dataset: str, where: str) -> None:
 
 
 def draw(
-    anchors: Sequence[str],
-    heldouts: Sequence[str],
-    source: DataSource,
+    anchors: Sequence[Task],
+    heldouts: Sequence[Task],
+    source: RowSource,
     train_per_task: int,
     eval_per_task: int,
     seed: int,
@@ -160,33 +165,93 @@ def draw(
       protocol: 'direct' or 'cot'.
 
     Returns:
-      task -> examples, in the order of their ranks; fewer where the data has fewer.
+      Name of a task -> examples, in the order of their ranks; fewer where the data has fewer.
 
     Raises:
-      InputError: on an unknown task or protocol, a task without evaluation items among the
-        held-outs, numbers below 1, and a training set that the rule leaves empty.
+      InputError: on an unknown protocol, a task without evaluation items among the held-outs,
+        numbers below 1, and a training set that the rule leaves empty.
     """
     if train_per_task < 1:
-        raise InputError(f'--train_per_task={train_per_task}: expected at least 1')
+        raise ArgumentError('train_per_task', train_per_task, 'expected at least 1')
     raw = draw_raw(anchors, heldouts, source, eval_per_task, seed, protocol)
-    held = overlap.Problems(example for data in raw.values() for example in data.eval)
-    drawn = {}
-    for name, data in raw.items():
-        allowed = (example for example in data.train if not held.holds(example))
-        train = tuple(itertools.islice(allowed, train_per_task))
-        if not train:
-            raise InputError(
-                f'task {name}: no training example is left, all {len(data.train)} share a problem '
-                'with an evaluation item; lower --eval_per_task or leave the task out'
-            )
-        drawn[name] = TaskData(train=train, eval=data.eval)
-    return drawn
+    evaluated = overlap.Problems(example for data in raw.values() for example in data.eval)
+    return {
+        name: TaskData(train=_outside(data.train, evaluated, train_per_task, name), eval=data.eval)
+        for name, data in raw.items()
+    }
+
+
+def _outside(
+    pool: Sequence[Example], evaluated: overlap.Problems, count: int, name: str
+) -> tuple[Example, ...]:
+    """The first `count` examples of a pool that share no problem with an evaluation item."""
+    shared = evaluated.holds(pool)
+    allowed = [e for e, is_shared in zip(pool, shared, strict=True) if not is_shared]
+    if not allowed:
+        raise InputError(
+            f'task {name}: no training example is left, all {len(pool)} share a problem '
+            'with an evaluation item; evaluate on fewer or leave the task out'
+        )
+    return tuple(allowed[:count])
+
+
+class TrainingDraw(NamedTuple):
+    """What one adapter outside of a run trains on.
+
+    Attributes:
+      examples: in the order of their ranks.
+      unreserved: names of the tasks whose evaluation items could not be kept out, because
+        their rows are missing.
+    """
+
+    examples: tuple[Example, ...]
+    unreserved: tuple[str, ...]
+
+
+def draw_training(
+    task: Task,
+    reserved: Sequence[Task],
+    source: RowSource,
+    train_per_task: int,
+    eval_per_task: int,
+    seed: int,
+    protocol: str = 'direct',
+) -> TrainingDraw:
+    """Chooses what one adapter trains on that may be evaluated on any task later.
+
+    Kept out are the evaluation items that `draw` would choose, with the same `eval_per_task`
+    and `seed`, of the task itself and of every reserved one.
+
+    Args:
+      task: what the adapter is for.
+      reserved: tasks that nothing may train on, such as all held-outs of the registry.
+      source, train_per_task, eval_per_task, seed, protocol: as `draw` takes them.
+
+    Raises:
+      InputError: as `draw`; rows of `task` that are missing are an error, those of a reserved
+        task are not.
+    """
+    if train_per_task < 1:
+        raise ArgumentError('train_per_task', train_per_task, 'expected at least 1')
+    pool = draw_raw([task], [], source, eval_per_task, seed, protocol)[task.name].train
+    kept_out: list[Example] = []
+    unreserved = []
+    for other in {other.name: other for other in (task, *reserved)}.values():
+        try:
+            pools = other.pools(source, protocol)
+        except MissingRowsError:
+            unreserved.append(other.name)
+            continue
+        if pools.eval:
+            kept_out += _evaluation(other.name, pools, eval_per_task, seed)
+    examples = _outside(pool, overlap.Problems(kept_out), train_per_task, task.name)
+    return TrainingDraw(examples, tuple(unreserved))
 
 
 def draw_raw(
-    anchors: Sequence[str],
-    heldouts: Sequence[str],
-    source: DataSource,
+    anchors: Sequence[Task],
+    heldouts: Sequence[Task],
+    source: RowSource,
     eval_per_task: int,
     seed: int,
     protocol: str = 'direct',
@@ -196,13 +261,14 @@ def draw_raw(
     `overlap.matrix` of it shows what the rule removes.
     """
     if eval_per_task < 1:
-        raise InputError(f'--eval_per_task={eval_per_task}: expected at least 1')
+        raise ArgumentError('eval_per_task', eval_per_task, 'expected at least 1')
+    evaluated = {task.name for task in heldouts}
     raw = {}
-    for name in dict.fromkeys((*anchors, *heldouts)):
-        pools = registry.get(name).pools(source, protocol)
+    for name, task in {task.name: task for task in (*anchors, *heldouts)}.items():
+        pools = task.pools(source, protocol)
         if not pools.train:
             raise InputError(f'task {name}: its data holds no training example')
-        chosen = _evaluation(name, pools, eval_per_task, seed) if name in heldouts else ()
+        chosen = _evaluation(name, pools, eval_per_task, seed) if name in evaluated else ()
         raw[name] = TaskData(train=_ranked(pools.train, f'{seed}/train/{name}'), eval=chosen)
     return raw
 

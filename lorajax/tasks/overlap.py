@@ -12,10 +12,16 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
 
 from lorajax.errors import InputError
 from lorajax.tasks.task import Example, TaskData
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import CountVectorizer
 
 NGRAM = 13  # words
 
@@ -45,12 +51,6 @@ def problem_ids(example: Example) -> set[str]:
     return {*example.problem_ids, text_id(question(example))}
 
 
-def ngrams(text: str, n: int = NGRAM) -> set[int]:
-    """Returns hashes of all runs of `n` words of the normalised text; none if it is shorter."""
-    words = normalise(text).split()
-    return {hash(tuple(words[start : start + n])) for start in range(len(words) - n + 1)}
-
-
 class Problems:
     """What a set of examples holds: its ids, its texts and its runs of 13 words."""
 
@@ -59,11 +59,36 @@ class Problems:
         examples = tuple(examples)
         self.ids = {i for example in examples for i in problem_ids(example)}
         self.texts = {text_id(question(example)) for example in examples}
-        self.ngrams = {gram for example in examples for gram in ngrams(question(example))}
+        self._runs = _vectorizer(examples)
 
-    def holds(self, example: Example) -> bool:
-        """Says whether any of the three measures finds the example here."""
-        return bool(problem_ids(example) & self.ids or ngrams(question(example)) & self.ngrams)
+    def holds(self, examples: Sequence[Example]) -> np.ndarray:
+        """Returns bool[n]: whether any of the three measures finds each example here."""
+        by_id = np.array([not problem_ids(e).isdisjoint(self.ids) for e in examples], bool)
+        if self._runs is None or not examples:
+            return by_id  # the id of the text is among the ids
+        runs = self._runs.transform([question(example) for example in examples])
+        return by_id | (np.diff(runs.indptr) > 0)  # rows that have an entry
+
+
+def _vectorizer(examples: Sequence[Example]) -> 'CountVectorizer | None':
+    """Returns what finds the runs of 13 words of examples in texts; None if they have none.
+
+    The vocabulary is exact: hashed features would report a shared run where there is none.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer  # slow to import
+
+    texts = [question(example) for example in examples]
+    texts = [text for text in texts if len(normalise(text).split()) >= NGRAM]
+    if not texts:
+        return None
+    vectorizer = CountVectorizer(
+        preprocessor=normalise,
+        tokenizer=str.split,
+        token_pattern=None,
+        ngram_range=(NGRAM, NGRAM),
+        binary=True,
+    )
+    return vectorizer.fit(texts)
 
 
 def matrix(data: Mapping[str, TaskData]) -> dict[str, Any]:
@@ -81,19 +106,19 @@ def matrix(data: Mapping[str, TaskData]) -> dict[str, Any]:
       other, so a held-out task that shares its training set with an anchor is an easy one;
       'labels_only_prior': {evaluation task: `labels_only_prior`} of multiple-choice tasks.
     """
-    held = {task: Problems(d.eval) for task, d in data.items() if d.eval}
+    evaluated = {task: Problems(d.eval) for task, d in data.items() if d.eval}
+    shared_runs = _shared_runs(data)
     cells: dict[str, dict[str, dict[str, int]]] = {}
     for task, task_data in data.items():
         ids = [problem_ids(example) for example in task_data.train]
         texts = [text_id(question(example)) for example in task_data.train]
-        grams = [ngrams(question(example)) for example in task_data.train]
         cells[task] = {
             name: {
-                'id': sum(not i.isdisjoint(other.ids) for i in ids),
-                'exact': sum(text in other.texts for text in texts),
-                'ngram13': sum(not g.isdisjoint(other.ngrams) for g in grams),
+                'id': sum(not i.isdisjoint(problems.ids) for i in ids),
+                'exact': sum(text in problems.texts for text in texts),
+                'ngram13': shared_runs[task][name],
             }
-            for name, other in held.items()
+            for name, problems in evaluated.items()
         }
     return {
         'ngram': NGRAM,
@@ -109,10 +134,35 @@ def matrix(data: Mapping[str, TaskData]) -> dict[str, Any]:
     }
 
 
+def _shared_runs(data: Mapping[str, TaskData]) -> dict[str, dict[str, int]]:
+    """Counts, for each pair of sets, the training examples that share a run of 13 words."""
+    names = [task for task, d in data.items() if d.eval]
+    vectorizer = _vectorizer([example for name in names for example in data[name].eval])
+    if vectorizer is None:
+        return {task: dict.fromkeys(names, 0) for task in data}
+
+    def runs(examples: Sequence[Example]) -> Any:
+        """Sparse int[n, runs of all evaluation sets]."""
+        return vectorizer.transform([question(example) for example in examples])
+
+    occurs = scipy.sparse.vstack([runs(data[name].eval).max(axis=0) for name in names])
+    return {
+        task: {
+            name: int(count)
+            for name, count in zip(
+                names, np.asarray((runs(d.train) @ occurs.T > 0).sum(0)).ravel(), strict=True
+            )
+        }
+        if d.train
+        else dict.fromkeys(names, 0)
+        for task, d in data.items()
+    }
+
+
 def _shared_training(data: Mapping[str, TaskData]) -> dict[str, dict[str, int]]:
     """Counts the training examples of each task whose problem another task trains on too."""
     ids = {task: [problem_ids(example) for example in d.train] for task, d in data.items()}
-    known = {task: {i for found in sets for i in found} for task, sets in ids.items()}
+    known = {task: set().union(*sets) for task, sets in ids.items()}
     return {
         task: {
             other: shared
@@ -133,23 +183,23 @@ def check(counts: Mapping[str, Any]) -> None:
       InputError: if a cell is nonzero, naming the first such pair and its counts.
     """
     for task, row in counts['cells'].items():
-        for held, cell in row.items():
+        for other, cell in row.items():
             if any(cell.values()):
-                found = ', '.join(f'{measure} {count}' for measure, count in cell.items())
+                shared = ', '.join(f'{measure} {count}' for measure, count in cell.items())
                 raise InputError(
-                    f'training set of {task} overlaps the evaluation set of {held} ({found}); '
+                    f'training set of {task} overlaps the evaluation set of {other} ({shared}); '
                     'expected 0 in every cell of the overlap matrix'
                 )
 
 
 def labels_only_prior(
-    train: Sequence[Example], held: Sequence[Example]
+    train: Sequence[Example], evaluated: Sequence[Example]
 ) -> dict[str, float | int | str]:
     """Scores the answer that needs no question: always the commonest training reference.
 
     Args:
       train: training examples of a multiple-choice task.
-      held: its evaluation examples.
+      evaluated: its evaluation examples.
 
     Returns:
       {'letter', 'accuracy', 'chance', 'n'}; chance is the mean of 1 / number of choices. An
@@ -159,7 +209,7 @@ def labels_only_prior(
     letter = min(counts, key=lambda label: (-counts[label], label))
     return {
         'letter': letter,
-        'accuracy': sum(example.reference == letter for example in held) / len(held),
-        'chance': sum(1 / len(example.meta['choices']) for example in held) / len(held),
-        'n': len(held),
+        'accuracy': sum(e.reference == letter for e in evaluated) / len(evaluated),
+        'chance': sum(1 / len(e.meta['choices']) for e in evaluated) / len(evaluated),
+        'n': len(evaluated),
     }

@@ -19,7 +19,7 @@ from lorajax.tasks.task import PROTOCOLS, Example, Pools, RowSource, Task
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A data set: a folder of `--data_dir`, or a name on the Hugging Face hub.
+    """A data set: a folder of a data directory, or a name on the Hugging Face hub.
 
     Attributes:
       hub: name on the hub; None if no copy there has these fields.
@@ -88,14 +88,14 @@ _CUT = 'one in five'
 
 def _split(rows: RowSource, splits: str, convert: Format, protocol: str) -> tuple[Example, ...]:
     """Reads splits written 'data set/split data set/split'."""
-    found = []
+    examples = []
     for split in splits.split():
         dataset, _, name = split.partition('/')
         for index, row in enumerate(rows.rows(dataset, name)):
             example = convert(row, f'{split}/{index}', protocol)
             if example is not None:
-                found.append(example)
-    return tuple(found)
+                examples.append(example)
+    return tuple(examples)
 
 
 def _is_cut_off(example: Example) -> bool:
@@ -189,15 +189,16 @@ HELDOUTS: tuple[str, ...] = tuple(task.name for task in _TABLE if task.role == '
 ANCHORS: tuple[str, ...] = tuple(task.name for task in _TABLE if task.role == 'anchor')
 
 
-def get(name: str) -> Task:
-    """Returns a task of the table above or of the toy world.
+def get(name: str, known: Mapping[str, Task] = TASKS) -> Task:
+    """Returns a task by its name.
+
+    Args:
+      name: such as 'gsm8k'.
+      known: the tasks that there are; the table above by default.
 
     Raises:
       InputError: on an unknown name, with the closest known one.
     """
-    from lorajax.toy import language  # the toy's tasks are made of the same class
-
-    known = TASKS | language.TASKS
     if name not in known:
         closest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         raise InputError(

@@ -8,11 +8,11 @@ import pytest
 
 from lorajax import toy
 from lorajax.distillation import reweight
-from lorajax.evaluation.evaluate import answer_nll
+from lorajax.evaluation.inference import answer_nll
+from lorajax.experiment import tasks
 from lorajax.lora import stack
 from lorajax.lora.tree import init_adapter
 from lorajax.models import load_model
-from lorajax.tasks import registry
 from lorajax.tasks.chat import load_chat_format
 
 
@@ -58,7 +58,7 @@ def test_reweighting_lowers_the_loss_of_its_examples_below_the_mean_of_the_ancho
     model, chat = target
     anchors = adapters(model, 3)
     examples = {
-        task: [chat.encode(e) for e in registry.get(task).pools(None, 'direct').train[:8]]
+        task: [chat.encode(e) for e in tasks.get(task).pools(None, 'direct').train[:8]]
         for task in ('toy_math_keep_7', 'toy_code_reverse_3')
     }
     mean = {

@@ -12,12 +12,11 @@ from lorajax import commands, lora, toy
 from lorajax.distillation import teacher
 from lorajax.distillation.teacher import Answer
 from lorajax.errors import InputError
-from lorajax.experiment import pipeline
+from lorajax.experiment import pipeline, tasks
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.stages.map import check_methods
 from lorajax.lora.tree import init_adapter
 from lorajax.models import load_model
-from lorajax.tasks import registry
 from lorajax.tasks.chat import load_chat_format
 from lorajax.toy import language
 
@@ -50,7 +49,7 @@ def test_answers_are_those_of_each_adapter_alone(source):
     model, chat = source
     adapters = {f'task{i}': random_adapter(model, i) for i in range(2)}
     prompts = [
-        registry.get(TASK).pools(None, 'direct').train[i].prompt + extra
+        tasks.get(TASK).pools(None, 'direct').train[i].prompt + extra
         for i, extra in enumerate(('', ' ca', ''))
     ]
     kwargs = {'batch_size': 2, 'max_len': 32, 'max_new_tokens': 8}
@@ -127,7 +126,7 @@ def arguments(source, tmp_path):
     adapter = random_adapter(source[0], 3)
     config = lora.LoraConfig(rank=4, alpha=8, targets=('q_proj',), base_model='toy-source')
     lora.save_peft(tmp_path / 'adapter', config, adapter)
-    rows = [{'prompt': e.prompt} for e in registry.get(TASK).pools(None, 'direct').train[:6]]
+    rows = [{'prompt': e.prompt} for e in tasks.get(TASK).pools(None, 'direct').train[:6]]
     rows.append({'messages': [{'role': 'user', 'content': rows[0]['prompt']}]})
     (tmp_path / 'prompts.jsonl').write_text('\n'.join(map(json.dumps, rows)))
 

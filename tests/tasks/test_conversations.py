@@ -172,7 +172,7 @@ def test_batches_and_truncation_keep_the_mask(chat):
 @pytest.mark.parametrize('family', ['qwen2', 'llama'])
 def test_the_loss_of_a_conversation_is_that_of_torch_on_marked_labels(tmp_path, family):
     torch = pytest.importorskip('torch')
-    from lorajax.evaluation.evaluate import answer_nll
+    from lorajax.evaluation.inference import answer_nll
     from tests.models import reference as checkpoints
 
     chat_templates.write(tmp_path / 'chat', family)

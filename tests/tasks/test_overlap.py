@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from lorajax.errors import InputError
@@ -26,10 +27,34 @@ def test_text_ids_ignore_case_spaces_and_punctuation():
     assert overlap.text_id('+++') != overlap.text_id('---')  # symbols stand for themselves
 
 
-def test_ngrams():
-    assert len(overlap.ngrams(LONG)) == 2
-    assert overlap.ngrams(LONG.rpartition(' ')[0].rpartition(' ')[0]) == set()
-    assert overlap.ngrams('x ' + LONG.upper()) & overlap.ngrams(LONG)
+def test_problems_hold_what_shares_a_run_of_13_words():
+    problems = overlap.Problems([example(LONG)])
+    twelve = LONG.rpartition(' ')[0].rpartition(' ')[0]
+    texts = ['x ' + LONG.upper(), twelve, f'{twelve}, Thirteen? x', f'x {twelve}', 'no']
+    found = problems.holds([example(text) for text in texts])
+    assert found.tolist() == [True, False, True, False, False]
+    assert overlap.Problems([example(twelve)]).holds([example(LONG)]).tolist() == [False]
+    assert problems.holds([]).tolist() == []
+
+
+def test_runs_of_words_are_those_of_plain_python():
+    rng = np.random.default_rng(0)
+    questions = [' '.join(rng.choice(['a', 'b'], size=size)) for size in (9, 13, 14, 20) * 40]
+
+    def runs(text):
+        words = text.split()
+        return {tuple(words[i : i + 13]) for i in range(len(words) - 12)}
+
+    train, held = questions[:80], questions[80:]
+    evaluated = set().union(*map(runs, held))
+    expected = sum(not runs(text).isdisjoint(evaluated) for text in train)
+    data = {
+        't': TaskData(tuple(map(example, train)), ()),
+        'h': TaskData((), tuple(map(example, held))),
+        'other': TaskData((), (example('short'),)),
+    }
+    found = overlap.matrix(data)['cells']['t']
+    assert 0 < found['h']['ngram13'] == expected < 80 and found['other']['ngram13'] == 0
 
 
 def test_the_prompt_stands_in_for_a_missing_question():

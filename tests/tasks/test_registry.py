@@ -1,11 +1,12 @@
 """The table of tasks."""
 
+import dataclasses
+
 import pytest
 
 from lorajax.errors import InputError
 from lorajax.tasks import registry, scoring
 from lorajax.tasks.data import DataSource
-from lorajax.toy import language
 from tests.tasks import small_data
 
 
@@ -21,10 +22,12 @@ def test_sixteen_anchors_and_six_heldouts():
     assert {task.scorer for task in registry.TASKS.values()} < set(scoring.SCORERS)
 
 
-def test_get_finds_real_and_toy_tasks():
+def test_get_finds_tasks_of_the_table_or_of_what_it_is_given():
     assert registry.get('gsm8k').name == 'gsm8k'
-    toy = next(iter(language.TASKS))
-    assert registry.get(toy) is language.TASKS[toy]
+    other = dataclasses.replace(registry.get('gsm8k'), name='other')
+    assert registry.get('other', {'other': other}) is other
+    with pytest.raises(InputError, match="unknown task 'other'"):
+        registry.get('other')
 
 
 def test_an_unknown_task_is_named_with_its_closest_match():

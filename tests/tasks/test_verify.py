@@ -4,20 +4,23 @@ import pathlib
 
 import pytest
 
+from benchmarks import references
 from lorajax.tasks import data, overlap, registry, verify
 from lorajax.tasks.data import DataSource
 from tests.tasks import small_data
 
 REAL = pathlib.Path(__file__).parents[3] / 'shared' / 'data'
 needs_rows = pytest.mark.skipif(not REAL.exists(), reason=f'no rows in {REAL}')
-TEXT_TASKS = [name for name, task in registry.TASKS.items() if task.scorer != 'code']
+ALL = tuple(registry.TASKS.values())
+TEXT_TASKS = [task for task in ALL if task.scorer != 'code']
 
 
 def test_invented_rows(tmp_path):
     small_data.write(tmp_path)
     source = DataSource(str(tmp_path))
-    found = verify.verify_references(source)
-    found |= verify.verify_references(source, ['mbpp_plus', 'humaneval'], allow_code_execution=True)
+    found = verify.verify_references(ALL, source)
+    programs = [registry.get(name) for name in ('mbpp_plus', 'humaneval')]
+    found |= verify.verify_references(programs, source, allow_code_execution=True)
     assert set(found) == set(registry.TASKS)
     for name, row in found.items():
         assert row['correct'] == row['items'] > 0 == row['empty_correct'], (name, row)
@@ -28,7 +31,7 @@ def test_wrong_references_and_missing_data_are_reported(tmp_path, capsys):
     path = tmp_path / 'mbpp/test.jsonl'
     path.write_text(path.read_text().replace('n + 11 for', 'n - 11 for'))
     (tmp_path / 'gsm8k/train.jsonl').unlink()
-    status = verify.main(
+    status = references.main(
         [f'--data_dir={tmp_path}', '--allow_code_execution', 'mbpp_test_held', 'gsm8k']
     )
     printed = capsys.readouterr().out
@@ -39,7 +42,7 @@ def test_wrong_references_and_missing_data_are_reported(tmp_path, capsys):
 @needs_rows
 @pytest.mark.slow
 def test_real_text_tasks():
-    found = verify.verify_references(DataSource(str(REAL)), TEXT_TASKS)
+    found = verify.verify_references(TEXT_TASKS, DataSource(str(REAL)))
     for name, row in found.items():
         if 'missing' in row:
             assert name.startswith('math_')
@@ -50,16 +53,17 @@ def test_real_text_tasks():
 @needs_rows
 @pytest.mark.slow
 def test_real_rows_of_the_recipe():
-    anchors = [name for name in registry.ANCHORS if not name.startswith('math_')]
+    anchors = [task for task in ALL if task.role == 'anchor' and not task.name.startswith('math_')]
+    heldouts = [task for task in ALL if task.role == 'heldout']
     source = DataSource(str(REAL))
-    drawn = data.draw(anchors, registry.HELDOUTS, source, 1500, 300, 0)
+    drawn = data.draw(anchors, heldouts, source, 1500, 300, 0)
     found = overlap.matrix(drawn)
     overlap.check(found)
     assert all(size == 300 for size in found['eval'].values())
     assert all(size >= 70 for size in found['train'].values())
     for prior in found['labels_only_prior'].values():
         assert abs(prior['accuracy'] - prior['chance']) < 0.075  # 3 standard errors at n = 300
-    raw = overlap.matrix(data.draw_raw(anchors, registry.HELDOUTS, source, 300, 0))
+    raw = overlap.matrix(data.draw_raw(anchors, heldouts, source, 300, 0))
     assert raw['cells']['gsm_hard']['gsm8k_test_500']['id'] > 250  # as the order differs
 
 

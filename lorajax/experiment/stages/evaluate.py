@@ -1,18 +1,19 @@
 """Fourth stage: outcomes of base, every prediction and the oracle; experiments 2 and 3."""
 
 import functools
+import shutil
 from collections.abc import Mapping
 
-from lorajax import io
 from lorajax.errors import InputError
-from lorajax.evaluation import ablations
+from lorajax.evaluation import ablations, outcomes
 from lorajax.evaluation import evaluate as evaluation
+from lorajax.evaluation.inference import decode_length
+from lorajax.experiment import tasks
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.stages.common import REPEATED, anchors, load, read_examples, trained_adapter
 from lorajax.experiment.stages.map import mapping_options, predicted_methods
 from lorajax.lora import load_peft
 from lorajax.models import Model
-from lorajax.tasks import registry
 from lorajax.tasks.chat import ChatFormat
 from lorajax.types import Adapter
 
@@ -41,7 +42,7 @@ def evaluate(experiment: Experiment) -> bool:
             adapters[REPEATED] = trained_adapter(experiment, REPEATED, name)
         adapters['oracle'] = trained_adapter(experiment, 'target', name)
         rows = score(name, adapters, experiment.eval_per_task)
-        io.write_jsonl(files.outcomes(name), rows)
+        outcomes.write(files.outcomes(name), rows)
     if plan:
         source, target = anchors(experiment)
         studied = ablations.Inputs(
@@ -54,12 +55,17 @@ def evaluate(experiment: Experiment) -> bool:
             main={task: _studied_rows(experiment, task) for task in experiment.heldouts},
             group=experiment.adapters_per_step,
         )
-        ablations.write(
+        scratch = files.root / 'outcomes' / 'cells'
+        answers = ablations.answer(
             plan,
             studied,
             lambda task, adapters: score(task, adapters, experiment.study_items),
-            files.root / 'outcomes',
+            scratch,
         )
+        for name, by_task in answers.items():
+            for task, rows in by_task.items():
+                outcomes.write(files.study_outcomes(name, task), rows)
+        shutil.rmtree(scratch, ignore_errors=True)
     return True
 
 
@@ -70,17 +76,21 @@ def _score(
     task: str,
     adapters: Mapping[str, Adapter | None],
     items: int,
-) -> evaluation.Outcomes:
-    """Outcomes of adapters on the first items of a held-out."""
+) -> list[outcomes.Row]:
+    """Outcomes of adapters on the first items of a held-out.
+
+    How far to decode is learned from its training rows: the references of its items are unseen.
+    """
+    trained = read_examples(experiment.files.train_data(task))
     return evaluation.evaluate(
         model,
         chat,
-        registry.get(task),
+        tasks.get(task),
         read_examples(experiment.files.eval_data(task))[:items],
         adapters,
         batch_size=experiment.eval_batch_size,
         max_len=experiment.max_len,
-        max_new_tokens=experiment.max_new_tokens,
+        max_new_tokens=experiment.max_new_tokens or decode_length(chat, trained),
         adapters_per_step=experiment.adapters_per_step,
         allow_code_execution=experiment.allow_code_execution,
     )
@@ -99,19 +109,19 @@ def _study_plan(experiment: Experiment) -> ablations.Plan:
             experiment.seed,
         )
     if '3' in experiment.experiments:
-        domains = {task: registry.get(task).domain for task in experiment.anchors}
+        domains = {task: tasks.get(task).domain for task in experiment.anchors}
         plan['experiment3'] = ablations.domain_transfer(
             experiment.anchors, domains, experiment.transfer_methods
         )
     return plan
 
 
-def _studied_rows(experiment: Experiment, task: str) -> dict[str, evaluation.Outcomes]:
+def _studied_rows(experiment: Experiment, task: str) -> dict[str, list[outcomes.Row]]:
     """The main table's outcomes on the items of experiments 2 and 3, by method."""
     examples = read_examples(experiment.files.eval_data(task))[: experiment.study_items]
     items = {example.item for example in examples}
-    rows: dict[str, evaluation.Outcomes] = {}
-    for row in io.read_jsonl(experiment.files.outcomes(task)):
+    rows: dict[str, list[outcomes.Row]] = {}
+    for row in outcomes.read(experiment.files.outcomes(task), task):
         if row['item'] in items:
             rows.setdefault(row['method'], []).append(row)
     return rows

@@ -8,14 +8,14 @@ import jax
 from absl import logging
 
 from lorajax import io, sharding, toy
-from lorajax.experiment import provenance
+from lorajax.experiment import provenance, tasks
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.stages.common import SIDES
 from lorajax.models import config as config_lib
 from lorajax.models.hf import checkpoint
 from lorajax.models.model import param_shardings
 from lorajax.sandbox import runner
-from lorajax.tasks import data, overlap, registry
+from lorajax.tasks import data, overlap
 from lorajax.tasks.chat import load_chat_format
 from lorajax.types import JsonDict
 
@@ -36,9 +36,10 @@ def prepare(experiment: Experiment) -> bool:
     for side in SIDES:
         _check_model(experiment, side)
     source = data.DataSource(experiment.data_dir or None)
+    anchors, heldouts = tasks.get_all(experiment.anchors), tasks.get_all(experiment.heldouts)
     drawn = data.draw(
-        experiment.anchors,
-        experiment.heldouts,
+        anchors,
+        heldouts,
         source,
         experiment.train_per_task,
         experiment.eval_per_task,
@@ -49,8 +50,8 @@ def prepare(experiment: Experiment) -> bool:
     overlap.check(counts)
     counts['before_the_rule'] = overlap.matrix(
         data.draw_raw(
-            experiment.anchors,
-            experiment.heldouts,
+            anchors,
+            heldouts,
             source,
             experiment.eval_per_task,
             experiment.seed,
@@ -70,13 +71,13 @@ def prepare(experiment: Experiment) -> bool:
     return True
 
 
-def check_execution(tasks: Sequence[str], allow_code_execution: bool) -> None:
+def check_execution(names: Sequence[str], allow_code_execution: bool) -> None:
     """Says before any work whether programs that a model writes will run.
 
     Raises:
       InputError: if they shall and this machine cannot confine them.
     """
-    code = [task for task in tasks if registry.get(task).scorer == 'code']
+    code = [name for name in names if tasks.get(name).scorer == 'code']
     if code and allow_code_execution:
         runner.protections()
     elif code:
@@ -106,7 +107,7 @@ def _provenance(experiment: Experiment) -> JsonDict:
     return {
         'schema': 1,
         **experiment.to_json(),
-        'domains': {name: registry.get(name).domain for name in experiment.tasks},
+        'domains': {name: tasks.get(name).domain for name in experiment.tasks},
         'versions': provenance.versions(),
         'git_commit': provenance.git_commit(),
         'model_hashes': {
