@@ -48,7 +48,11 @@ def parse_json(data: bytes, where: str, surrogates: Surrogates = 'refuse') -> An
     except UnicodeDecodeError as error:
         raise InputError(f'{where}: not UTF-8 text (byte {error.start})') from None
     except json.JSONDecodeError as error:
-        place = f'line {error.lineno}, column {error.colno}'
+        place = (
+            f'line {error.lineno}, column {error.colno}'
+            if '\n' in text
+            else f'column {error.colno}'
+        )
         raise InputError(f'{where}: not valid JSON ({error.msg}, {place})') from None
     except _Refused as error:
         raise InputError(f'{where}: not valid JSON ({error})') from None

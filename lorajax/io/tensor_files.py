@@ -1,11 +1,8 @@
-"""Safetensors files, read and written piece by piece, checked, never mapped into memory.
+"""Safetensors files: checked and read by the `safetensors` package, mapped, written piece by piece.
 
-The safetensors package maps a whole file, so the pages of a 5 GB shard count as resident
-beside the arrays that they are copied into, and it writes from a copy of all tensors. Here the
-peak is what the caller keeps plus one piece.
-
-Files written here carry a CRC-32 of their data among the metadata, which other readers ignore:
-a bit that flips later is noticed. Files of others have none and are checked in form alone.
+Reading maps a file into memory: its pages are the page cache's, which the system takes back at
+will, not memory that the process holds. Writing is our own where the tensors do not fit into
+memory together, since the package writes from a dictionary of all of them.
 
 Format: https://github.com/huggingface/safetensors, section "Format".
 """
@@ -13,19 +10,21 @@ Format: https://github.com/huggingface/safetensors, section "Format".
 import concurrent.futures
 import json
 import math
+import mmap
 import os
 import pathlib
 import queue
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import ml_dtypes
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
-from lorajax import io
 from lorajax.errors import InputError
-from lorajax.io import crc32
+from lorajax.io.atomic import atomic_file
+from lorajax.io.json_files import parse_json
+from lorajax.io.reading import PathLike, one_line_errors, open_file, shorten
 
 DTYPES: dict[str, np.dtype] = {
     'F64': np.dtype(np.float64),
@@ -34,14 +33,15 @@ DTYPES: dict[str, np.dtype] = {
     'BF16': np.dtype(ml_dtypes.bfloat16),
     'I64': np.dtype(np.int64),
     'I32': np.dtype(np.int32),
+    'I16': np.dtype(np.int16),
     'I8': np.dtype(np.int8),
+    'U64': np.dtype(np.uint64),
+    'U32': np.dtype(np.uint32),
+    'U16': np.dtype(np.uint16),
     'U8': np.dtype(np.uint8),
     'BOOL': np.dtype(np.bool_),
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_MAX_HEADER = 100_000_000  # bytes, the format's own limit
-_CHECKSUM = 'lorajax_crc32'  # metadata key: CRC-32 of the data section, eight hex digits
-
 
 _T = TypeVar('_T')
 
@@ -62,74 +62,83 @@ class Entry(NamedTuple):
     size: int  # bytes
 
 
-def _reject_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Builds a dict from JSON pairs; a name that occurs twice is an error."""
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f'{next(n for n in names if names.count(n) > 1)!r} occurs twice')
-    return result
-
-
-def read_header(path: io.PathLike) -> dict[str, Entry]:
-    """Returns the tensors of a file by name.
+def read_header(path: PathLike) -> dict[str, Entry]:
+    """Returns the tensors of a file by name, in the order of their bytes.
 
     Raises:
-      InputError: if the file is absent, truncated, has bytes left over, or its header is not
-        what the format says.
+      InputError: if the file cannot be read, is truncated, has bytes left over, holes or overlaps,
+        names a tensor twice, has a dtype that is none of `DTYPES`, or a header that is not what
+        the format says.
     """
-    return _read_header(pathlib.Path(path))[0]
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        _check_form(path, size)
+        length = int.from_bytes(file.read(8), 'little')
+        # The package lets a name that occurs twice with the same bytes pass.
+        header = parse_json(file.read(length), f'{path}: header')
+    header.pop('__metadata__', None)
+    entries = {}
+    for name, row in header.items():
+        if row['dtype'] not in DTYPES:
+            raise InputError(
+                f'{path}: {shorten(name)} has dtype {row["dtype"]}, expected one of '
+                f'{", ".join(DTYPES)}'
+            )
+        start, stop = row['data_offsets']
+        entries[name] = Entry(
+            DTYPES[row['dtype']], tuple(row['shape']), 8 + length + start, stop - start
+        )
+    return dict(sorted(entries.items(), key=lambda item: item[1].start))
 
 
-def _read_header(path: pathlib.Path) -> tuple[dict[str, Entry], str | None]:
-    """Returns the tensors of a file by name, and the checksum of their bytes if it has one."""
-    try:
-        total = path.stat().st_size
-        with open(path, 'rb') as file:
-            prefix = file.read(8)
-            length = int.from_bytes(prefix, 'little')
-            if len(prefix) < 8 or length > min(_MAX_HEADER, total - 8):
-                raise InputError(
-                    f'{path}: truncated or not safetensors ({total} bytes, header of {length})'
-                )
-            raw = file.read(length)
-    except OSError as error:
-        raise InputError(f'{path}: {error.strerror or error}') from None
-    try:
-        header = json.loads(raw, object_pairs_hook=_reject_doubles)
-        checksum = header.pop('__metadata__', {}).get(_CHECKSUM)
-        entries = {}
-        for name, row in header.items():
-            if row['dtype'] not in DTYPES:
-                raise InputError(
-                    f'{path}: {name} has dtype {row["dtype"]}, expected one of {", ".join(DTYPES)}'
-                )
-            start, stop = row['data_offsets']
-            dtype, shape = DTYPES[row['dtype']], tuple(int(n) for n in row['shape'])
-            if start < 0 or stop - start != math.prod(shape) * dtype.itemsize:
-                raise InputError(f'{path}: {name} has {stop - start} bytes for shape {shape}')
-            entries[name] = Entry(dtype, shape, 8 + length + start, stop - start)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f'{path}: header is not valid safetensors ({error})') from None
-    end = 8 + length
-    for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
-        if entry.start != end:
-            raise InputError(f'{path}: {name} starts at byte {entry.start}, expected {end}')
-        end += entry.size
-    if end != total:
-        raise InputError(f'{path}: truncated or corrupt: {total} bytes, header describes {end}')
-    return entries, checksum
+def _check_form(path: PathLike, size: int) -> None:
+    """Lets the package check a file's header against its size; reads no tensor."""
+    with one_line_errors(path):
+        try:
+            with safe_open(path, framework='numpy'):
+                pass
+        except SafetensorError as error:
+            reason = str(error).removeprefix('Error while deserializing header: ')
+            raise InputError(
+                f'{path}: truncated, corrupt or not safetensors: {shorten(reason, 160)} '
+                f'({size} bytes)'
+            ) from None
 
 
-def checksum(path: io.PathLike) -> str | None:
-    """Returns the CRC-32 that a file's header states for its data; None if it states none.
+def read(path: PathLike) -> dict[str, np.ndarray]:
+    """Returns all tensors of a file by name, in the order of their bytes, in memory of their own.
 
     Raises:
       InputError: as `read_header`.
     """
-    return _read_header(pathlib.Path(path))[1]
+    entries = read_header(path)
+    with one_line_errors(path), safe_open(path, framework='numpy') as file:
+        return {name: file.get_tensor(name) for name in entries}
+
+
+def map_tensors(path: PathLike) -> dict[str, np.ndarray]:
+    """Returns all tensors of a file by name, in the order of their bytes, as views of the file.
+
+    Nothing is read before it is used, and nothing is held after: what is looked at stays in the
+    page cache. The views cannot be written to, and keep the file open.
+
+    Raises:
+      InputError: as `read_header`.
+    """
+    entries = read_header(path)
+    with open_file(path) as file:
+        whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return {name: _view(whole, entry) for name, entry in entries.items()}
+
+
+def _view(whole: mmap.mmap, entry: Entry) -> np.ndarray:
+    """Returns one tensor of a mapped file; a copy if it does not start at a whole element."""
+    dtype, shape, start, size = entry
+    if start % dtype.itemsize:
+        data = np.frombuffer(whole[start : start + size], dtype)
+    else:
+        data = np.frombuffer(whole, dtype, size // dtype.itemsize, start)
+    return data.reshape(shape)
 
 
 class _Piece(NamedTuple):
@@ -161,16 +170,16 @@ def _plan(entries: Mapping[str, Entry], most_bytes: int) -> Iterator[_Piece]:
 
 
 def read_pieces(
-    path: io.PathLike,
+    path: PathLike,
     most_bytes: int,
     consume: Callable[[str, slice | None, np.ndarray], _T],
     num_threads: int | None = None,
 ) -> Iterator[_T]:
     """Reads a file in pieces of some rows each and yields what `consume` makes of them.
 
-    Each piece is read, summed and consumed by one of several threads, in one go, while it lies
-    in that core's cache. File reads, CRC-32 and numpy's copies all run without the interpreter's
-    lock; several readers keep the disk busy where one also waits for the kernel's pages.
+    Each piece is read and consumed by one of several threads, in one go, while it lies in that
+    core's cache. File reads and numpy's copies run without the interpreter's lock; several
+    readers keep the disk busy where one also waits for the kernel's pages.
 
     Args:
       path: the file.
@@ -184,10 +193,10 @@ def read_pieces(
       The results of `consume`, in the order of the file's bytes.
 
     Raises:
-      InputError: as `read_header`; at the end, if the data does not have the file's checksum.
+      InputError: as `read_header`.
     """
     path = pathlib.Path(path)
-    entries, checksum = _read_header(path)
+    entries = read_header(path)
     num_threads = num_threads or min(16, 2 * (os.cpu_count() or 1))
     plan = list(_plan(entries, most_bytes))
     largest = max((piece.size for piece in plan), default=0)
@@ -195,35 +204,22 @@ def read_pieces(
     for _ in range(num_threads):
         buffers.put(np.empty(largest, np.uint8))
 
-    def work(piece: _Piece) -> tuple[int, _T]:
+    def work(piece: _Piece) -> _T:
         buffer = buffers.get()
         try:
             data = buffer[: piece.size]
             _fill(file.fileno(), data, piece.start, f'{path}: truncated while reading {piece.name}')
-            found = zlib.crc32(data) if checksum else 0  # type: ignore[arg-type]
             tensor = data.view(piece.dtype).reshape(piece.shape)
-            return found, consume(piece.name, piece.rows, tensor)
+            return consume(piece.name, piece.rows, tensor)
         finally:
             buffers.put(buffer)
 
-    total = 0
     with open(path, 'rb', buffering=0) as file:
         pool = concurrent.futures.ThreadPoolExecutor(num_threads)
         try:
-            for piece, (found, result) in zip(plan, pool.map(work, plan), strict=True):
-                total = crc32.combine(total, found, piece.size)
-                yield result
+            yield from pool.map(work, plan)
         finally:  # an error, or a caller that wants no more
             pool.shutdown(cancel_futures=True)
-    _check(path, total, checksum)
-
-
-def _check(path: pathlib.Path, found: int, expected: str | None) -> None:
-    """Refuses a file whose data does not have the checksum of its header, if there is one."""
-    if expected and f'{found:08x}' != expected:
-        raise InputError(
-            f'{path}: corrupt: its data has CRC-32 {found:08x}, its header says {expected}'
-        )
 
 
 def _fill(descriptor: int, buffer: np.ndarray, offset: int, complaint: str) -> None:
@@ -236,19 +232,8 @@ def _fill(descriptor: int, buffer: np.ndarray, offset: int, complaint: str) -> N
         view, offset = view[count:], offset + count
 
 
-def verify(path: io.PathLike) -> None:
-    """Reads a file that has a checksum once, to check it; does nothing for other files.
-
-    Raises:
-      InputError: as `read_pieces`.
-    """
-    if checksum(path):
-        for _ in read_pieces(path, 1 << 20, lambda *_: None):
-            pass
-
-
-def read_entry(path: io.PathLike, entry: Entry) -> np.ndarray:
-    """Returns one tensor of a file; the file's checksum is not checked.
+def read_entry(path: PathLike, entry: Entry) -> np.ndarray:
+    """Returns one tensor of a file.
 
     Args:
       path: the file.
@@ -261,37 +246,14 @@ def read_entry(path: io.PathLike, entry: Entry) -> np.ndarray:
     return data.view(entry.dtype).reshape(entry.shape)
 
 
-def iterate(path: io.PathLike) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields the tensors of a file in the order of their bytes, one in memory at a time.
-
-    Raises:
-      InputError: as `read_pieces`.
-    """
-    path = pathlib.Path(path)
-    entries, checksum = _read_header(path)
-    found = 0
-    with open(path, 'rb', buffering=0) as file:
-        for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
-            data = np.empty(entry.size, np.uint8)
-            _fill(file.fileno(), data, entry.start, f'{path}: truncated while reading {name}')
-            found = zlib.crc32(data, found)  # type: ignore[arg-type]
-            yield name, data.view(entry.dtype).reshape(entry.shape)
-    _check(path, found, checksum)
-
-
-def read(path: io.PathLike) -> dict[str, np.ndarray]:
-    """Returns all tensors of a file by name."""
-    return dict(iterate(path))
-
-
-def write(path: io.PathLike, tensors: Mapping[str, np.ndarray]) -> None:
+def write(path: PathLike, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes a file, whole or not at all; equal tensors give equal bytes."""
     specs = {name: Spec(tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
     write_each(path, specs, tensors.__getitem__)
 
 
 def write_each(
-    path: io.PathLike, specs: Mapping[str, Spec], produce: Callable[[str], np.ndarray]
+    path: PathLike, specs: Mapping[str, Spec], produce: Callable[[str], np.ndarray]
 ) -> None:
     """Writes a file whose tensors are made one after the other, whole or not at all.
 
@@ -305,15 +267,14 @@ def write_each(
     """
     # Wide dtypes first, as the package writes them, so that every tensor is aligned.
     names = sorted(specs, key=lambda name: (-specs[name].dtype.itemsize, name))
-    header: dict[str, Any] = {'__metadata__': {'format': 'pt', _CHECKSUM: '0' * 8}}
+    header: dict[str, Any] = {'__metadata__': {'format': 'pt'}}
     end = 0
     for name in names:
         dtype, shape = specs[name]
         start, end = end, end + math.prod(shape) * dtype.itemsize
         row = {'dtype': _NAMES[dtype], 'shape': list(shape), 'data_offsets': [start, end]}
         header[name] = row
-    checksum = 0
-    with io.atomic_file(path) as temporary, open(temporary, 'wb') as file:
+    with atomic_file(path) as temporary, open(temporary, 'wb') as file:
         file.write(_encode(header))
         for name in names:
             tensor = produce(name)
@@ -321,10 +282,6 @@ def write_each(
                 raise ValueError(f'{name} is {tensor.dtype}{tensor.shape}, not {specs[name]}')
             data = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
             file.write(memoryview(data))  # type: ignore[arg-type]
-            checksum = zlib.crc32(data, checksum)  # type: ignore[arg-type]
-        header['__metadata__'][_CHECKSUM] = f'{checksum:08x}'
-        file.seek(0)
-        file.write(_encode(header))
 
 
 def _encode(header: dict[str, Any]) -> bytes:

@@ -109,7 +109,7 @@ def _read_factors(
     names: dict[_Key, str] = {}
     dtypes: dict[_Key, np.dtype] = {}
     prefix = 'model.'
-    for name, tensor in tensor_files.iterate(path):
+    for name, tensor in tensor_files.read(path).items():
         match = _KEY.fullmatch(name)
         if not match:
             raise InputError(f'{path}: unknown tensor {name}, expected LoRA factors of projections')
@@ -461,4 +461,4 @@ def _write(
 
 def _owner(weights: pathlib.Path) -> str:
     """Names the weights that a residual belongs to."""
-    return f'crc32 {tensor_files.checksum(weights)}'
+    return str(weights)
