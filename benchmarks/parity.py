@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lorajax import lora, models
-from lorajax.training.loop import TrainConfig
+from lorajax.training import TrainConfig
 from tests.models import reference, shapes, training_reference
 
 RECIPE = TrainConfig(num_epochs=25, batch_size=4, targets=lora.TARGETS)  # 8 examples: 50 steps

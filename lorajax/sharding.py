@@ -5,11 +5,12 @@ A mesh of one device is the same code.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from lorajax.errors import InputError
+from lorajax.errors import ArgumentError
 
 MESH_AXES = ('data', 'fsdp', 'tensor')
 
@@ -25,48 +26,57 @@ RULES: dict[str | None, str | tuple[str, ...] | None] = {
 }
 
 
-def make_mesh(shape: tuple[int, int, int], devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(shape: tuple[int, int, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns a mesh of (data, fsdp, tensor) devices; one entry may be -1, "the rest".
 
     Raises:
-      InputError: if the shape does not fit the number of devices.
+      ArgumentError: if the shape does not fit the number of devices.
     """
-    devices = devices or jax.devices()
+    devices = list(devices or jax.devices())
     count = len(devices)
     sizes = list(shape)
     known = math.prod(size for size in sizes if size != -1)
     if sizes.count(-1) == 1 and known > 0 and count % known == 0:
         sizes[sizes.index(-1)] = count // known
     if len(sizes) != 3 or any(size < 1 for size in sizes) or math.prod(sizes) != count:
-        raise InputError(
-            f'--mesh={",".join(map(str, shape))}: expected (data,fsdp,tensor) with a product of '
-            f'{count}, the number of devices'
+        raise ArgumentError(
+            'mesh',
+            ','.join(map(str, shape)),
+            f'expected (data,fsdp,tensor) with a product of {count}, the number of devices',
         )
     return jax.make_mesh(
         tuple(sizes), MESH_AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3, devices=devices
     )
 
 
-def spec(axes: tuple[str | None, ...]) -> PartitionSpec:
+def pad_rows(mesh: Mesh, count: int) -> int:
+    """Returns the least number of batch rows, `count` or more, that the mesh divides evenly."""
+    devices = math.prod(mesh.shape[axis] for axis in RULES['batch'] or ())
+    return -(-count // devices) * devices
+
+
+def spec(axes: Sequence[str | None]) -> PartitionSpec:
     """Returns the partition of an array with these logical axes.
 
     Raises:
       ValueError: if two of the axes map to the same mesh axis.
     """
     entries = [RULES[axis] for axis in axes]
-    used = [m for e in entries if e for m in (e if isinstance(e, tuple) else (e,))]
+    used = [name for entry in entries for name in _names(entry)]
     if len(used) != len(set(used)):
         raise ValueError(f'{axes} uses a mesh axis twice: {used}')
     return PartitionSpec(*entries)
 
 
-def sharding(mesh: Mesh, *axes: str | None) -> NamedSharding:
-    """Returns the sharding of an array with these logical axes."""
+def sharding(mesh: Mesh | AbstractMesh, *axes: str | None) -> NamedSharding:
+    """Returns the sharding of an array with these logical axes; without any it is replicated."""
     return NamedSharding(mesh, spec(axes))
 
 
 def shardings_for(
-    mesh: Mesh, axes: dict[str, tuple[str | None, ...]], shapes: dict[str, tuple[int, ...]]
+    mesh: Mesh | AbstractMesh,
+    axes: Mapping[str, Sequence[str | None]],
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> dict[str, NamedSharding]:
     """Returns the sharding of each leaf by path, checked against the leaves' shapes.
 
@@ -76,18 +86,29 @@ def shardings_for(
       shapes: shapes by path.
 
     Raises:
-      InputError: naming the leaf, if the mesh does not divide an axis.
+      ArgumentError: naming the leaf, if the mesh does not divide an axis.
     """
-    result = {}
+    shardings = {}
     for path, shape in shapes.items():
-        partition = spec(axes[path])
-        for size, entry in zip(shape, partition, strict=True):
-            names = entry if isinstance(entry, tuple) else (entry,) if entry else ()
+        for size, axis in zip(shape, axes[path], strict=True):
+            names = _names(RULES[axis])
             parts = math.prod(mesh.shape[name] for name in names)
             if size % parts:
-                raise InputError(
-                    f'--mesh: {"x".join(names)} = {parts} does not divide the axis of {size} '
-                    f'of {path} {shape}'
+                raise ArgumentError(
+                    'mesh',
+                    mesh_text(mesh),
+                    f'{"x".join(names)} = {parts} does not divide the axis of {size} of {path} '
+                    f'{shape}',
                 )
-        result[path] = NamedSharding(mesh, partition)
-    return result
+        shardings[path] = sharding(mesh, *axes[path])
+    return shardings
+
+
+def mesh_text(mesh: Mesh | AbstractMesh) -> str:
+    """Returns the sizes of a mesh as one writes them, such as '1,8,1'."""
+    return ','.join(str(mesh.shape[axis]) for axis in MESH_AXES)
+
+
+def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Returns the mesh axes of an entry of `RULES`."""
+    return entry if isinstance(entry, tuple) else (entry,) if entry else ()

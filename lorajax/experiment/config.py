@@ -1,118 +1,203 @@
-"""`Experiment`: everything that one run is asked to do, and what of it is recorded."""
+"""`Experiment`: everything that one run is asked to do, each setting written once."""
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from lorajax import toy
-from lorajax.errors import InputError
+from lorajax.errors import ArgumentError
+from lorajax.experiment import options
+from lorajax.experiment.options import option
 from lorajax.experiment.workdir import Workdir
 from lorajax.lora import TARGETS
+from lorajax.models.transformer import REMAT_POLICIES
+from lorajax.tasks.task import PROTOCOLS
 from lorajax.toy import language
-from lorajax.training.loop import TrainConfig
+from lorajax.training.config import SCHEDULES, TrainConfig
 
 STAGES = ('prepare', 'train', 'map', 'evaluate', 'report')
-
 EXPERIMENTS = ('1', '2', '3')
+DTYPES = ('float32', 'bfloat16')
+FRESH = 'fresh'  # value of `distill_from`
 
-# Flags that say where, how fast and how far, not what; a run may be continued with others.
+# Settings that say where, how fast and how far, not what; a run may be continued with others.
 _FREE = (
     'workdir', 'stages', 'experiments', 'mesh', 'adapters_per_step', 'eval_batch_size',
     'checkpoint_every',
 )  # fmt: skip
 
+# Setting -> field of `TrainConfig`.
+_RECIPE = {
+    'num_epochs': 'num_epochs',
+    'batch_size': 'batch_size',
+    'learning_rate': 'learning_rate',
+    'schedule': 'schedule',
+    'warmup_ratio': 'warmup_ratio',
+    'weight_decay': 'weight_decay',
+    'max_grad_norm': 'max_grad_norm',
+    'lora_rank': 'rank',
+    'lora_alpha': 'alpha',
+    'seed': 'seed',
+    'separate_init': 'separate_init',
+    'checkpoint_every': 'checkpoint_every',
+}
 
+_MODEL = 'directory in HF format, owner/name[@revision] on the hub, or toy-source, toy-target'
+
+
+@options.documented
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One run; the defaults are the toy world. Field names are the flags' names.
+    """One run; the defaults are the toy world. Names of fields are names of flags.
 
-    Attributes:
-      workdir: where all files of the run go.
-      stages: which of `STAGES` to do if they are not done yet.
-      source_model, target_model: a directory in HF format, a hub id ('owner/name' or
-        'owner/name@revision'), or the toy's 'toy-source' and 'toy-target'.
-      data_dir: data sets as JSON lines; empty for the hub.
-      anchors, heldouts: task names.
-      methods: to fit and evaluate: names of `lorajax.mapping.METHODS`, and 'distilled', which
-        trains on what the source model answers (see `lorajax.distillation`).
-      distill_from: where 'distilled' starts: a method of `METHODS`, or 'fresh'.
-      activation_places: places of shared text for the methods that look at activations.
-      diagnostics: train the held-outs' target adapters once more, and evaluate placebo and
-        span oracle, to tell what bounds a translation.
-      experiments: some of `EXPERIMENTS`: 1 the main table (always done), 2 anchor count x
-        top-k, 3 anchors of one domain; see `lorajax.evaluation.ablations`.
-      anchor_counts, anchor_draws, top_k_grid, scaling_methods: of experiment 2.
-      transfer_methods: of experiment 3.
-      study_items: items per held-out in experiments 2 and 3, the first of experiment 1's.
-      protocol: 'direct' or 'cot', how answers are asked for.
-      top_k: anchors of the methods named 'topk_...' without a number.
-      lora_rank, lora_alpha, lora_targets: of every trained adapter.
-      output_rank: of predicted adapters; 0 for the anchors' rank.
-      num_epochs, train_per_task, batch_size, learning_rate, schedule, warmup_ratio,
-        weight_decay, max_grad_norm: recipe of every adapter; rates are peaks.
-      eval_per_task: items per held-out; fewer where the data has fewer.
-      eval_batch_size: prompts decoded together, for every adapter at once.
-      max_len: tokens of a prompt and its answer; training cuts answers, evaluation cuts the
-        beginning of prompts.
-      max_new_tokens: tokens decoded per item; 0 for the longest answer of the task's data.
-      adapters_per_step: adapters trained or evaluated together; 0 for all.
-      param_dtype, dtype: of base weights in memory and of the computation.
-      remat: what the backward pass keeps, 'none', 'dots' or 'full'.
-      mesh: devices on the data, fsdp and tensor axes; -1 for the rest.
-      seed: of data choice, data order and initialisation.
-      separate_init: every adapter starts from factors of its own, not from shared ones.
-      checkpoint_every: training steps between two saved states.
-      allow_code_execution: run model-written programs to score them.
+    Every value is checked against its declaration when an instance is made.
+
+    Raises:
+      ArgumentError: on a value of another type, out of range, or not among the choices.
     """
 
-    workdir: str = 'runs/toy'
-    stages: tuple[str, ...] = STAGES
-    source_model: str = 'toy-source'
-    target_model: str = 'toy-target'
-    data_dir: str = ''
-    anchors: tuple[str, ...] = language.ANCHORS
-    heldouts: tuple[str, ...] = language.HELDOUTS
-    methods: tuple[str, ...] = (
-        'mean', 'global_ridge', 'pertensor_ridge', 'topk8_global_ridge', 'topk8_pertensor_ridge',
-        'pertensor_mlp', 'delta_ridge', 'matched_ridge', 'matched_scaled', 'distilled',
+    workdir: str = option('runs/toy', 'where all files of the run go', group='run')
+    stages: tuple[str, ...] = option(
+        STAGES, 'what to do if it is not done yet', group='run', choices=STAGES
+    )
+    source_model: str = option('toy-source', f'source model: {_MODEL}', group='models')
+    target_model: str = option('toy-target', f'target model: {_MODEL}', group='models')
+    data_dir: str = option(
+        '', 'data sets as <name>/<split>.jsonl[.gz]; the hub if empty', group='data'
+    )
+    anchors: tuple[str, ...] = option(
+        language.ANCHORS, 'tasks with adapters on both models', group='tasks'
+    )
+    heldouts: tuple[str, ...] = option(
+        language.HELDOUTS, 'tasks whose target adapter is predicted', group='tasks'
+    )
+    methods: tuple[str, ...] = option(
+        (
+            'mean', 'global_ridge', 'pertensor_ridge', 'topk8_global_ridge',
+            'topk8_pertensor_ridge', 'pertensor_mlp', 'delta_ridge', 'matched_ridge',
+            'matched_scaled', 'distilled',
+        ),
+        "mappings to fit and evaluate: names of lorajax.mapping.METHODS, and 'distilled', which "
+        'trains on what the source model answers',
+        group='mappings',
     )  # fmt: skip
-    distill_from: str = 'matched_ridge'
-    activation_places: int = 1024
-    diagnostics: bool = True
-    experiments: tuple[str, ...] = EXPERIMENTS
-    anchor_counts: tuple[int, ...] = (4, 8, 12, 16)
-    anchor_draws: int = 3
-    top_k_grid: tuple[int, ...] = (1, 2, 4, 8)
-    scaling_methods: tuple[str, ...] = ('global_ridge',)
-    transfer_methods: tuple[str, ...] = ('mean', 'global_ridge', 'topk8_global_ridge')
-    study_items: int = 100
-    protocol: str = 'direct'
-    top_k: int = 8
-    lora_rank: int = 4
-    lora_alpha: float = 8.0
-    lora_targets: tuple[str, ...] = TARGETS
-    output_rank: int = 0
-    num_epochs: float = 4.0
-    train_per_task: int = 800
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    schedule: str = 'cosine'
-    warmup_ratio: float = 0.05
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    eval_per_task: int = 300
-    eval_batch_size: int = 100
-    max_len: int = 32
-    max_new_tokens: int = 0
-    adapters_per_step: int = 0
-    param_dtype: str = 'float32'
-    dtype: str = 'float32'
-    remat: str = 'none'
-    mesh: tuple[int, int, int] = (1, -1, 1)
-    seed: int = 0
-    separate_init: bool = False
-    checkpoint_every: int = 50
-    allow_code_execution: bool = False
+    distill_from: str = option(
+        'matched_ridge', f"where 'distilled' starts: a mapping, or {FRESH!r}", group='mappings'
+    )
+    activation_places: int = option(
+        1024, 'positions of shared text for methods that look at activations',
+        group='mappings', minimum=1,
+    )  # fmt: skip
+    diagnostics: bool = option(
+        True,
+        "what bounds a translation: placebo, span oracle, the held-outs' target adapters trained "
+        'once more',
+        group='mappings',
+    )
+    experiments: tuple[str, ...] = option(
+        EXPERIMENTS,
+        '1: main table, always done; 2: anchor count x top-k; 3: anchors of one domain',
+        group='tables', choices=EXPERIMENTS,
+    )  # fmt: skip
+    anchor_counts: tuple[int, ...] = option(
+        (4, 8, 12, 16), 'experiment 2: numbers of anchors', group='tables', minimum=1
+    )
+    anchor_draws: int = option(
+        3, 'experiment 2: choices of anchors for each number', group='tables', minimum=1
+    )
+    top_k_grid: tuple[int, ...] = option(
+        (1, 2, 4, 8), 'experiment 2: numbers of nearest anchors, beside all', group='tables',
+        minimum=1,
+    )  # fmt: skip
+    scaling_methods: tuple[str, ...] = option(
+        ('global_ridge',), 'experiment 2: mappings', group='tables'
+    )
+    transfer_methods: tuple[str, ...] = option(
+        ('mean', 'global_ridge', 'topk8_global_ridge'), 'experiment 3: mappings', group='tables'
+    )
+    study_items: int = option(
+        100, 'experiments 2 and 3: items per held-out, the first of the main table', group='tables',
+        minimum=1,
+    )  # fmt: skip
+    protocol: str = option(
+        'direct', 'how answers are asked for: alone, or after a worked solution', group='data',
+        choices=PROTOCOLS,
+    )  # fmt: skip
+    top_k: int = option(
+        8, 'anchors of the methods named topk_... without a number', group='mappings', minimum=1
+    )
+    lora_rank: int = option(4, 'rank of trained adapters', group='adapters', minimum=1)
+    lora_alpha: float = option(
+        8.0, 'an update is scaled by alpha / rank', group='adapters', minimum=1e-6
+    )
+    lora_targets: tuple[str, ...] = option(
+        TARGETS, 'adapted projections', group='adapters', choices=TARGETS
+    )
+    output_rank: int = option(
+        0, "rank of predicted adapters; 0 for the anchors'", group='mappings', minimum=0
+    )
+    num_epochs: float = option(
+        4.0, 'passes over the training examples', group='training', minimum=1e-6
+    )
+    train_per_task: int = option(800, 'most training examples of a task', group='data', minimum=1)
+    batch_size: int = option(32, 'examples per step and adapter', group='training', minimum=1)
+    learning_rate: float = option(2e-3, 'peak of the schedule', group='training', minimum=0.0)
+    schedule: str = option(
+        'cosine', 'learning rate after the warm-up', group='training', choices=SCHEDULES
+    )
+    warmup_ratio: float = option(
+        0.05, 'share of the steps over which the rate rises', group='training', minimum=0.0,
+        maximum=1.0,
+    )  # fmt: skip
+    weight_decay: float = option(0.0, 'decoupled, of AdamW', group='training', minimum=0.0)
+    max_grad_norm: float = option(
+        1.0, 'global norm to which gradients are clipped', group='training', minimum=1e-9
+    )
+    eval_per_task: int = option(
+        300, 'most evaluation items of a task; fewer where the data has fewer', group='data',
+        minimum=1,
+    )  # fmt: skip
+    eval_batch_size: int = option(
+        100, 'prompts decoded together, for every adapter at once', group='decoding', minimum=1
+    )
+    max_len: int = option(
+        32,
+        'tokens of a prompt and its answer; training cuts answers, decoding the beginning of '
+        'prompts',
+        group='lengths', minimum=8,
+    )  # fmt: skip
+    max_new_tokens: int = option(
+        0, "tokens decoded per item; 0 for the longest answer of the task's training rows",
+        group='lengths', minimum=0,
+    )  # fmt: skip
+    adapters_per_step: int = option(
+        0, 'adapters trained or evaluated together; 0 for all', group='machine', minimum=0
+    )
+    param_dtype: str = option(
+        'float32', 'of base weights in memory', group='precision', choices=DTYPES
+    )
+    dtype: str = option('float32', 'of the computation', group='precision', choices=DTYPES)
+    remat: str = option(
+        'none', 'what the backward pass computes again', group='machine', choices=REMAT_POLICIES
+    )
+    mesh: tuple[int, int, int] = option(
+        (1, -1, 1), 'devices on data,fsdp,tensor; -1: the rest', group='machine', minimum=-1
+    )
+    seed: int = option(0, 'of data choice, data order and initialisation', group='data', minimum=0)
+    separate_init: bool = option(
+        False, 'every adapter starts from factors of its own, not from shared ones',
+        group='adapters',
+    )  # fmt: skip
+    checkpoint_every: int = option(
+        50, 'training steps between two saved states', group='training', minimum=1
+    )
+    allow_code_execution: bool = option(
+        False, 'run programs that a model writes, in a sandbox, to score them', group='decoding'
+    )
+
+    def __post_init__(self) -> None:
+        options.check(self)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -133,7 +218,7 @@ class Experiment:
         )
 
     def model_directory(self, side: str) -> str:
-        """Returns directory or hub id of the 'source' or 'target' model."""
+        """Returns what adapters of a side name as their base: directory or hub id."""
         name = self.source_model if side == 'source' else self.target_model
         return str(self.files.model(side)) if name in toy.MODELS else name
 
@@ -141,19 +226,8 @@ class Experiment:
     def train_config(self) -> TrainConfig:
         """The recipe of every adapter."""
         return TrainConfig(
-            num_epochs=self.num_epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            warmup_ratio=self.warmup_ratio,
-            weight_decay=self.weight_decay,
-            max_grad_norm=self.max_grad_norm,
-            rank=self.lora_rank,
-            alpha=self.lora_alpha,
+            **{field: getattr(self, name) for name, field in _RECIPE.items()},
             targets=self.lora_targets,
-            seed=self.seed,
-            separate_init=self.separate_init,
-            checkpoint_every=self.checkpoint_every,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -164,20 +238,35 @@ class Experiment:
             for name, value in fields.items()
         }
 
-    def check_same(self, stored: dict[str, Any]) -> None:
-        """Refuses to continue a run that was begun with other flags.
+    def check_same(self, stored: Mapping[str, Any]) -> None:
+        """Refuses to continue a run that was begun with other settings.
+
+        Args:
+          stored: content of the run's config.json.
 
         Raises:
-          InputError: naming the first flag that differs.
+          ArgumentError: naming the first setting that differs.
         """
         for name, value in self.to_json().items():
             if name not in _FREE and stored.get(name) != value:
-                raise InputError(
-                    f'--{name}={_shown(value)}: {self.files.config} was begun with '
-                    f'{_shown(stored.get(name))}; give that value or another --workdir'
+                raise ArgumentError(
+                    name,
+                    options.show(value),
+                    f'{self.files.config} was begun with {options.show(stored.get(name))}; give '
+                    'that value or another workdir',
                 )
 
 
-def _shown(value: Any) -> str:
-    """Writes a value as its flag would be written."""
-    return ','.join(map(str, value)) if isinstance(value, list) else str(value)
+# What a command that works on one model starts from, where the toy's numbers would be wrong: the
+# recipe of `TrainConfig`, lengths that hold a conversation, and a base in half precision.
+RECIPE: Mapping[str, Any] = {
+    **{name: getattr(TrainConfig, field) for name, field in _RECIPE.items()},
+    'train_per_task': 1500,
+    'eval_per_task': 300,
+    'eval_batch_size': 32,
+    'max_len': 1024,
+    'max_new_tokens': 512,
+    'remat': 'full',
+    'param_dtype': 'bfloat16',
+    'dtype': 'bfloat16',
+}

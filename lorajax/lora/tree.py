@@ -49,7 +49,7 @@ def init_adapter(
     return {'layers': layers}
 
 
-def fold_scale(adapter: Adapter, scale: float) -> Adapter:
+def fold_scale(adapter: Adapter, scale: float | jax.Array) -> Adapter:
     """Returns the adapter with `b` multiplied by `scale`."""
     return {
         'layers': {

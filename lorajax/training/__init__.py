@@ -1,5 +1,8 @@
-"""LoRA training: many adapters on one frozen base in one compiled step."""
+"""LoRA training: many adapters on one frozen base, resumable at any step."""
 
-from lorajax.training.loop import TrainConfig, train_adapters
+from lorajax.training.checkpoint import TrainCheckpoints
+from lorajax.training.config import TrainConfig
+from lorajax.training.loop import train_adapters
+from lorajax.training.metrics import MetricWriter
 
-__all__ = ['TrainConfig', 'train_adapters']
+__all__ = ['MetricWriter', 'TrainCheckpoints', 'TrainConfig', 'train_adapters']

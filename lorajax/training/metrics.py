@@ -1,9 +1,17 @@
-"""What a run says while it works: JSON lines always, a progress bar on a terminal."""
+"""What a training leaves behind while it works: JSON lines of losses and speed."""
 
 import json
 import pathlib
+import resource
 import time
+from collections.abc import Sequence
 from typing import Any
+
+import jax
+import numpy as np
+
+from lorajax.errors import InputError
+from lorajax.tasks.batching import Batch
 
 
 class MetricWriter:
@@ -21,3 +29,80 @@ class MetricWriter:
             row = {'event': event, 'time': round(time.time(), 3), **values}
             with open(self._path, 'a', encoding='utf-8') as file:
                 file.write(json.dumps(row) + '\n')
+
+
+class LossWindow:
+    """Gathers losses and token counts between two reads of the device."""
+
+    def __init__(self, label: str, tasks: Sequence[str], metrics: MetricWriter) -> None:
+        """Watches the adapters of `tasks`, in their order."""
+        self._label, self._tasks, self._metrics = label, list(tasks), metrics
+        self._reset()
+
+    def _reset(self) -> None:
+        self._losses: list[jax.Array] = []
+        self._active: list[np.ndarray] = []
+        self._real = self._all = 0
+        self._start = time.monotonic()
+
+    def add(self, batch: Batch, loss: jax.Array, is_active: np.ndarray) -> None:
+        """Records a step without waiting for the device.
+
+        Args:
+          batch: on the host.
+          loss: float32[A], nats per answer token.
+          is_active: bool[A], whose loss counts.
+        """
+        self._losses.append(loss)
+        self._active.append(is_active)
+        self._real += int(batch.segment_ids.sum())
+        self._all += batch.segment_ids.size
+
+    def flush(self, step: int, num_compiled: int) -> dict[str, str]:
+        """Writes the means since the last flush and returns what a progress bar shows.
+
+        Args:
+          step: the last step that was added, counted from 0.
+          num_compiled: programs of the step that this process holds.
+
+        Raises:
+          InputError: naming task and step, for the first loss that is not finite.
+        """
+        losses, active = np.stack([np.asarray(x) for x in self._losses]), np.stack(self._active)
+        if bad := np.argwhere(~np.isfinite(losses) & active).tolist():
+            row, adapter = bad[0]
+            raise InputError(
+                f'{self._label}: loss of {self._tasks[adapter]} is {losses[row, adapter]} at step '
+                f'{step + 1 - len(losses) + row}; try a lower learning rate'
+            )
+        counts = active.sum(axis=0)
+        means = np.where(active, losses, 0).sum(axis=0) / np.maximum(counts, 1)
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        self._metrics.write(
+            'train',
+            side=self._label,
+            step=step + 1,
+            tasks=self._tasks,
+            loss=[
+                float(f'{mean:.7g}') if count else None  # 7 digits are all that float32 holds
+                for mean, count in zip(means, counts, strict=True)
+            ],
+            tokens_per_second=round(self._real / seconds, 1),
+            padding_share=round(1 - self._real / self._all, 4),
+            compile_count=num_compiled,
+            **_memory(),
+        )
+        values = {
+            'loss': f'{means[counts > 0].mean():.3f}',
+            'tokens/s': f'{self._real / seconds:,.0f}',
+        }
+        self._reset()
+        return values
+
+
+def _memory() -> dict[str, int]:
+    """Returns the peak of device memory in bytes where the device says it, else of the host."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if 'peak_bytes_in_use' in stats:
+        return {'device_peak_bytes': stats['peak_bytes_in_use']}
+    return {'host_peak_bytes': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}

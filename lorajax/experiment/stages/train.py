@@ -1,24 +1,20 @@
 """Second stage: the adapters of every task on both models."""
 
+import contextlib
 import dataclasses
+import hashlib
+import json
 import shutil
+from collections.abc import Mapping, Sequence
 
+from lorajax.experiment import examples, models
+from lorajax.experiment.adapters import REPEATED, SIDES
 from lorajax.experiment.config import Experiment
-from lorajax.experiment.stages.common import (
-    REPEATED,
-    SIDES,
-    encode,
-    group_name,
-    load,
-    read_examples,
-    require_prepared,
-)
 from lorajax.lora import LoraConfig, save_peft
 from lorajax.models import Model
 from lorajax.tasks.chat import ChatFormat, Encoded
-from lorajax.training.checkpoint import TrainCheckpoints
-from lorajax.training.loop import TrainConfig, train_adapters
-from lorajax.training.metrics import MetricWriter
+from lorajax.training import MetricWriter, TrainCheckpoints, TrainConfig, train_adapters
+from lorajax.types import Adapter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,39 +42,42 @@ def pools(experiment: Experiment) -> list[Pool]:
     translation can at best have in common with one of them.
     """
     config = experiment.train_config
-    found = [Pool(side, side, experiment.tasks, config) for side in SIDES]
+    all_pools = [Pool(side, side, experiment.tasks, config) for side in SIDES]
     if experiment.diagnostics:
         again = dataclasses.replace(config, repeat=1)
-        found.append(Pool(REPEATED, 'target', experiment.heldouts, again))
-    return found
+        all_pools.append(Pool(REPEATED, 'target', experiment.heldouts, again))
+    return all_pools
 
 
 def train(experiment: Experiment) -> bool:
     """Trains the adapters of every pool, those that are missing."""
-    require_prepared(experiment)
     files = experiment.files
     loaded: dict[str, tuple[Model, ChatFormat]] = {}
     for pool in pools(experiment):
-        missing = [task for task in pool.tasks if not files.adapter(pool.name, task).exists()]
+        missing = {task for task in pool.tasks if not files.adapter(pool.name, task).exists()}
         if not missing:
             continue
         if pool.side not in loaded:
             loaded.clear()  # one base model in memory at a time
-            loaded[pool.side] = load(experiment, pool.side)
+            loaded[pool.side] = models.load_side(experiment, pool.side)
         model, chat = loaded[pool.side]
         encoded = {
-            task: encode(chat, read_examples(files.train_data(task)), experiment.max_len, task)
+            task: examples.encode(
+                chat, examples.read(files.train_data(task)), experiment.max_len, task
+            )
             for task in pool.tasks
         }
         for group in _groups(encoded, experiment.adapters_per_step):
-            if any(task in missing for task in group):
-                rows = {task: encoded[task] for task in group}
-                _train_group(experiment, pool, model, chat, rows)
-    shutil.rmtree(files.root / 'checkpoints', ignore_errors=True)
+            if not missing.isdisjoint(group):
+                trained = train_group(experiment, pool.name, pool.config, model, chat, group)
+                _write(experiment, pool, trained)
+                remove_state(experiment, pool.name, group)
+        # What is left belongs to groups of another size, of a run that was killed.
+        shutil.rmtree(files.pool_checkpoints(pool.name), ignore_errors=True)
     return bool(loaded)
 
 
-def _groups(encoded: dict[str, list[Encoded]], size: int) -> list[list[str]]:
+def _groups(encoded: Mapping[str, list[Encoded]], size: int) -> list[dict[str, list[Encoded]]]:
     """Splits tasks into groups trained together, similar lengths beside each other."""
 
     def mean_length(task: str) -> float:
@@ -86,30 +85,62 @@ def _groups(encoded: dict[str, list[Encoded]], size: int) -> list[list[str]]:
 
     ordered = sorted(encoded, key=mean_length)
     size = size or len(ordered)
-    return [ordered[i : i + size] for i in range(0, len(ordered), size)]
+    return [
+        {task: encoded[task] for task in ordered[i : i + size]}
+        for i in range(0, len(ordered), size)
+    ]
 
 
-def _train_group(
+def train_group(
     experiment: Experiment,
-    pool: Pool,
+    pool: str,
+    config: TrainConfig,
     model: Model,
     chat: ChatFormat,
-    encoded: dict[str, list[Encoded]],
-) -> None:
-    """Trains some adapters in one vmapped step and writes them in PEFT format."""
+    encoded: Mapping[str, Sequence[Encoded]],
+    start_from: Mapping[str, Adapter] | None = None,
+) -> dict[str, Adapter]:
+    """Trains some adapters together; a run that was killed goes on from its last saved state.
+
+    Args:
+      experiment: of whose files the states and metrics are.
+      pool: names the states.
+      config: the recipe.
+      model, chat: the base.
+      encoded: training examples by task.
+      start_from: adapters to go on from; fresh ones by default.
+
+    Returns:
+      Adapters by task. The state stays until `remove_state`, so that nothing is lost if the run
+      is killed before they are written.
+    """
     files = experiment.files
-    directory = files.checkpoints(pool.name, group_name(list(encoded)))
-    checkpoints = TrainCheckpoints(directory)
-    adapters = train_adapters(
-        model,
-        encoded,
-        pool.config,
-        pad_id=chat.pad_id,
-        label=pool.name,
-        checkpoints=checkpoints,
-        metrics=MetricWriter(files.metrics),
-    )
-    checkpoints.close()
+    state = TrainCheckpoints(files.checkpoints(pool, _group_name(encoded)))
+    with contextlib.closing(state):
+        return train_adapters(
+            model,
+            encoded,
+            config,
+            pad_id=chat.pad_id,
+            label=pool,
+            start_from=start_from,
+            checkpoints=state,
+            metrics=MetricWriter(files.metrics),
+        )
+
+
+def remove_state(experiment: Experiment, pool: str, tasks: Mapping[str, object]) -> None:
+    """Removes the saved state of a group whose adapters are written."""
+    shutil.rmtree(experiment.files.checkpoints(pool, _group_name(tasks)))
+
+
+def _group_name(tasks: Mapping[str, object]) -> str:
+    """Names a group by its tasks, so that a state is never restored into another group."""
+    return hashlib.sha256(json.dumps(list(tasks)).encode()).hexdigest()[:12]
+
+
+def _write(experiment: Experiment, pool: Pool, adapters: Mapping[str, Adapter]) -> None:
+    """Writes adapters in PEFT format, those that are not there yet."""
     config = LoraConfig(
         rank=experiment.lora_rank,
         alpha=experiment.lora_alpha,
@@ -117,6 +148,6 @@ def _train_group(
         base_model=experiment.model_directory(pool.side),
     )
     for task, adapter in adapters.items():
-        if not files.adapter(pool.name, task).exists():
-            save_peft(files.adapter(pool.name, task), config, adapter)
-    shutil.rmtree(directory)
+        directory = experiment.files.adapter(pool.name, task)
+        if not directory.exists():
+            save_peft(directory, config, adapter)
