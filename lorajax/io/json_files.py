@@ -166,7 +166,7 @@ def read_jsonl(path: PathLike, surrogates: Surrogates = 'refuse') -> list[Any]:
 def read_numbered_jsonl(path: PathLike, surrogates: Surrogates = 'refuse') -> list[tuple[int, Any]]:
     """Reads one JSON value a line, each with its line's number, from 1; blank lines are skipped."""
     return [
-        (number, parse_json(line, f'{path}:{number}', surrogates))
+        (number, parse_json(line.rstrip(b'\r\n'), f'{path}:{number}', surrogates))
         for number, line in _lines(path)
         if line.strip()
     ]

@@ -29,8 +29,8 @@ BAD = {
     'half a pair': ('["x\\ud800y"]', "half a surrogate pair in 'x\\\\ud800y'"),
     'half a pair in a name': ('{"\\udfff": 1}', 'half a surrogate pair'),
     'no JSON': ('{"a": 1,}', 'not valid JSON'),
-    'nothing': ('', 'not valid JSON (Expecting value, line 1, column 1)'),
-    'two values': ('1 2', 'not valid JSON (Extra data, line 1, column 3)'),
+    'nothing': ('', 'not valid JSON (Expecting value, column 1)'),
+    'two values': ('1 2', 'not valid JSON (Extra data, column 3)'),
     'control characters': ('"\x00"', 'not valid JSON'),
 }
 

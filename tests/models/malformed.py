@@ -1,10 +1,12 @@
 """Checkpoints that must be refused, and the line for each.
 
-A case is a function that damages a valid checkpoint of the tiny Qwen2 model in float32, written
-here and so with a checksum; `{d}` in its line is the directory.
+A case is a function that damages a valid checkpoint of the tiny Qwen2 model in float32; `{d}` in
+its line is the directory, and the safetensors package's own words for a damaged header, which
+change between its releases, are left out.
 """
 
 import json
+import re
 
 import jax
 import ml_dtypes
@@ -202,7 +204,7 @@ CASES = {
     ),
     'config.json is no JSON': (
         _text(CONFIG, '{"model_type": '),
-        '{d}/config.json: not valid JSON (Expecting value: line 1 column 16 (char 15))',
+        '{d}/config.json: not valid JSON (Expecting value, column 16)',
     ),
     'config.json is a list': (
         _text(CONFIG, '[]'),
@@ -269,61 +271,53 @@ CASES = {
     ),
     'truncated': (
         _bytes(lambda data: data[:-1000]),
-        '{d}/model.safetensors: truncated or corrupt: 118304 bytes, header describes 119304',
+        '{d}/model.safetensors: truncated, corrupt or not safetensors (118280 bytes)',
     ),
     'cut inside the header': (
         _bytes(lambda data: data[:300]),
-        '{d}/model.safetensors: truncated or not safetensors (300 bytes, header of 3840)',
+        '{d}/model.safetensors: truncated, corrupt or not safetensors (300 bytes)',
     ),
     'empty file': (
         _bytes(lambda data: b''),
-        '{d}/model.safetensors: truncated or not safetensors (0 bytes, header of 0)',
+        '{d}/model.safetensors: truncated, corrupt or not safetensors (0 bytes)',
     ),
     'bytes left over': (
         _bytes(lambda data: data + bytes(16)),
-        '{d}/model.safetensors: truncated or corrupt: 119320 bytes, header describes 119304',
+        '{d}/model.safetensors: truncated, corrupt or not safetensors (119296 bytes)',
     ),
-    'a bit of the data flipped': (
-        _bytes(_flip(-1001, 3)),
-        '{d}/model.safetensors: corrupt: its data has CRC-32 d52cdc60, its header says 3f189404',
-    ),
-    'a bit of the header flipped, no checksum': (
+    'a bit of the header flipped': (
         _foreign(_flip(9, 1)),
-        '{d}/model.safetensors: header is not valid safetensors (Expecting property name '
-        'enclosed in double quotes: line 1 column 3 (char 2))',
+        '{d}/model.safetensors: truncated, corrupt or not safetensors (119248 bytes)',
     ),
     'a bit of the header length flipped': (
         _foreign(_flip(2, 0)),
-        "{d}/model.safetensors: header is not valid safetensors ('utf-8' codec can't "
-        'decode byte 0xd3 in position 3784: invalid continuation byte)',
+        '{d}/model.safetensors: truncated, corrupt or not safetensors (119248 bytes)',
     ),
-    'a flip that makes infinity, no checksum': (
+    'a flip that makes infinity': (
         _foreign(_make_infinite, ml_dtypes.bfloat16),
         '{d}/model.safetensors: model.layers.0.mlp.up_proj.weight holds NaN or infinity',
     ),
     'offsets that overlap': (
         _entry(data_offsets=[0, 4 * 56 * 32]),
-        '{d}/model.safetensors: model.layers.0.mlp.up_proj.weight starts at byte 4108, '
-        'expected 16524',
+        '{d}/model.safetensors: truncated, corrupt or not safetensors (119564 bytes)',
     ),
     'offsets unlike the shape': (
         _entry(data_offsets=[0, 12]),
-        '{d}/model.safetensors: model.layers.0.mlp.up_proj.weight has 12 bytes for shape (56, 32)',
+        '{d}/model.safetensors: truncated, corrupt or not safetensors (119562 bytes)',
     ),
     'unknown dtype': (
-        _entry(dtype='F4'),
-        '{d}/model.safetensors: model.layers.0.mlp.up_proj.weight has dtype F4, expected '
-        'one of F64, F32, F16, BF16, I64, I32, I8, U8, BOOL',
+        _entry(dtype='F8_E4M3', shape=[4 * 56, 32]),
+        '{d}/model.safetensors: model.layers.0.mlp.up_proj.weight has dtype F8_E4M3, expected '
+        'one of F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32, U16, U8, BOOL',
     ),
     'no shape': (
         _entry(shape=None),
-        "{d}/model.safetensors: header is not valid safetensors ('NoneType' object is "
-        'not iterable)',
+        '{d}/model.safetensors: truncated, corrupt or not safetensors (119565 bytes)',
     ),
     'a name twice in the header': (
         _foreign(_edit_header(_doubled)),
-        '{d}/model.safetensors: header is not valid safetensors '
-        "('model.layers.0.mlp.up_proj.weight' occurs twice)",
+        '{d}/model.safetensors: header: not valid JSON '
+        "('model.layers.0.mlp.up_proj.weight' occurs twice in one object)",
     ),
     'wrong dtype': (
         _tensors(lambda t: t.update({TENSOR: t[TENSOR].astype(np.int32)})),
@@ -376,7 +370,7 @@ CASES = {
     'an index that is no JSON': (
         _text(INDEX, '{'),
         '{d}/model.safetensors.index.json: not valid JSON (Expecting property name '
-        'enclosed in double quotes: line 1 column 2 (char 1))',
+        'enclosed in double quotes, column 2)',
     ),
 }
 
@@ -386,8 +380,14 @@ def read(path):
     try:
         models.load_model(str(path))
     except InputError as error:
-        return str(error).replace(str(path), '{d}')
+        return shown(error, path)
     return 'accepted'
+
+
+def shown(error, path):
+    """Returns a line of complaint with `{d}` for the directory, without the package's reason."""
+    line = str(error).replace(str(path), '{d}')
+    return re.sub(r'(corrupt or not safetensors): .* (\(\d+ bytes\))$', r'\1 \2', line)
 
 
 def read_headers(path):

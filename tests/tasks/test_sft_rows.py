@@ -74,7 +74,7 @@ BAD = [
     ({}, 'has no fields; expected prompt and completion, or messages'),
     ([1], 'has no fields, but a list; expected prompt and completion, or messages'),
     ('"x"', 'has no fields, but a text; expected prompt and completion, or messages'),
-    ('{"messages": ', 'not valid JSON (Expecting value, column 15)'),
+    ('{"messages": ', 'not valid JSON (Expecting value, column 14)'),
 ]  # fmt: skip
 
 
@@ -90,5 +90,5 @@ def test_files_that_hold_no_rows_are_named(tmp_path):
         read(tmp_path, '')
     with pytest.raises(InputError, match='no such file'):
         sft_rows.read(tmp_path / 'absent.jsonl')
-    with pytest.raises(InputError, match='is a directory, expected a file of JSON lines'):
+    with pytest.raises(InputError, match='is a directory, expected a file'):
         sft_rows.read(tmp_path)
