@@ -17,11 +17,9 @@ from benchmarks.mapping_lab import WORLDS
 from lorajax import mapping
 from lorajax.distillation import reweight
 from lorajax.evaluation import evaluate as evaluation
-from lorajax.experiment import tasks
-from lorajax.experiment.stages.common import SIDES, encode, read_examples
+from lorajax.experiment import examples, models, tasks
+from lorajax.experiment.adapters import SIDES
 from lorajax.lora import load_peft
-from lorajax.models import load_model
-from lorajax.tasks.chat import load_chat_format
 from lorajax.training import train_adapters
 from lorajax.types import Adapter
 
@@ -31,8 +29,7 @@ def refine(root: pathlib.Path, name: str, method: str) -> None:
     spec = next(spec for spec in WORLDS if spec.name == name)
     experiment = spec.experiment(root)
     files = experiment.files
-    directory = experiment.model_directory('target')
-    model, chat = load_model(directory), load_chat_format(pathlib.Path(directory))
+    model, chat = models.load_side(experiment, 'target')
     sides = [
         {task: load_peft(files.adapter(side, task))[1] for task in experiment.anchors}
         for side in SIDES
@@ -47,7 +44,7 @@ def refine(root: pathlib.Path, name: str, method: str) -> None:
     def accuracy(adapters: Mapping[str, Adapter | None]) -> float:
         right = []
         for task, adapter in adapters.items():
-            items = read_examples(files.eval_data(task))[:100]
+            items = examples.read(files.eval_data(task))[:100]
             rows = evaluation.evaluate(
                 model, chat, tasks.get(task), items, {'it': adapter},
                 batch_size=100, max_len=experiment.max_len, max_new_tokens=8,
@@ -56,24 +53,24 @@ def refine(root: pathlib.Path, name: str, method: str) -> None:
         return float(np.mean(right))
 
     shown = {'translated': accuracy(start)}
-    for examples in (8, 32):
+    for count in (8, 32):
         few = {
-            task: encode(
-                chat, read_examples(files.train_data(task))[:examples], experiment.max_len, task
+            task: examples.encode(
+                chat, examples.read(files.train_data(task))[:count], experiment.max_len, task
             )
             for task in experiment.heldouts
         }
-        reweighted = reweight.reweight(model, sides[1], few, pad_id=chat.pad_id)
-        shown[f'anchors reweighted, {examples} examples'] = accuracy(reweighted)
+        reweighted = reweight(model, sides[1], few, pad_id=chat.pad_id)
+        shown[f'anchors reweighted, {count} examples'] = accuracy(reweighted)
         for steps in (10, 30):
             short = dataclasses.replace(
-                config, batch_size=8, num_epochs=steps * 8 / examples, warmup_ratio=0.0
+                config, batch_size=8, num_epochs=steps * 8 / count, warmup_ratio=0.0
             )
             for label, given in (('translated', start), ('fresh', None)):
                 trained = train_adapters(
                     model, few, short, pad_id=chat.pad_id, label=label, start_from=given
                 )
-                shown[f'{label}, {examples} examples, {steps} steps'] = accuracy(trained)
+                shown[f'{label}, {count} examples, {steps} steps'] = accuracy(trained)
     for label, value in shown.items():
         print(f'| {name} | {label} | {value:.3f} |', flush=True)
 

@@ -32,6 +32,42 @@ def read(path: pathlib.Path) -> tuple[Conversation, ...]:
     return tuple(_conversation(row, f'{path}:{number}') for number, row in rows)
 
 
+def read_prompts(path: pathlib.Path) -> list[str]:
+    """Reads what the user says first in each row; answers, where there are any, are not looked at.
+
+    Args:
+      path: JSON lines. Rows are those of `read`, or {"prompt"} alone: a text, or messages.
+
+    Returns:
+      Texts of the user, one for each row.
+
+    Raises:
+      InputError: naming file and line, for an empty file or a row of another form.
+    """
+    rows = io.read_numbered_jsonl(path)
+    if not rows:
+        raise InputError(f'{path}: is empty, expected rows with a prompt')
+    return [_first_of_user(row, f'{path}:{number}') for number, row in rows]
+
+
+def _first_of_user(row: Any, where: str) -> str:
+    """Returns the first message of the user in a row."""
+    if isinstance(row, dict) and 'messages' in row:
+        messages = _messages(row['messages'], where, 'messages')
+    elif isinstance(row, dict) and 'prompt' in row:
+        prompt = row['prompt']
+        if isinstance(prompt, str):
+            prompt = [{'role': 'user', 'content': prompt}]
+        messages = _messages(prompt, where, 'prompt')
+    else:
+        names = ', '.join(row) if isinstance(row, dict) else f'no fields, but {_kind(row)}'
+        raise InputError(f'{where}: has {names or "no fields"}; expected prompt, or messages')
+    texts = [message['content'] for message in messages if message['role'] == 'user']
+    if not texts:
+        raise InputError(f'{where}: no message is of user, expected a prompt')
+    return texts[0]
+
+
 def _conversation(row: Any, where: str) -> Conversation:
     """Returns the messages of one row."""
     if isinstance(row, dict) and 'messages' in row:

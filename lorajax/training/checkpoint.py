@@ -1,10 +1,21 @@
 """Resumable training state; the only file that knows orbax."""
 
+import hashlib
+import json
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+
+
+def group_name(tasks: Iterable[str]) -> str:
+    """Returns a directory name for adapters trained together.
+
+    It depends on the tasks and their order, so a state is never restored into another group.
+    """
+    return hashlib.sha256(json.dumps(list(tasks)).encode()).hexdigest()[:12]
 
 
 class TrainCheckpoints:

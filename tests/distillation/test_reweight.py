@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lorajax import toy
-from lorajax.distillation import reweight
+from lorajax.distillation.reweight import combine, reweight
 from lorajax.evaluation.inference import answer_nll
 from lorajax.experiment import tasks
 from lorajax.lora import stack
@@ -41,7 +41,7 @@ def test_a_combination_is_the_weighted_sum_of_updates(target):
     rng = np.random.default_rng(9)
     depth = target[0].config.num_layers
     weights = {name: rng.normal(size=(depth, 3)) for name in ('v_proj', 'up_proj')}
-    combined = reweight.combine(stack(list(anchors.values())), weights)
+    combined = combine(stack(list(anchors.values())), weights)
     for name, entry in combined['layers'].items():
         for layer in range(depth):
             expected = sum(
@@ -65,11 +65,11 @@ def test_reweighting_lowers_the_loss_of_its_examples_below_the_mean_of_the_ancho
         name: np.full((model.config.num_layers, 3), 1 / 3, np.float32)
         for name in ('v_proj', 'up_proj')
     }
-    start = reweight.combine(stack(list(anchors.values())), mean)
-    found = reweight.reweight(model, anchors, examples, pad_id=chat.pad_id, learning_rate=0.5)
+    start = combine(stack(list(anchors.values())), mean)
+    fitted = reweight(model, anchors, examples, pad_id=chat.pad_id, learning_rate=0.5)
     for task, given in examples.items():
         before, after = (
             answer_nll(model, adapter, given, 8, chat.pad_id).mean()
-            for adapter in (jax.tree.map(np.asarray, start), found[task])
+            for adapter in (jax.tree.map(np.asarray, start), fitted[task])
         )
         assert after < before - 0.1

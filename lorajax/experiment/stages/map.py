@@ -1,6 +1,7 @@
 """Third stage: fits every mapping on the anchors and predicts the held-outs' target adapters."""
 
 import resource
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 
@@ -8,14 +9,15 @@ import numpy as np
 from absl import logging
 
 from lorajax import io, mapping
-from lorajax.distillation import teacher
+from lorajax.distillation import distill
 from lorajax.evaluation.inference import decode_length
 from lorajax.experiment import adapters, base_arrays, examples, methods, models
 from lorajax.experiment.adapters import REPEATED, SIDES
 from lorajax.experiment.config import FRESH, Experiment
-from lorajax.experiment.stages.train import remove_state, train_group
 from lorajax.mapping.subspace import update_cosine
-from lorajax.types import Adapter, JsonDict
+from lorajax.tasks.chat import load_chat_format
+from lorajax.training import MetricWriter
+from lorajax.types import JsonDict
 
 
 def fit_and_predict(experiment: Experiment) -> bool:
@@ -104,44 +106,28 @@ def _distill(
         options = {**methods.options(experiment), 'output_rank': experiment.lora_rank}
         fitted = mapping.fit(experiment.distill_from, source, target, **options)
         start = {task: p.adapter for task, p in fitted.explain_many(queries).items()}
-    unanswered = [task for task in tasks if not files.answered(task).exists()]
-    if unanswered:
-        _answer(experiment, {task: queries[task] for task in unanswered})
-    model, chat = models.load_side(experiment, 'target')
-    encoded = {
-        task: examples.encode(chat, examples.read(files.answered(task)), experiment.max_len, task)
-        for task in tasks
-    }
-    size = experiment.adapters_per_step or len(tasks)
-    for i in range(0, len(tasks), size):
-        group = {task: encoded[task] for task in tasks[i : i + size]}
-        trained = train_group(
-            experiment, 'distilled', experiment.train_config, model, chat, group, start
-        )
-        for task, adapter in trained.items():
-            adapters.save_predicted(
-                files.predicted('distilled', task), adapter, experiment.model_directory('target')
-            )
-        remove_state(experiment, 'distilled', group)
-
-
-def _answer(experiment: Experiment, queries: Mapping[str, Adapter]) -> None:
-    """Writes the prompts with the source model's answers that are to be learned."""
     rows = examples.interleaved(experiment)[: 2 * experiment.train_per_task]
-    model, chat = models.load_side(experiment, 'source')
-    prompts = [row.prompt for row in rows]
-    answers = teacher.answer(
-        model,
-        chat,
+    source_chat = load_chat_format(models.resolve(experiment.model_directory('source')))
+    trained = distill(
+        lambda: models.load_side(experiment, 'source'),
+        lambda: models.load_side(experiment, 'target'),
         queries,
-        prompts,
-        batch_size=experiment.eval_batch_size,
+        [row.prompt for row in rows],
+        experiment.train_config,
+        start_from=start,
+        answer_batch_size=experiment.eval_batch_size,
         max_len=experiment.max_len,
-        max_new_tokens=experiment.max_new_tokens or decode_length(chat, rows),
+        max_new_tokens=experiment.max_new_tokens or decode_length(source_chat, rows),
+        adapters_per_step=experiment.adapters_per_step,
+        label_files={task: files.answered(task) for task in tasks},
+        state=files.pool_checkpoints('distilled'),
+        metrics=MetricWriter(files.metrics),
     )
-    for task, answered in answers.items():
-        lessons = teacher.lessons(prompts, answered, -(-len(prompts) // 2), task)
-        examples.write(experiment.files.answered(task), lessons)
+    for task, adapter in trained.items():
+        adapters.save_predicted(
+            files.predicted('distilled', task), adapter, experiment.model_directory('target')
+        )
+    shutil.rmtree(files.pool_checkpoints('distilled'))
 
 
 def _similarity(source: mapping.Anchors, target: mapping.Anchors) -> JsonDict:

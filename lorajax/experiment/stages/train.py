@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 
@@ -14,6 +12,7 @@ from lorajax.lora import LoraConfig, save_peft
 from lorajax.models import Model
 from lorajax.tasks.chat import ChatFormat, Encoded
 from lorajax.training import MetricWriter, TrainCheckpoints, TrainConfig, train_adapters
+from lorajax.training.checkpoint import group_name
 from lorajax.types import Adapter
 
 
@@ -115,7 +114,7 @@ def train_group(
       is killed before they are written.
     """
     files = experiment.files
-    state = TrainCheckpoints(files.checkpoints(pool, _group_name(encoded)))
+    state = TrainCheckpoints(files.checkpoints(pool, group_name(encoded)))
     with contextlib.closing(state):
         return train_adapters(
             model,
@@ -131,12 +130,7 @@ def train_group(
 
 def remove_state(experiment: Experiment, pool: str, tasks: Mapping[str, object]) -> None:
     """Removes the saved state of a group whose adapters are written."""
-    shutil.rmtree(experiment.files.checkpoints(pool, _group_name(tasks)))
-
-
-def _group_name(tasks: Mapping[str, object]) -> str:
-    """Names a group by its tasks, so that a state is never restored into another group."""
-    return hashlib.sha256(json.dumps(list(tasks)).encode()).hexdigest()[:12]
+    shutil.rmtree(experiment.files.checkpoints(pool, group_name(tasks)))
 
 
 def _write(experiment: Experiment, pool: Pool, adapters: Mapping[str, Adapter]) -> None:
