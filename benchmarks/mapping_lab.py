@@ -25,14 +25,14 @@ from benchmarks.toy_worlds import Spec
 from lorajax import io, mapping
 from lorajax.errors import InputError
 from lorajax.evaluation import evaluate as evaluation
+from lorajax.experiment import base_arrays, models
 from lorajax.experiment import tasks as tasks_by_name
+from lorajax.experiment.adapters import REPEATED, SIDES, load_predicted, load_trained
 from lorajax.experiment.config import Experiment
-from lorajax.experiment.stages.common import REPEATED, SIDES, read_examples, trained_adapter
-from lorajax.experiment.stages.map import base_arrays, translate
+from lorajax.experiment.stages.map import fit_and_predict
 from lorajax.lora import load_peft
 from lorajax.mapping.subspace import update_cosine
-from lorajax.models import load_model
-from lorajax.tasks.chat import load_chat_format
+from lorajax.tasks import examples
 from lorajax.toy import world as toy_world
 from lorajax.types import Adapter, JsonDict
 
@@ -78,7 +78,7 @@ def predictions(
     queries = {side: load(side, experiment.heldouts) for side in SIDES}
     fitted_names = [name.rstrip('0123456789') for name in names if name not in _TRAINED]
     needs = {need for name in fitted_names for need in mapping.METHODS[name].needs}
-    arrays = base_arrays(experiment, needs) if needs else {}
+    arrays = base_arrays.collect(experiment, needs)
     made: dict[str, dict[str, Adapter]] = {task: {} for task in experiment.heldouts}
     facts: dict[str, JsonDict] = {}
     for name in names:
@@ -108,14 +108,13 @@ def predictions(
 
 def _repeated(experiment: Experiment) -> dict[str, Adapter]:
     """Returns the oracles, trained once more."""
-    return {task: trained_adapter(experiment, REPEATED, task) for task in experiment.heldouts}
+    return {task: load_trained(experiment, REPEATED, task) for task in experiment.heldouts}
 
 
 def _distil(experiment: Experiment) -> dict[str, Adapter]:
     """Distils the held-outs as a run does."""
-    files = experiment.files
-    translate(dataclasses.replace(experiment, methods=('distilled',), diagnostics=False))
-    return {task: load_peft(files.predicted('distilled', task))[1] for task in experiment.heldouts}
+    fit_and_predict(dataclasses.replace(experiment, methods=('distilled',), diagnostics=False))
+    return {task: load_predicted(experiment, 'distilled', task) for task in experiment.heldouts}
 
 
 def _distil_elsewhere(experiment: Experiment) -> dict[str, Adapter]:
@@ -146,9 +145,9 @@ def _distil_elsewhere(experiment: Experiment) -> dict[str, Adapter]:
                 whole = experiment.files.root / name
             if not link.is_symlink():
                 link.symlink_to(whole.resolve())
-        translate(run)
-        for task in tasks:
-            found[task] = load_peft(run.files.predicted('distilled', task))[1]
+        io.write_json(run.files.config, run.to_json())
+        fit_and_predict(run)
+        found |= {task: load_predicted(run, 'distilled', task) for task in tasks}
     return found
 
 
@@ -173,14 +172,13 @@ def check_world(experiment: Experiment, items: int) -> JsonDict:
     """
     lowest = {}
     for side in SIDES:
-        model = load_model(experiment.model_directory(side))
-        chat = load_chat_format(pathlib.Path(experiment.model_directory(side)))
+        model, chat = models.load_side(experiment, side)
         scores = []
         for task in experiment.heldouts:
             rows = evaluation.evaluate(
                 model, chat, tasks_by_name.get(task),
-                read_examples(experiment.files.eval_data(task))[:items],
-                {side: trained_adapter(experiment, side, task)},
+                examples.read(experiment.files.eval_data(task))[:items],
+                {side: load_trained(experiment, side, task)},
                 batch_size=100, max_len=experiment.max_len, max_new_tokens=8,
             )  # fmt: skip
             scores.append(float(np.mean([row['correct'] for row in rows])))
@@ -206,13 +204,12 @@ def contest(root: pathlib.Path, spec: Spec, items: int, rank: int) -> JsonDict:
         return result
     result.setdefault('trained', check_world(experiment, items))
     made, facts = predictions(experiment, missing, rank)
-    model = load_model(experiment.model_directory('target'))
-    chat = load_chat_format(pathlib.Path(experiment.model_directory('target')))
+    model, chat = models.load_side(experiment, 'target')
     for task, adapters in made.items():
-        oracle = trained_adapter(experiment, 'target', task)
+        oracle = load_trained(experiment, 'target', task)
         rows = evaluation.evaluate(
             model, chat, tasks_by_name.get(task),
-            read_examples(experiment.files.eval_data(task))[:items],
+            examples.read(experiment.files.eval_data(task))[:items],
             {'base': None, **adapters, 'oracle': oracle},
             batch_size=100, max_len=experiment.max_len, max_new_tokens=8, adapters_per_step=12,
         )  # fmt: skip

@@ -10,8 +10,8 @@ import pathlib
 from absl import logging
 
 from lorajax.experiment import pipeline
+from lorajax.experiment.adapters import SIDES
 from lorajax.experiment.config import Experiment
-from lorajax.experiment.stages.common import SIDES
 from lorajax.toy import pretrain, world
 
 PRETRAIN_STEPS = 1500

@@ -20,12 +20,13 @@ class ArgumentError(InputError):
 
     Attributes:
       argument: name of the argument, which is also the flag's name where there is one.
-      value: what was given.
+      value: what was given; None where the problem says it all.
       problem: what was expected instead.
     """
 
     def __init__(self, argument: str, value: Any, problem: str) -> None:
-        super().__init__(f'{argument} {value}: {problem}')
+        name = argument if value is None else f'{argument} {value}'
+        super().__init__(f'{name}: {problem}')
         self.argument = argument
         self.value = value
         self.problem = problem

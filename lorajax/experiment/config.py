@@ -85,7 +85,7 @@ class Experiment:
     distill_from: str = option(
         'matched_ridge', f"where 'distilled' starts: a mapping, or {FRESH!r}", group='mappings'
     )
-    activation_positions: int = option(
+    activation_places: int = option(
         1024, 'positions of shared text for methods that look at activations',
         group='mappings', minimum=1,
     )  # fmt: skip

@@ -1,28 +1,32 @@
 """A run: every stage that is asked for and not done yet, in one work directory.
 
-A second run does nothing, and a killed one goes on where it stopped; see `lorajax.stages`.
+A second run does nothing, and a killed one goes on where it stopped; see `experiment.stages`.
 """
 
 import contextlib
 import fcntl
+import os
+import pathlib
 import shutil
 from collections.abc import Callable, Iterator
 
 from absl import logging
 
 from lorajax import io
-from lorajax.errors import InputError
+from lorajax.errors import ArgumentError
+from lorajax.experiment import checks
 from lorajax.experiment.config import STAGES, Experiment
 from lorajax.experiment.stages.evaluate import evaluate
-from lorajax.experiment.stages.map import check_methods, translate
-from lorajax.experiment.stages.prepare import prepare
+from lorajax.experiment.stages.map import fit_and_predict
+from lorajax.experiment.stages.prepare import check_prepared, prepare
 from lorajax.experiment.stages.report import write_report
 from lorajax.experiment.stages.train import train
+from lorajax.experiment.workdir import Workdir
 
 _STAGES: dict[str, Callable[[Experiment], bool]] = {
     'prepare': prepare,
     'train': train,
-    'map': translate,
+    'map': fit_and_predict,
     'evaluate': evaluate,
     'report': write_report,
 }
@@ -38,11 +42,13 @@ def run(experiment: Experiment) -> list[str]:
       The stages in which there was something to do.
 
     Raises:
-      InputError: on bad flags, models or data, before anything is written where possible.
+      InputError: on bad settings, models or data, before anything is written where possible.
     """
-    check_methods(experiment)
+    checks.check_names(experiment)
     done = []
-    with lock(experiment):
+    with lock(experiment.files):
+        if 'prepare' not in experiment.stages:
+            check_prepared(experiment)
         for name in STAGES:
             if name not in experiment.stages:
                 continue
@@ -55,25 +61,59 @@ def run(experiment: Experiment) -> list[str]:
 
 
 @contextlib.contextmanager
-def lock(experiment: Experiment) -> Iterator[None]:
-    """Keeps a second process out of the work directory; ends with the process.
+def lock(files: Workdir) -> Iterator[None]:
+    """Keeps a second process out of a work directory; ends with the process.
+
+    A directory that the block makes, and leaves without config.json, is removed again; only ever
+    by the process that holds the lock.
 
     Raises:
-      InputError: if another process holds it, or --workdir is a file.
+      ArgumentError: if another process holds it, or the work directory is a file.
     """
-    root = experiment.files.root
+    root = files.root
     if root.exists() and not root.is_dir():
-        raise InputError(f'--workdir={root}: is a file, expected a directory')
-    new = not root.exists()
-    root.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(root / '.lock', 'w') as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f'--workdir={root}: another process is running there') from None
-            io.remove_partial(root)
+        raise ArgumentError('workdir', root, 'is a file, expected a directory')
+    is_new = not root.exists()
+    with _locked(files.lock) as file:
+        if file is None:
+            raise ArgumentError('workdir', root, 'another process is running there')
+        # Another process may have come first between the two; then what is there is its work.
+        is_new = is_new and os.listdir(root) == [files.lock.name]
+        io.remove_partial(root)
+        try:
             yield
-    finally:
-        if new and not experiment.files.config.exists():
-            shutil.rmtree(root, ignore_errors=True)
+        finally:
+            if is_new and not files.config.exists():
+                shutil.rmtree(root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path) -> Iterator[int | None]:
+    """Yields the descriptor of a locked file, or None if another process holds the lock."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            continue  # the holder has just removed the directory
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+                return
+            # The holder may have removed the file after it was opened here: then the lock is on
+            # a file that nobody else will ever open.
+            if _is_same(descriptor, path):
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is_same(descriptor: int, path: pathlib.Path) -> bool:
+    """Returns whether a path still names the file that a descriptor has open."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -27,6 +27,19 @@ def git_commit() -> str | None:
     return done.stdout.strip() or None
 
 
+def hash_rows(directory: pathlib.Path) -> str:
+    """Returns the SHA-256 over the rows that a run trains on and is evaluated on.
+
+    Args:
+      directory: `data` of a run, with train/ and eval/.
+    """
+    digest = hashlib.sha256()
+    for part in ('eval', 'train'):
+        for path in sorted((directory / part).glob('*.jsonl')):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def hash_files(directory: pathlib.Path, pattern: str) -> str:
     """Returns the SHA-256 over names and contents of the files that match a glob pattern."""
     digest = hashlib.sha256()

@@ -3,6 +3,8 @@
 import dataclasses
 import pathlib
 
+BASES = 'bases.json'  # beside a mapping: the names of its two base models
+
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
@@ -31,9 +33,19 @@ class Workdir:
         return self.root / 'report'
 
     @property
+    def report_text(self) -> pathlib.Path:
+        """The report itself; written last, so where it is the directory is complete."""
+        return self.report / 'ROUND4_REPORT.md'
+
+    @property
+    def data(self) -> pathlib.Path:
+        """Directory of the rows that the run trains on and is evaluated on."""
+        return self.root / 'data'
+
+    @property
     def overlap(self) -> pathlib.Path:
         """Overlap between training and evaluation sets."""
-        return self.root / 'data' / 'overlap.json'
+        return self.data / 'overlap.json'
 
     def model(self, side: str) -> pathlib.Path:
         """Base model that the run made itself; `side` is 'source' or 'target'."""
@@ -43,23 +55,45 @@ class Workdir:
         """Trained adapter in PEFT format."""
         return self.root / 'adapters' / side / task
 
-    def checkpoints(self, side: str, group: str) -> pathlib.Path:
+    @property
+    def lock(self) -> pathlib.Path:
+        """Held by the process that works here."""
+        return self.root / '.lock'
+
+    def diagnostics(self, method: str) -> pathlib.Path:
+        """What a mapping says about itself, with times and memory of its fit."""
+        return self.mapping(method) / 'diagnostics.json'
+
+    def bases(self, method: str) -> pathlib.Path:
+        """Names the two base models; written last, so it marks a mapping as done."""
+        return self.mapping(method) / BASES
+
+    def pool_checkpoints(self, pool: str) -> pathlib.Path:
+        """Unfinished trainings of one pool of adapters."""
+        return self.root / 'checkpoints' / pool
+
+    def checkpoints(self, pool: str, group: str) -> pathlib.Path:
         """Unfinished training of one group of adapters."""
-        return self.root / 'checkpoints' / side / group
+        return self.pool_checkpoints(pool) / group
 
     def mapping(self, method: str) -> pathlib.Path:
         """Fitted mapping with its diagnostics."""
-        return self.root / 'mappings' / method
+        return self.mappings / method
+
+    @property
+    def mappings(self) -> pathlib.Path:
+        """Directory of all fitted mappings."""
+        return self.root / 'mappings'
 
     @property
     def selection(self) -> pathlib.Path:
         """Which method leave-one-out on the anchors prefers, fixed before any evaluation."""
-        return self.root / 'mappings' / 'selection.json'
+        return self.mappings / 'selection.json'
 
     @property
     def cosines(self) -> pathlib.Path:
         """Cosines of predicted with trained adapters, a diagnostic that looks at held-outs."""
-        return self.root / 'mappings' / 'cosines.json'
+        return self.mappings / 'cosines.json'
 
     def predicted(self, method: str, task: str) -> pathlib.Path:
         """Predicted target adapter in PEFT format."""
@@ -67,20 +101,30 @@ class Workdir:
 
     def train_data(self, task: str) -> pathlib.Path:
         """Training examples as they were drawn."""
-        return self.root / 'data' / 'train' / f'{task}.jsonl'
+        return self.data / 'train' / f'{task}.jsonl'
 
     def eval_data(self, task: str) -> pathlib.Path:
         """Evaluation examples as they were drawn."""
-        return self.root / 'data' / 'eval' / f'{task}.jsonl'
+        return self.data / 'eval' / f'{task}.jsonl'
 
     def answered(self, task: str) -> pathlib.Path:
         """Prompts with the answers that the source model gives to them with a task's adapter."""
-        return self.root / 'data' / 'answered' / f'{task}.jsonl'
+        return self.data / 'answered' / f'{task}.jsonl'
+
+    @property
+    def all_outcomes(self) -> pathlib.Path:
+        """Directory of every outcome."""
+        return self.root / 'outcomes'
+
+    @property
+    def cells(self) -> pathlib.Path:
+        """Outcomes of experiments 2 and 3 while they are being made."""
+        return self.all_outcomes / 'cells'
 
     def outcomes(self, task: str) -> pathlib.Path:
         """One row per item and method."""
-        return self.root / 'outcomes' / f'{task}.jsonl'
+        return self.all_outcomes / f'{task}.jsonl'
 
     def study_outcomes(self, experiment: str, task: str) -> pathlib.Path:
         """Rows of 'experiment2' or 'experiment3', with the labels of their cells."""
-        return self.root / 'outcomes' / experiment / f'{task}.jsonl'
+        return self.all_outcomes / experiment / f'{task}.jsonl'

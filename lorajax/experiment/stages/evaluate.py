@@ -4,16 +4,14 @@ import functools
 import shutil
 from collections.abc import Mapping
 
-from lorajax.errors import InputError
 from lorajax.evaluation import ablations, outcomes
-from lorajax.evaluation import evaluate as evaluation
+from lorajax.evaluation.evaluate import evaluate as evaluate_task
 from lorajax.evaluation.inference import decode_length
-from lorajax.experiment import tasks
+from lorajax.experiment import adapters, methods, models, tasks
+from lorajax.experiment.adapters import REPEATED
 from lorajax.experiment.config import Experiment
-from lorajax.experiment.stages.common import REPEATED, anchors, load, read_examples, trained_adapter
-from lorajax.experiment.stages.map import mapping_options, predicted_methods
-from lorajax.lora import load_peft
 from lorajax.models import Model
+from lorajax.tasks import examples
 from lorajax.tasks.chat import ChatFormat
 from lorajax.types import Adapter
 
@@ -24,49 +22,30 @@ def evaluate(experiment: Experiment) -> bool:
     missing = [task for task in experiment.heldouts if not files.outcomes(task).exists()]
     plan = {
         name: rows
-        for name, rows in _study_plan(experiment).items()
+        for name, rows in _ablation_plan(experiment).items()
         if not all(files.study_outcomes(name, task).exists() for task in experiment.heldouts)
     }
     if not missing and not plan:
         return False
-    model, chat = load(experiment, 'target')
+    model, chat = models.load_side(experiment, 'target')
     score = functools.partial(_score, experiment, model, chat)
-    for name in missing:
-        adapters: dict[str, Adapter | None] = {'base': None}
-        for method in predicted_methods(experiment):
-            directory = files.predicted(method, name)
-            if not directory.exists():
-                raise InputError(f'{directory}: no such adapter; run the stage map first')
-            adapters[method] = load_peft(directory)[1]
-        if experiment.diagnostics:
-            adapters[REPEATED] = trained_adapter(experiment, REPEATED, name)
-        adapters['oracle'] = trained_adapter(experiment, 'target', name)
-        rows = score(name, adapters, experiment.eval_per_task)
-        outcomes.write(files.outcomes(name), rows)
+    for task in missing:
+        rows = score(task, _compared(experiment, task), experiment.eval_per_task)
+        outcomes.write(files.outcomes(task), rows)
     if plan:
-        source, target = anchors(experiment)
-        studied = ablations.Inputs(
-            source,
-            target,
-            queries={
-                task: trained_adapter(experiment, 'source', task) for task in experiment.heldouts
-            },
-            options=mapping_options(experiment),
-            main={task: _studied_rows(experiment, task) for task in experiment.heldouts},
-            group=experiment.adapters_per_step,
-        )
-        scratch = files.root / 'outcomes' / 'cells'
-        answers = ablations.answer(
-            plan,
-            studied,
-            lambda task, adapters: score(task, adapters, experiment.study_items),
-            scratch,
-        )
-        for name, by_task in answers.items():
-            for task, rows in by_task.items():
-                outcomes.write(files.study_outcomes(name, task), rows)
-        shutil.rmtree(scratch, ignore_errors=True)
+        _ablate(experiment, plan, lambda task, some: score(task, some, experiment.study_items))
     return True
+
+
+def _compared(experiment: Experiment, task: str) -> dict[str, Adapter | None]:
+    """Returns the adapters of one row of the main table, by method."""
+    compared: dict[str, Adapter | None] = {'base': None}
+    for method in methods.predicted(experiment):
+        compared[method] = adapters.load_predicted(experiment, method, task)
+    if experiment.diagnostics:
+        compared[REPEATED] = adapters.load_trained(experiment, REPEATED, task)
+    compared['oracle'] = adapters.load_trained(experiment, 'target', task)
+    return compared
 
 
 def _score(
@@ -74,29 +53,27 @@ def _score(
     model: Model,
     chat: ChatFormat,
     task: str,
-    adapters: Mapping[str, Adapter | None],
-    items: int,
+    compared: Mapping[str, Adapter | None],
+    count: int,
 ) -> list[outcomes.Row]:
-    """Outcomes of adapters on the first items of a held-out.
-
-    How far to decode is learned from its training rows: the references of its items are unseen.
-    """
-    trained = read_examples(experiment.files.train_data(task))
-    return evaluation.evaluate(
+    """Outcomes of adapters on the first items of a held-out."""
+    files = experiment.files
+    return evaluate_task(
         model,
         chat,
         tasks.get(task),
-        read_examples(experiment.files.eval_data(task))[:items],
-        adapters,
+        examples.read(files.eval_data(task))[:count],
+        compared,
         batch_size=experiment.eval_batch_size,
         max_len=experiment.max_len,
-        max_new_tokens=experiment.max_new_tokens or decode_length(chat, trained),
+        max_new_tokens=experiment.max_new_tokens
+        or decode_length(chat, examples.read(files.train_data(task))),
         adapters_per_step=experiment.adapters_per_step,
         allow_code_execution=experiment.allow_code_execution,
     )
 
 
-def _study_plan(experiment: Experiment) -> ablations.Plan:
+def _ablation_plan(experiment: Experiment) -> ablations.Plan:
     """What experiments 2 and 3 consist of, those that are asked for."""
     plan: ablations.Plan = {}
     if '2' in experiment.experiments:
@@ -116,10 +93,30 @@ def _study_plan(experiment: Experiment) -> ablations.Plan:
     return plan
 
 
-def _studied_rows(experiment: Experiment, task: str) -> dict[str, list[outcomes.Row]]:
+def _ablate(experiment: Experiment, plan: ablations.Plan, score: ablations.Score) -> None:
+    """Answers experiments 2 and 3 and writes their outcomes."""
+    files = experiment.files
+    source, target = adapters.load_anchors(experiment)
+    inputs = ablations.Inputs(
+        source,
+        target,
+        queries={
+            task: adapters.load_trained(experiment, 'source', task) for task in experiment.heldouts
+        },
+        options=methods.options(experiment),
+        main={task: _main_rows(experiment, task) for task in experiment.heldouts},
+        group=experiment.adapters_per_step,
+    )
+    for name, by_task in ablations.answer(plan, inputs, score, files.cells).items():
+        for task, rows in by_task.items():
+            outcomes.write(files.study_outcomes(name, task), rows)
+    shutil.rmtree(files.cells, ignore_errors=True)
+
+
+def _main_rows(experiment: Experiment, task: str) -> dict[str, list[outcomes.Row]]:
     """The main table's outcomes on the items of experiments 2 and 3, by method."""
-    examples = read_examples(experiment.files.eval_data(task))[: experiment.study_items]
-    items = {example.item for example in examples}
+    studied = examples.read(experiment.files.eval_data(task))[: experiment.study_items]
+    items = {example.item for example in studied}
     rows: dict[str, list[outcomes.Row]] = {}
     for row in outcomes.read(experiment.files.outcomes(task), task):
         if row['item'] in items:

@@ -3,7 +3,7 @@
 import resource
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from absl import logging
@@ -11,7 +11,7 @@ from absl import logging
 from lorajax import io, mapping
 from lorajax.distillation import distill
 from lorajax.evaluation.inference import decode_length
-from lorajax.experiment import adapters, base_arrays, examples, methods, models
+from lorajax.experiment import adapters, anchor_rows, base_arrays, methods, models
 from lorajax.experiment.adapters import REPEATED, SIDES
 from lorajax.experiment.config import FRESH, Experiment
 from lorajax.mapping.subspace import update_cosine
@@ -38,7 +38,7 @@ def fit_and_predict(experiment: Experiment) -> bool:
     for name in missing:
         _fit(experiment, name, source, target, arrays)
     if untaught:
-        _distill(experiment, untaught, source, target)
+        _distill(experiment, source, target)
     if experiment.diagnostics:
         io.write_json(files.cosines, _cosines(experiment))
     io.write_json(files.selection, _select(experiment))
@@ -88,25 +88,22 @@ def _fit(
     logging.info('mapping %s: leave-one-out R2 %s', name, fitted.diagnostics.get('loo_r2'))
 
 
-def _distill(
-    experiment: Experiment,
-    tasks: Sequence[str],
-    source: mapping.Anchors,
-    target: mapping.Anchors,
-) -> None:
+def _distill(experiment: Experiment, source: mapping.Anchors, target: mapping.Anchors) -> None:
     """Trains the held-outs' target adapters on what the source model answers with theirs.
 
     Prompts are those of the anchors. Twice as many as a training has rows are answered, and the
-    half is kept of which the source model is surest. The recipe is the anchors'.
+    half is kept of which the source model is surest. The recipe is the anchors'. All are trained
+    even if some are there already, so that a run that was killed while it wrote them ends with
+    the same bytes; their saved state makes that quick.
     """
-    files = experiment.files
+    files, tasks = experiment.files, experiment.heldouts
     queries = {task: adapters.load_trained(experiment, 'source', task) for task in tasks}
     start = None
     if experiment.distill_from != FRESH:
         options = {**methods.options(experiment), 'output_rank': experiment.lora_rank}
         fitted = mapping.fit(experiment.distill_from, source, target, **options)
         start = {task: p.adapter for task, p in fitted.explain_many(queries).items()}
-    rows = examples.interleaved(experiment)[: 2 * experiment.train_per_task]
+    rows = anchor_rows.interleaved(experiment)[: 2 * experiment.train_per_task]
     source_chat = load_chat_format(models.resolve(experiment.model_directory('source')))
     trained = distill(
         lambda: models.load_side(experiment, 'source'),
@@ -123,10 +120,10 @@ def _distill(
         state=files.pool_checkpoints('distilled'),
         metrics=MetricWriter(files.metrics),
     )
+    base = experiment.model_directory('target')
     for task, adapter in trained.items():
-        adapters.save_predicted(
-            files.predicted('distilled', task), adapter, experiment.model_directory('target')
-        )
+        if not files.predicted('distilled', task).exists():
+            adapters.save_predicted(files.predicted('distilled', task), adapter, base)
     shutil.rmtree(files.pool_checkpoints('distilled'))
 
 

@@ -1,22 +1,15 @@
 """First stage: everything that can be checked early, the data, config.json."""
 
-import hashlib
 import shutil
-from collections.abc import Sequence
 
 import jax
-from absl import logging
 
-from lorajax import io, sharding, toy
-from lorajax.experiment import provenance, tasks
+from lorajax import io, toy
+from lorajax.errors import InputError
+from lorajax.experiment import checks, models, provenance, tasks
+from lorajax.experiment.adapters import SIDES
 from lorajax.experiment.config import Experiment
-from lorajax.experiment.stages.common import SIDES
-from lorajax.models import config as config_lib
-from lorajax.models.hf import checkpoint
-from lorajax.models.model import param_shardings
-from lorajax.sandbox import runner
-from lorajax.tasks import data, overlap
-from lorajax.tasks.chat import load_chat_format
+from lorajax.tasks import data, examples, overlap
 from lorajax.types import JsonDict
 
 
@@ -29,81 +22,65 @@ def prepare(experiment: Experiment) -> bool:
     """
     files = experiment.files
     if files.config.exists():
-        stored = io.read_json(files.config)
-        experiment.check_same(stored)
+        check_prepared(experiment)
         return False
-    check_execution(experiment.heldouts, experiment.allow_code_execution)
-    for side in SIDES:
-        _check_model(experiment, side)
-    source = data.DataSource(experiment.data_dir or None)
-    anchors, heldouts = tasks.get_all(experiment.anchors), tasks.get_all(experiment.heldouts)
-    drawn = data.draw(
-        anchors,
-        heldouts,
-        source,
-        experiment.train_per_task,
-        experiment.eval_per_task,
-        experiment.seed,
-        experiment.protocol,
-    )
-    counts = overlap.matrix(drawn)
-    overlap.check(counts)
-    counts['before_the_rule'] = overlap.matrix(
-        data.draw_raw(
-            anchors,
-            heldouts,
-            source,
-            experiment.eval_per_task,
-            experiment.seed,
-            experiment.protocol,
-        )
-    )['cells']
-    for side, name in zip(SIDES, (experiment.source_model, experiment.target_model), strict=True):
+    names = {'source': experiment.source_model, 'target': experiment.target_model}
+    checks.check_execution(experiment.heldouts, experiment.allow_code_execution)
+    for name in names.values():
+        checks.check_model(name, experiment)
+    drawn, counts = _draw(experiment)
+    for side, name in names.items():
         if name in toy.MODELS:
             with io.atomic_directory(files.model(side)) as directory:
                 shutil.copytree(toy.MODELS[name], directory, dirs_exist_ok=True)
     io.write_json(files.overlap, counts)
-    for name, examples in drawn.items():
-        io.write_jsonl(files.train_data(name), [e.to_json() for e in examples.train])
-        if examples.eval:
-            io.write_jsonl(files.eval_data(name), [e.to_json() for e in examples.eval])
-    io.write_json(files.config, _provenance(experiment))
+    for task, rows in drawn.items():
+        examples.write(files.train_data(task), rows.train)
+        if rows.eval:
+            examples.write(files.eval_data(task), rows.eval)
+    io.write_json(files.config, _record(experiment))
     return True
 
 
-def check_execution(names: Sequence[str], allow_code_execution: bool) -> None:
-    """Says before any work whether programs that a model writes will run.
+def check_prepared(experiment: Experiment) -> None:
+    """Refuses to go on with a run that is not prepared, or not with these settings and rows.
 
     Raises:
-      InputError: if they shall and this machine cannot confine them.
+      InputError: saying which.
     """
-    code = [name for name in names if tasks.get(name).scorer == 'code']
-    if code and allow_code_execution:
-        runner.protections()
-    elif code:
-        logging.warning(
-            '%s: answers are judged by the span proxy; --allow_code_execution runs them against '
-            'their unit tests, in a sandbox',
-            ', '.join(code),
+    files = experiment.files
+    if not files.config.exists():
+        raise InputError(f'{files.config}: no such file; run the stage prepare first')
+    stored = io.read_json(files.config)
+    if not isinstance(stored, dict):
+        raise InputError(f'{files.config}: is no JSON object, expected the settings of a run')
+    experiment.check_same(stored)
+    if stored.get('data_hash') not in (None, provenance.hash_rows(files.data)):
+        raise InputError(
+            f'{files.data}: its rows are not those that {files.config} was begun with; expected '
+            'the same rows, or another workdir'
         )
 
 
-def _check_model(experiment: Experiment, side: str) -> None:
-    """Reads a model's config, tokenizer and tensor headers, and fits it to the mesh."""
-    name = experiment.source_model if side == 'source' else experiment.target_model
-    directory = checkpoint.resolve(str(toy.MODELS.get(name, name)))
-    config = config_lib.read(directory)
-    checkpoint.check_tensors(directory, config)
-    load_chat_format(directory)
-    param_shardings(sharding.make_mesh(experiment.mesh), config)
+def _draw(experiment: Experiment) -> tuple[dict[str, data.TaskData], JsonDict]:
+    """Chooses the rows of every task, and counts what training and evaluation sets share."""
+    chosen = {
+        'anchors': tasks.get_all(experiment.anchors),
+        'heldouts': tasks.get_all(experiment.heldouts),
+        'source': data.DataSource(experiment.data_dir or None),
+        'eval_per_task': experiment.eval_per_task,
+        'seed': experiment.seed,
+        'protocol': experiment.protocol,
+    }
+    drawn = data.draw(**chosen, train_per_task=experiment.train_per_task)
+    counts = overlap.matrix(drawn)
+    overlap.check(counts)
+    counts['before_the_rule'] = overlap.matrix(data.draw_raw(**chosen))['cells']
+    return drawn, counts
 
 
-def _provenance(experiment: Experiment) -> JsonDict:
+def _record(experiment: Experiment) -> JsonDict:
     """Returns the content of config.json."""
-    models = {side: checkpoint.resolve(experiment.model_directory(side)) for side in SIDES}
-    drawn = hashlib.sha256()
-    for path in sorted((experiment.files.root / 'data').rglob('*.jsonl')):
-        drawn.update(path.name.encode() + path.read_bytes())
     return {
         'schema': 1,
         **experiment.to_json(),
@@ -111,8 +88,9 @@ def _provenance(experiment: Experiment) -> JsonDict:
         'versions': provenance.versions(),
         'git_commit': provenance.git_commit(),
         'model_hashes': {
-            side: provenance.hash_files(path, '*.safetensors') for side, path in models.items()
+            side: models.weights_hash(models.resolve(experiment.model_directory(side)))
+            for side in SIDES
         },
-        'data_hash': drawn.hexdigest(),
+        'data_hash': provenance.hash_rows(experiment.files.data),
         'device': jax.devices()[0].device_kind,
     }

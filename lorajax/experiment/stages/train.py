@@ -5,15 +5,15 @@ import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 
-from lorajax.experiment import examples, models
+from lorajax.experiment import models
 from lorajax.experiment.adapters import REPEATED, SIDES
 from lorajax.experiment.config import Experiment
 from lorajax.lora import LoraConfig, save_peft
 from lorajax.models import Model
+from lorajax.tasks import examples
 from lorajax.tasks.chat import ChatFormat, Encoded
 from lorajax.training import MetricWriter, TrainCheckpoints, TrainConfig, train_adapters
 from lorajax.training.checkpoint import group_name
-from lorajax.types import Adapter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +68,7 @@ def train(experiment: Experiment) -> bool:
         }
         for group in _groups(encoded, experiment.adapters_per_step):
             if not missing.isdisjoint(group):
-                trained = train_group(experiment, pool.name, pool.config, model, chat, group)
-                _write(experiment, pool, trained)
-                remove_state(experiment, pool.name, group)
+                _train_group(experiment, pool, model, chat, group)
         # What is left belongs to groups of another size, of a run that was killed.
         shutil.rmtree(files.pool_checkpoints(pool.name), ignore_errors=True)
     return bool(loaded)
@@ -90,58 +88,33 @@ def _groups(encoded: Mapping[str, list[Encoded]], size: int) -> list[dict[str, l
     ]
 
 
-def train_group(
+def _train_group(
     experiment: Experiment,
-    pool: str,
-    config: TrainConfig,
+    pool: Pool,
     model: Model,
     chat: ChatFormat,
     encoded: Mapping[str, Sequence[Encoded]],
-    start_from: Mapping[str, Adapter] | None = None,
-) -> dict[str, Adapter]:
-    """Trains some adapters together; a run that was killed goes on from its last saved state.
-
-    Args:
-      experiment: of whose files the states and metrics are.
-      pool: names the states.
-      config: the recipe.
-      model, chat: the base.
-      encoded: training examples by task.
-      start_from: adapters to go on from; fresh ones by default.
-
-    Returns:
-      Adapters by task. The state stays until `remove_state`, so that nothing is lost if the run
-      is killed before they are written.
-    """
+) -> None:
+    """Trains some adapters together, from the last saved state on, and writes those not there."""
     files = experiment.files
-    state = TrainCheckpoints(files.checkpoints(pool, group_name(encoded)))
-    with contextlib.closing(state):
-        return train_adapters(
+    state = files.checkpoints(pool.name, group_name(encoded))
+    with contextlib.closing(TrainCheckpoints(state)) as checkpoints:
+        trained = train_adapters(
             model,
             encoded,
-            config,
+            pool.config,
             pad_id=chat.pad_id,
-            label=pool,
-            start_from=start_from,
-            checkpoints=state,
+            label=pool.name,
+            checkpoints=checkpoints,
             metrics=MetricWriter(files.metrics),
         )
-
-
-def remove_state(experiment: Experiment, pool: str, tasks: Mapping[str, object]) -> None:
-    """Removes the saved state of a group whose adapters are written."""
-    shutil.rmtree(experiment.files.checkpoints(pool, group_name(tasks)))
-
-
-def _write(experiment: Experiment, pool: Pool, adapters: Mapping[str, Adapter]) -> None:
-    """Writes adapters in PEFT format, those that are not there yet."""
     config = LoraConfig(
         rank=experiment.lora_rank,
         alpha=experiment.lora_alpha,
         targets=experiment.lora_targets,
         base_model=experiment.model_directory(pool.side),
     )
-    for task, adapter in adapters.items():
-        directory = experiment.files.adapter(pool.name, task)
-        if not directory.exists():
-            save_peft(directory, config, adapter)
+    for task, adapter in trained.items():
+        if not files.adapter(pool.name, task).exists():
+            save_peft(files.adapter(pool.name, task), config, adapter)
+    shutil.rmtree(state)

@@ -1,0 +1,85 @@
+"""`distill`: a target adapter trained on what the source model answers with its adapter."""
+
+import dataclasses
+import pathlib
+
+from absl import logging
+
+from lorajax import mapping
+from lorajax.commands import shared
+from lorajax.commands.command import Command
+from lorajax.distillation import distill as run_distillation
+from lorajax.errors import ArgumentError
+from lorajax.experiment import models
+from lorajax.experiment.config import Experiment
+from lorajax.experiment.options import option
+from lorajax.lora import LoraConfig, save_peft
+from lorajax.tasks import sft_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Flags of `distill`."""
+
+    source_model: str = shared.model_flag('the model of the adapter')
+    target_model: str = shared.model_flag('the model that gets an adapter')
+    adapter: str = option('', 'the source adapter, in PEFT format', required=True)
+    prompts: str = option('', 'JSON lines with a prompt each; answers are not read', required=True)
+    mapping: str = option(
+        '', 'a fitted mapping; the training goes on from what it makes of the adapter'
+    )
+    output: str = shared.output_flag('the target adapter')
+    adapter_dtype: str = shared.adapter_dtype_flag()
+
+
+def distill(flags: Flags, experiment: Experiment) -> None:
+    """Trains a target adapter on what the source model answers with its adapter.
+
+    It needs both models and prompts, but no answers to them; the prompts may be of other tasks.
+    The half is learned of whose answers the source model is surest.
+
+    Raises:
+      InputError: on bad prompts, or a source model that finishes no answer.
+      ArgumentError: if the mapping predicts another rank; if the output exists.
+    """
+    output = shared.new_directory(flags.output)
+    prompts = sft_rows.read_prompts(pathlib.Path(flags.prompts))
+    adapter = shared.load_adapter(flags.adapter, models.read_config(flags.source_model))
+    config = dataclasses.replace(experiment.train_config, targets=tuple(adapter['layers']))
+    start = None
+    if flags.mapping:
+        start = mapping.load(flags.mapping).predict(adapter)
+        ranks = {entry['a'].shape[-1] for entry in start['layers'].values()}
+        if ranks != {config.rank}:
+            raise ArgumentError(
+                'lora_rank', config.rank, f'the mapping predicts rank {max(ranks)}; give that'
+            )
+        config = dataclasses.replace(config, targets=tuple(start['layers']))
+    trained = run_distillation(
+        lambda: models.load(flags.source_model, experiment),
+        lambda: models.load(flags.target_model, experiment),
+        {flags.adapter: adapter},
+        prompts,
+        config,
+        start_from={flags.adapter: start} if start else None,
+        answer_batch_size=experiment.eval_batch_size,
+        max_len=experiment.max_len,
+        max_new_tokens=shared.decode_limit(experiment),
+    )
+    written = LoraConfig(
+        rank=config.rank,
+        alpha=config.alpha,
+        targets=config.targets,
+        base_model=flags.target_model,
+    )
+    save_peft(output, written, trained[flags.adapter], dtype=flags.adapter_dtype)
+    logging.info('adapter of the answers to %d prompts: %s', len(prompts), output)
+
+
+COMMAND = Command(
+    'distill', distill, Flags,
+    reads=('lora_rank', 'lora_alpha', 'separate_init', 'seed', 'num_epochs',
+           'batch_size', 'learning_rate', 'schedule', 'warmup_ratio', 'weight_decay',
+           'max_grad_norm', 'eval_batch_size', 'lengths', 'remat', 'mesh', 'precision'),
+    has_recipe=True,
+)  # fmt: skip

@@ -1,0 +1,44 @@
+"""Weights and activations of the two base models, for the mappings that look at them."""
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from lorajax.experiment import anchor_rows, models
+from lorajax.experiment.adapters import SIDES
+from lorajax.experiment.config import Experiment
+from lorajax.models import Model, activations
+from lorajax.tasks.token_alignment import shared_positions
+
+
+def collect(experiment: Experiment, needs: Collection[str]) -> dict[str, Mapping[str, np.ndarray]]:
+    """Returns arrays of the base models by the names in `mapping.Method.needs`.
+
+    Activations are taken on the anchors' training rows, as plain text: no held-out is read.
+    """
+    if not needs:
+        return {}
+    loaded = {side: models.load_side(experiment, side) for side in SIDES}
+    arrays: dict[str, Mapping[str, np.ndarray]] = {}
+    if any(need.endswith('_weights') for need in needs):
+        for side, (model, _) in loaded.items():
+            arrays[f'{side}_weights'] = kernels(model)
+    if any(need.endswith(('_inputs', '_outputs')) for need in needs):
+        rows = anchor_rows.interleaved(experiment)
+        tokens, positions = shared_positions(
+            [chat for _, chat in loaded.values()],
+            [f'{row.prompt}\n{row.answer}' for row in rows],
+            experiment.max_len,
+            experiment.activation_places,
+        )
+        for i, (side, (model, _)) in enumerate(loaded.items()):
+            texts = [text.ids for text in tokens[i]]
+            inputs, outputs = activations.collect(model, texts, positions[i])
+            arrays[f'{side}_inputs'], arrays[f'{side}_outputs'] = inputs, outputs
+    return arrays
+
+
+def kernels(model: Model) -> dict[str, np.ndarray]:
+    """Returns a model's projections, [L, in, out] by name, on the host."""
+    layers = model.params['layers']
+    return {p: np.asarray(layers[p]['kernel']) for p in model.config.projections}

@@ -1,0 +1,65 @@
+"""What can be checked before any work begins."""
+
+from collections.abc import Sequence
+
+from absl import logging
+
+from lorajax import sharding
+from lorajax.experiment import methods, models, tasks
+from lorajax.experiment.config import Experiment
+from lorajax.models import ModelConfig
+from lorajax.models.hf import checkpoint
+from lorajax.models.model import param_shardings
+from lorajax.sandbox import runner
+from lorajax.tasks.chat import load_chat_format
+
+
+def check_names(experiment: Experiment) -> None:
+    """Refuses unknown methods and tasks.
+
+    Raises:
+      InputError: naming it, with the closest known one.
+    """
+    methods.check(experiment)
+    tasks.get_all(experiment.tasks)
+
+
+def check_model(name: str, experiment: Experiment) -> None:
+    """Reads a model's config, tokenizer and tensor headers, and fits it to the mesh.
+
+    Raises:
+      InputError: naming the file, or the axis that the mesh does not divide.
+    """
+    directory = models.resolve(name)
+    config = models.read_config(name)
+    checkpoint.check_tensors(directory, config)
+    load_chat_format(directory)
+    check_mesh(experiment, config)
+
+
+def check_mesh(experiment: Experiment, config: ModelConfig) -> None:
+    """Refuses a mesh that is not the machine's, or that does not divide a model's axes.
+
+    Batches need no check: they are padded to what the mesh divides.
+
+    Raises:
+      ArgumentError: naming the mesh and the axis.
+    """
+    param_shardings(sharding.make_mesh(experiment.mesh), config)
+
+
+def check_execution(names: Sequence[str], allow_code_execution: bool) -> None:
+    """Says before any work whether programs that a model writes will run.
+
+    Raises:
+      InputError: if they shall and this machine cannot confine them.
+    """
+    code = [name for name in names if tasks.get(name).scorer == 'code']
+    if code and allow_code_execution:
+        runner.protections()
+    elif code:
+        logging.warning(
+            '%s: answers are judged by the span proxy; with allow_code_execution they run '
+            'against their unit tests, in a sandbox',
+            ', '.join(code),
+        )

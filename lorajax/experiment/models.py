@@ -1,0 +1,67 @@
+"""Base models by name: a directory in HF format, a hub id, or one of the toy world's."""
+
+import functools
+import pathlib
+
+from absl import logging
+
+from lorajax import io, sharding, toy
+from lorajax.errors import InputError
+from lorajax.experiment import provenance
+from lorajax.experiment.config import Experiment
+from lorajax.models import Model, ModelConfig, load_model
+from lorajax.models import config as config_lib
+from lorajax.models.hf import checkpoint
+from lorajax.tasks.chat import ChatFormat, load_chat_format
+
+
+def resolve(name: str) -> pathlib.Path:
+    """Returns the directory of a model, which is fetched if it is on the hub.
+
+    Raises:
+      InputError: if there is no such model.
+    """
+    return checkpoint.resolve(str(toy.MODELS.get(name, name)))
+
+
+def read_config(name: str) -> ModelConfig:
+    """Returns the shapes of a model; nothing else of it is read."""
+    return config_lib.read(resolve(name))
+
+
+def load(name: str, experiment: Experiment) -> tuple[Model, ChatFormat]:
+    """Loads a model and its chat format, in the precision and on the mesh of an experiment.
+
+    Raises:
+      InputError: naming the file, if something of the model cannot be used.
+    """
+    directory = resolve(name)
+    chat = load_chat_format(directory)  # before the weights: it is quick to fail
+    mesh = sharding.make_mesh(experiment.mesh)
+    logging.info('loading %s', name)
+    model = load_model(
+        str(directory), experiment.param_dtype, experiment.dtype, mesh, experiment.remat
+    )
+    return model, chat
+
+
+def load_side(experiment: Experiment, side: str) -> tuple[Model, ChatFormat]:
+    """Loads the 'source' or 'target' model of a run, which must be the one it was begun with.
+
+    Raises:
+      InputError: if its weights are others than config.json says; as `load`.
+    """
+    name = experiment.model_directory(side)
+    recorded = io.read_json(experiment.files.config).get('model_hashes', {}).get(side)
+    if recorded and weights_hash(resolve(name)) != recorded:
+        raise InputError(
+            f'{name}: its weights are not those that {experiment.files.config} was begun with; '
+            'expected the same model, or another workdir'
+        )
+    return load(name, experiment)
+
+
+@functools.cache
+def weights_hash(directory: pathlib.Path) -> str:
+    """Returns the SHA-256 of a model's weight files, taken once in a process."""
+    return provenance.hash_files(directory, '*.safetensors')

@@ -1,0 +1,117 @@
+"""Command lines become values, or one line that says what is wrong with them."""
+
+import itertools
+import pathlib
+
+import pytest
+
+from lorajax.commands import COMMANDS, parse
+from lorajax.errors import ArgumentError, InputError
+from lorajax.experiment.config import RECIPE, Experiment
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TRAIN = ['train', '--model=m', '--output=o', '--task=t']
+
+
+def refused(*arguments):
+    """The message of a command line that must be refused."""
+    with pytest.raises(InputError) as error:
+        parse.parse(arguments)
+    assert '\n' not in str(error.value)
+    return str(error.value)
+
+
+def test_a_flagfile_without_a_command_is_a_run():
+    parsed = parse.parse(['--flagfile=launch/toy.flags'])
+    assert parsed.command.name == 'run' and parsed.experiment == Experiment()
+
+
+def test_every_flagfile_is_read_by_its_command():
+    names = {path.name for path in (ROOT / 'launch').glob('*.flags')}
+    assert {'toy.flags', 'round4.flags', 'lora.flags', 'pairs.flags'} <= names
+    for name in names:
+        parse.parse(['run', f'--flagfile={ROOT}/launch/{name}'])
+    pairs = parse.parse(['map', f'--flagfile={ROOT}/launch/pairs.flags', '--pairs=p', '--output=o'])
+    assert pairs.flags.method == 'matched_scaled'
+
+
+def test_the_flagfile_of_one_adapter_is_the_recipe_that_train_has_anyway():
+    plain = parse.parse(TRAIN)
+    assert parse.parse([*TRAIN, f'--flagfile={ROOT}/launch/lora.flags']) == plain
+    assert {name: getattr(plain.experiment, name) for name in ('max_len', 'lora_rank', 'dtype')} == {
+        'max_len': 1024, 'lora_rank': 16, 'dtype': 'bfloat16',
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize('name', [n for n in COMMANDS if n not in ('run', 'doctor', 'report')])
+def test_only_what_works_on_a_run_inherits_the_toys_numbers(name):
+    command = COMMANDS[name]
+    toy = Experiment()
+    for setting in command.settings.keys() & RECIPE.keys():
+        assert command.defaults({}).get(setting, getattr(toy, setting)) == RECIPE[setting]
+
+
+def test_doctor_has_the_recipe_where_it_looks_at_one_model():
+    assert parse.parse(['doctor']).experiment == Experiment()
+    with_model = parse.parse(['doctor', '--model=m', '--batch_size=3']).experiment
+    assert with_model.max_len == RECIPE['max_len'] and with_model.batch_size == 3
+
+
+def test_a_flag_that_is_not_read_is_refused_where_it_is_typed_and_passed_over_in_a_file(tmp_path):
+    line = refused(*TRAIN, '--top_k=3')
+    assert line == '--top_k: train does not read it; see lorajax help train'
+    assert refused(*TRAIN, '--noforce').startswith('--noforce: train does not read it')
+    (tmp_path / 'a.flags').write_text('# words\n--top_k=3\n--nodiagnostics\n--lora_rank=5\n')
+    parsed = parse.parse([*TRAIN, f'--flagfile={tmp_path}/a.flags'])
+    assert parsed.experiment.lora_rank == 5 and parsed.experiment.top_k == Experiment().top_k
+    (tmp_path / 'a.flags').write_text('--top_q=3\n')
+    assert refused(*TRAIN, f'--flagfile={tmp_path}/a.flags') == (
+        f'--flagfile={tmp_path}/a.flags: --top_q: unknown flag; did you mean --top_k?'
+    )
+    (tmp_path / 'a.flags').write_text('--top_k=0\n')
+    assert refused(*TRAIN, f'--flagfile={tmp_path}/a.flags').startswith('top_k 0: expected')
+
+
+def test_later_flags_win_whether_they_are_typed_or_in_a_file(tmp_path):
+    (tmp_path / 'a.flags').write_text('--seed=2\n')
+    (tmp_path / 'b.flags').write_text(f'--flagfile={tmp_path}/a.flags\n--top_k=5\n')
+    file = f'--flagfile={tmp_path}/b.flags'
+    assert parse.parse(['--seed=1', file]).experiment.seed == 2
+    assert parse.parse([file, '--seed', '1']).experiment.seed == 1
+    assert parse.parse(['--flagfile', f'{tmp_path}/b.flags']).experiment.top_k == 5
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'line'),
+    [
+        (['trian'], 'trian: expected one of'),
+        ([*TRAIN, '--lora_rnk=4'], '--lora_rnk: unknown flag; did you mean --lora_rank?'),
+        ([*TRAIN, 'more'], 'more: expected a flag, as --name=value'),
+        ([*TRAIN, '--lora_rank'], 'Missing value for flag --lora_rank'),
+        ([*TRAIN, '--flagfile=nowhere'], 'flagfile nowhere: no such file'),
+        ([*TRAIN, '--flagfile=/dev/null'], 'flagfile /dev/null: no such file'),
+        (['generate', '--model=m'], "prompt: is missing, expected the user's message"),
+        (['generate', '--model=m', '--prompt='], 'prompt: is missing'),
+        (['--mesh=1,1'], 'mesh 1,1: expected 3 integers'),
+        (['--anchors='], 'anchors: is empty'),
+        (['--stages=train,evalute'], 'stages evalute: expected some of prepare,'),
+    ],
+)
+def test_what_is_wrong_is_named(arguments, line):
+    assert refused(*arguments).startswith(line)
+
+
+def test_a_flagfile_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / 'a.flags').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(ArgumentError, match='is no text'):
+        parse.parse([f'--flagfile={tmp_path}/a.flags'])
+    (tmp_path / 'a.flags').write_text('seed 4\n')
+    assert 'seed 4: expected a flag' in refused(f'--flagfile={tmp_path}/a.flags')
+
+
+def test_flags_of_one_name_are_of_one_kind():
+    """A flagfile is read by several commands, so a flag's form must not depend on the command."""
+    for left, right in itertools.combinations(COMMANDS.values(), 2):
+        for name in left.options.keys() & right.options.keys():
+            forms = {(c.options[name].kind, c.options[name].is_list) for c in (left, right)}
+            assert len(forms) == 1, (name, left.name, right.name)
