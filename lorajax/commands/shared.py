@@ -7,7 +7,7 @@ from lorajax.errors import ArgumentError
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option
 from lorajax.lora import load_peft
-from lorajax.lora.peft.files import DTYPES
+from lorajax.lora.peft import DTYPES
 from lorajax.models import ModelConfig
 from lorajax.types import Adapter
 

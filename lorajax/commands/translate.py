@@ -16,7 +16,7 @@ from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option
 from lorajax.experiment.workdir import BASES
 from lorajax.lora import load_peft
-from lorajax.lora.peft.files import CONFIG_FILE
+from lorajax.lora.peft import CONFIG_FILE
 from lorajax.mapping import model_card
 from lorajax.types import Adapter
 

@@ -2,9 +2,11 @@
 
 from lorajax.io.atomic import atomic_directory, atomic_file, remove_partial, write_text
 from lorajax.io.checksums import (
+    SUMS_FILE,
     check_sum,
     check_sums,
     file_sum,
+    format_sums,
     remove_sum,
     write_sum,
     write_sums,
@@ -21,12 +23,14 @@ from lorajax.io.json_files import (
 from lorajax.io.reading import PathLike, one_line_errors, open_file, read_bytes, shorten
 
 __all__ = [
+    'SUMS_FILE',
     'PathLike',
     'atomic_directory',
     'atomic_file',
     'check_sum',
     'check_sums',
     'file_sum',
+    'format_sums',
     'one_line_errors',
     'open_file',
     'parse_json',

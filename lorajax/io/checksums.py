@@ -49,7 +49,7 @@ def write_sums(directory: PathLike, names: Iterable[str] | None = None) -> None:
             if path.is_file() and path != directory / SUMS_FILE
         )
     sums = {name: file_sum(directory / name) for name in sorted(names)}
-    write_text(directory / SUMS_FILE, _encode(sums))
+    write_text(directory / SUMS_FILE, format_sums(sums))
 
 
 def check_sums(directory: PathLike) -> None:
@@ -71,7 +71,7 @@ def write_sum(path: PathLike) -> None:
     in between then leaves a file without a sum, never a good file with a wrong one.
     """
     path = pathlib.Path(path)
-    write_text(_beside(path), _encode({path.name: file_sum(path)}))
+    write_text(_beside(path), format_sums({path.name: file_sum(path)}))
 
 
 def remove_sum(path: PathLike) -> None:
@@ -97,8 +97,8 @@ def _beside(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(path.name + SUM_SUFFIX)
 
 
-def _encode(sums: Mapping[str, str]) -> str:
-    """Returns lines of sum and name; line breaks and backslashes as coreutils escapes them."""
+def format_sums(sums: Mapping[str, str]) -> str:
+    """Returns the text of a list of sums by name, with line breaks escaped as coreutils does."""
     lines = []
     for name, digest in sums.items():
         escaped = name.replace('\\', '\\\\').replace('\n', '\\n').replace('\r', '\\r')

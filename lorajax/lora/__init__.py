@@ -1,14 +1,15 @@
 """Functional LoRA: adapters as trees of their own, beside the base weights."""
 
 from lorajax.lora.config import TARGETS, LoraConfig
-from lorajax.lora.delta import delta_weight, low_rank_delta, merge, pad_rank, unmerge
-from lorajax.lora.peft.files import load_peft, save_peft
-from lorajax.lora.tree import init_adapter, stack, unstack, zero_adapter_like
+from lorajax.lora.delta import delta_weight, low_rank_delta, merge, unmerge
+from lorajax.lora.peft import load_peft, save_peft
+from lorajax.lora.tree import fold_scale, init_adapter, pad_rank, stack, unstack
 
 __all__ = [
     'TARGETS',
     'LoraConfig',
     'delta_weight',
+    'fold_scale',
     'init_adapter',
     'load_peft',
     'low_rank_delta',
@@ -18,5 +19,4 @@ __all__ = [
     'stack',
     'unmerge',
     'unstack',
-    'zero_adapter_like',
 ]

@@ -18,32 +18,42 @@ def module_name(projection: str, layer: int) -> str:
     return f'model.layers.{layer}.{block}.{projection}'
 
 
+def pattern_expression(key: str) -> str:
+    """Returns the expression by which PEFT matches a key of rank_pattern or alpha_pattern."""
+    return rf'(.*\.)?({key})$'
+
+
 def _lookup(pattern: Mapping[str, float], name: str, default: float) -> float:
-    """Returns the value of the first key that matches a module name, as PEFT matches them."""
+    """Returns the value of the first key that matches a module name."""
     for key, value in pattern.items():
-        if re.match(rf'(.*\.)?({key})$', name):
+        if re.match(pattern_expression(key), name):
             return value
     return default
+
+
+Module = tuple[str, int]  # projection, layer
+Factor = tuple[str, int, str]  # projection, layer, 'A' or 'B'
 
 
 @dataclasses.dataclass(frozen=True)
 class PeftFile:
     """What an adapter's files in PEFT format say beyond the tree and `LoraConfig`.
 
-    `load_peft` leaves it in the config so that `save_peft` can write the same bits again.
+    `load_peft` leaves it in the config so that `save_peft` can write the same files again.
 
     Attributes:
       settings: content of adapter_config.json.
-      names: name of a tensor by (projection, layer, 'A' or 'B'), as in the file.
-      dtypes: dtype of a tensor by the same key.
-      unscaled: float32[out, R] by (projection, layer): the file's `lora_B`, where dividing the
-        tree's `b` by the scale does not give it back.
+      tensors: each factor's name in the file, and its numbers there: [R, in] of an 'A', [out, R]
+        of a 'B' before its scale.
     """
 
     settings: Mapping[str, Any]
-    names: Mapping[tuple[str, int, str], str]
-    dtypes: Mapping[tuple[str, int, str], np.dtype]
-    unscaled: Mapping[tuple[str, int], np.ndarray]
+    tensors: Mapping[Factor, tuple[str, np.ndarray]]
+
+    @property
+    def modules(self) -> set[Module]:
+        """The adapted modules."""
+        return {(projection, layer) for projection, layer, _ in self.tensors}
 
 
 @dataclasses.dataclass(frozen=True)

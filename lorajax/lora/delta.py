@@ -1,10 +1,13 @@
 """The low-rank update: applied to activations, written out as a weight, merged into a base."""
 
+from collections.abc import Mapping
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorajax.types import Adapter, Params
+from lorajax.types import Adapter, Array, Params
 
 
 @jax.custom_vjp
@@ -25,6 +28,9 @@ def low_rank_delta(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
 
     Source: Hu et al. 2021 (LoRA), section 4.1.
     """
+    chex.assert_rank((a, b), 2)
+    chex.assert_axis_dimension(a, 0, x.shape[-1])
+    chex.assert_axis_dimension(b, 0, a.shape[1])
     return (x @ a.astype(x.dtype)) @ b.astype(x.dtype)
 
 
@@ -52,16 +58,23 @@ def _delta_backward(residuals: _Residuals, dy: jax.Array) -> tuple[jax.Array, ja
 low_rank_delta.defvjp(_delta_forward, _delta_backward)
 
 
-def delta_weight(entry: dict[str, jax.Array]) -> jax.Array:
-    """Returns float32[L, in, out], the change of a projection's kernels in every layer."""
-    return jnp.einsum('lir,lro->lio', entry['a'], entry['b'], precision='highest')
+def delta_weight(entry: Mapping[str, Array]) -> jax.Array:
+    """Returns float32[..., out, in], the change of a projection's weights as files order them.
+
+    Args:
+      entry: `a` [..., in, R] and `b` [..., R, out], of one layer or stacked on L.
+    """
+    a, b = entry['a'], entry['b']
+    chex.assert_equal_shape_prefix((a, b), np.ndim(a) - 2)
+    chex.assert_axis_dimension(b, -2, a.shape[-1])
+    return jnp.einsum('...ir,...ro->...oi', a, b, precision='highest')
 
 
 def merge(params: Params, adapter: Adapter, sign: float = 1.0) -> Params:
     """Returns base weights with the adapter added to them.
 
     Args:
-      params: base weights; not modified.
+      params: base weights, kernels [L, out, in]; not modified.
       adapter: the adapter; any subset of the projections.
       sign: 1 merges, -1 takes a merged adapter out again.
 
@@ -71,6 +84,7 @@ def merge(params: Params, adapter: Adapter, sign: float = 1.0) -> Params:
     layers = dict(params['layers'])
     for name, entry in adapter.get('layers', {}).items():
         kernel = layers[name]['kernel']
+        chex.assert_equal_shape_prefix((kernel, entry['a']), 1)
         merged = kernel.astype(jnp.float32) + sign * delta_weight(entry)
         layers[name] = {**layers[name], 'kernel': merged.astype(kernel.dtype)}
     return {**params, 'layers': layers}
@@ -79,22 +93,3 @@ def merge(params: Params, adapter: Adapter, sign: float = 1.0) -> Params:
 def unmerge(params: Params, adapter: Adapter) -> Params:
     """Undoes `merge`, up to the rounding of the stored dtype."""
     return merge(params, adapter, sign=-1.0)
-
-
-def pad_rank(adapter: Adapter, rank: int) -> Adapter:
-    """Widens every factor to `rank` with zeros; the update is unchanged, bit for bit.
-
-    Raises:
-      ValueError: if a factor is wider than `rank`.
-    """
-
-    def widen(entry: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        missing = rank - entry['a'].shape[-1]
-        if missing < 0:
-            raise ValueError(f'rank {entry["a"].shape[-1]} exceeds {rank}')
-        return {
-            'a': np.pad(entry['a'], ((0, 0), (0, 0), (0, missing))),
-            'b': np.pad(entry['b'], ((0, 0), (0, missing), (0, 0))),
-        }
-
-    return {'layers': {name: widen(entry) for name, entry in adapter['layers'].items()}}

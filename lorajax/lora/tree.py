@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lorajax.errors import ArgumentError
 from lorajax.types import Adapter
 
 
@@ -59,13 +61,29 @@ def fold_scale(adapter: Adapter, scale: float | jax.Array) -> Adapter:
     }
 
 
-def zero_adapter_like(adapter: Adapter) -> Adapter:
-    """Returns an adapter of the same shapes that changes nothing, exactly."""
-    return jax.tree.map(np.zeros_like, adapter)
+def pad_rank(adapter: Adapter, rank: int) -> Adapter:
+    """Widens every factor to `rank` with zeros; the update is unchanged, bit for bit.
+
+    Raises:
+      ArgumentError: if a factor is wider than `rank`.
+    """
+
+    def widen(entry: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        missing = rank - entry['a'].shape[-1]
+        if missing < 0:
+            raise ArgumentError('rank', rank, f'expected at least {entry["a"].shape[-1]}')
+        return {
+            'a': np.pad(entry['a'], ((0, 0), (0, 0), (0, missing))),
+            'b': np.pad(entry['b'], ((0, 0), (0, missing), (0, 0))),
+        }
+
+    return {'layers': {name: widen(entry) for name, entry in adapter['layers'].items()}}
 
 
 def stack(adapters: Sequence[Adapter]) -> Adapter:
     """Stacks equal-shaped adapters on a leading axis A, on the host."""
+    chex.assert_trees_all_equal_structs(*adapters)
+    chex.assert_trees_all_equal_shapes(*adapters)
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *adapters)
 
 

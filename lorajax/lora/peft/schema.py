@@ -1,6 +1,5 @@
-"""`adapter_config.json`: read, checked, matched against module names, written."""
+"""What `adapter_config.json` means: read, checked, matched against module names, written."""
 
-import math
 import pathlib
 import re
 from collections.abc import Mapping
@@ -10,15 +9,16 @@ from absl import logging
 
 from lorajax import io
 from lorajax.errors import InputError
-from lorajax.lora.config import LoraConfig
+from lorajax.io import fields
+from lorajax.lora.config import LoraConfig, pattern_expression
 from lorajax.model_names import join_revision, split_revision
 
 # Options that change what an adapter computes, or the base below it, and that the tree cannot
 # express, with the values that leave it as it is.
 _REFUSED: dict[str, tuple[Any, ...]] = {
-    'peft_type': ('LORA',),
     'use_dora': (False, None),
-    'bias': ('none', None),
+    # Biases of a base that has none are none; where there are some, they are in the weights' file.
+    'bias': ('none', None, 'lora_only', 'all'),
     'lora_bias': (False, None),
     'modules_to_save': (None, []),
     'fan_in_fan_out': (False, None),
@@ -33,26 +33,32 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     'monteclora_config': (None,),
     'velora_config': (None,),
 }
-# All other fields of peft 0.21's LoraConfig: read here, or without effect on a trained adapter.
-_KNOWN = frozenset(
+_NAMES = fields.Kind(
+    'names or a regular expression', fields.either(fields.TEXT, fields.list_of(fields.TEXT)).fits
+)
+# The fields of peft 0.21's LoraConfig that say what a trained adapter is, each of its type.
+_READ: dict[str, fields.Kind] = {
+    'r': fields.COUNT,
+    'lora_alpha': fields.POSITIVE,
+    'lora_dropout': fields.FRACTION,
+    'use_rslora': fields.BOOLEAN,
+    'inference_mode': fields.BOOLEAN,
+    'rank_pattern': fields.object_of(fields.COUNT),
+    'alpha_pattern': fields.object_of(fields.POSITIVE),
+    'target_modules': _NAMES,
+    'exclude_modules': _NAMES,
+    'layers_to_transform': fields.either(fields.INDEX, fields.list_of(fields.INDEX)),
+    'layers_pattern': _NAMES,
+    'init_lora_weights': fields.either(fields.BOOLEAN, fields.TEXT),
+    'base_model_name_or_path': fields.TEXT,
+    'revision': fields.TEXT,
+    'task_type': fields.TEXT,
+}
+# Those without effect on a trained adapter, kept as they are.
+_KEPT = frozenset(
     [
-        'task_type',
         'auto_mapping',
         'peft_version',
-        'base_model_name_or_path',
-        'revision',
-        'inference_mode',
-        'r',
-        'target_modules',
-        'exclude_modules',
-        'lora_alpha',
-        'lora_dropout',
-        'use_rslora',
-        'init_lora_weights',
-        'layers_to_transform',
-        'layers_pattern',
-        'rank_pattern',
-        'alpha_pattern',
         'megatron_config',
         'megatron_core',
         'loftq_config',
@@ -64,6 +70,7 @@ _KNOWN = frozenset(
         'ensure_weight_tying',
     ]
 )
+KNOWN = frozenset({'peft_type'} | _REFUSED.keys() | _READ.keys() | _KEPT)
 # Initialisations that also change the base weights.
 _BASE_CHANGING_INIT = re.compile(r'(pissa|olora|corda|loftq|lora_ga)', re.IGNORECASE)
 
@@ -77,44 +84,40 @@ def read(path: pathlib.Path) -> tuple[LoraConfig, dict[str, Any]]:
     Raises:
       InputError: naming file and field, for what is malformed or cannot be represented.
     """
-    raw = io.read_json(path)
-    if not isinstance(raw, dict):
-        raise InputError(f'{path}: is a JSON {type(raw).__name__}, expected an object')
+    raw = fields.require_object(path, io.read_json(path))
+    _check_kind(path, raw)
     for name, accepted in _REFUSED.items():
-        if name in raw and raw[name] not in accepted:
-            raise InputError(f'{path}: {name} is {raw[name]!r}, expected {accepted[0]!r}')
-    unknown = [name for name in raw if raw[name] and name not in _KNOWN | _REFUSED.keys()]
+        if not fields.one_of(*accepted).fits(raw.get(name)) and name in raw:
+            expected = fields.show(accepted[0])
+            raise InputError(f'{path}: {name} is {fields.show(raw[name])}, expected {expected}')
+    unknown = [name for name in raw if raw[name] and name not in KNOWN]
     if unknown:
-        logging.warning('%s: unknown field %s is ignored', path, ', '.join(unknown))
+        logging.warning(
+            '%s: unknown field %s is ignored', path, io.shorten(', '.join(unknown), 200)
+        )
+    for name, kind in _READ.items():
+        if raw.get(name) is not None or name in ('r', 'lora_alpha'):
+            fields.require(path, raw, name, kind)
     init = raw.get('init_lora_weights')
     if isinstance(init, str) and _BASE_CHANGING_INIT.match(init):
         raise InputError(
-            f'{path}: init_lora_weights is {init!r}, which changes the base weights, '
+            f'{path}: init_lora_weights is {fields.show(init)}, which changes the base weights, '
             'expected an adapter of the unchanged base'
-        )
-    if not _is_count(raw.get('r')):
-        raise InputError(f'{path}: r is {raw.get("r")!r}, expected a positive integer')
-    if not _is_positive(raw.get('lora_alpha')):
-        raise InputError(
-            f'{path}: lora_alpha is {raw.get("lora_alpha")!r}, expected a positive number'
         )
     layers = raw.get('layers_to_transform')
     layers = [layers] if isinstance(layers, int) else layers
-    if layers and not (isinstance(layers, list) and all(type(n) is int and n >= 0 for n in layers)):
-        raise InputError(f'{path}: layers_to_transform is {layers!r}, expected a list of layers')
-    for name in ('target_modules', 'exclude_modules', 'layers_pattern'):
-        _check_names(path, name, raw.get(name))
     if isinstance(raw.get('target_modules'), str) and layers:
         raise InputError(
-            f'{path}: layers_to_transform is {layers!r} with a regular expression as '
+            f'{path}: layers_to_transform is {fields.show(layers)} with a regular expression as '
             'target_modules, expected null'
         )
+    _check_expressions(path, raw)
     config = LoraConfig(
         rank=raw['r'],
         alpha=raw['lora_alpha'],
-        use_rslora=bool(raw.get('use_rslora')),
-        rank_pattern=_pattern(path, raw, 'rank_pattern', _is_count, 'positive integers'),
-        alpha_pattern=_pattern(path, raw, 'alpha_pattern', _is_positive, 'positive numbers'),
+        use_rslora=raw.get('use_rslora') or False,
+        rank_pattern=raw.get('rank_pattern') or {},
+        alpha_pattern=raw.get('alpha_pattern') or {},
         layers=tuple(sorted(set(layers))) if layers else None,
         dropout=raw.get('lora_dropout') or 0.0,
         base_model=join_revision(raw.get('base_model_name_or_path'), raw.get('revision')),
@@ -122,56 +125,54 @@ def read(path: pathlib.Path) -> tuple[LoraConfig, dict[str, Any]]:
     return config, raw
 
 
-def _is_count(value: Any) -> bool:
-    """Says whether a value is an integer from 1 on."""
-    return type(value) is int and value > 0
+def _check_kind(path: pathlib.Path, raw: Mapping[str, Any]) -> None:
+    """Refuses what is no config of peft, or of another method than LoRA."""
+    if 'peft_type' not in raw:
+        held = f'the fields {", ".join(raw)}' if raw else 'no field'
+        raise InputError(
+            f'{path}: has no peft_type, expected the adapter_config.json that peft saves; '
+            f'holds {io.shorten(held, 100)}'
+        )
+    fields.require(path, raw, 'peft_type', fields.one_of('LORA'))
 
 
-def _is_positive(value: Any) -> bool:
-    """Says whether a value is a positive, finite number."""
-    return type(value) in (int, float) and 0 < value < math.inf
+def _check_expressions(path: pathlib.Path, raw: Mapping[str, Any]) -> None:
+    """Refuses what is no regular expression where one is meant, as it will be used."""
+    for name in ('target_modules', 'exclude_modules'):
+        if isinstance(raw.get(name), str):
+            _check_expression(path, name, raw[name], raw[name])
+    for pattern in _layer_patterns(raw):
+        _check_expression(path, 'layers_pattern', pattern, _layer_expression(pattern))
+    for name in ('rank_pattern', 'alpha_pattern'):
+        for pattern in raw.get(name) or {}:
+            _check_expression(path, name, pattern, pattern_expression(pattern))
 
 
-def _are_names(value: Any) -> bool:
-    """Says whether a value is a list of strings."""
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def _check_names(path: pathlib.Path, field: str, value: Any) -> None:
-    """Refuses what is neither absent nor names nor a regular expression."""
-    if isinstance(value, str):
-        _check_expression(path, field, value)
-    elif value is not None and not _are_names(value):
-        raise InputError(f'{path}: {field} is {value!r}, expected names or a regular expression')
-    elif value and field == 'layers_pattern':
-        for expression in value:
-            _check_expression(path, field, expression)
-
-
-def _check_expression(path: pathlib.Path, field: str, expression: str) -> None:
+def _check_expression(path: pathlib.Path, field: str, shown: str, expression: str) -> None:
     """Refuses what is no regular expression."""
     try:
+        re.compile(shown)
         re.compile(expression)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
+        reason = 'nested too deep' if isinstance(error, RecursionError) else str(error)
         raise InputError(
-            f'{path}: {field}: {expression!r} is no regular expression ({error})'
+            f'{path}: {field}: {fields.show(shown)} is no regular expression ({io.shorten(reason)})'
         ) from None
 
 
-def _pattern(
-    path: pathlib.Path, raw: Mapping[str, Any], field: str, is_valid: Any, expected: str
-) -> dict[str, Any]:
-    """Returns a field that maps expressions to numbers."""
-    pattern = raw.get(field) or {}
-    if not isinstance(pattern, dict) or not all(map(is_valid, pattern.values())):
-        raise InputError(f'{path}: {field} is {pattern!r}, expected an object of {expected}')
-    for expression in pattern:
-        _check_expression(path, field, expression)
-    return pattern
+def _layer_patterns(raw: Mapping[str, Any]) -> list[str]:
+    """Returns what may stand before the number of a layer."""
+    patterns = raw.get('layers_pattern') or []
+    return [patterns] if isinstance(patterns, str) else patterns
+
+
+def _layer_expression(pattern: str) -> str:
+    """Returns the expression that finds the number of a layer, its last group."""
+    return rf'(?:^|.*?\.){pattern}\.(\d+)\.'
 
 
 def is_targeted(raw: Mapping[str, Any], module: str) -> bool:
-    """Says whether PEFT adapts a module, one of the seven projections of a layer.
+    """Returns whether PEFT adapts a module, one of the seven projections of a layer.
 
     Args:
       raw: content of adapter_config.json, of which target_modules is set.
@@ -191,17 +192,16 @@ def is_targeted(raw: Mapping[str, Any], module: str) -> bool:
     layers = raw.get('layers_to_transform')
     if layers is None or layers == []:
         return True
-    patterns = raw.get('layers_pattern') or []
-    expressions = [
-        rf'(?:^|.*?\.){pattern}\.(\d+)\.'
-        for pattern in ([patterns] if isinstance(patterns, str) else patterns)
-    ] or [r'.*?\.[^.]*\.(\d+)\.']
-    matches = [found for found in (re.match(e, module) for e in expressions) if found]
-    return bool(matches) and int(matches[0][1]) in ([layers] if isinstance(layers, int) else layers)
+    expressions = [_layer_expression(pattern) for pattern in _layer_patterns(raw)]
+    for expression in expressions or [r'.*?\.[^.]*\.(\d+)\.']:
+        match = re.match(expression, module)
+        if match:
+            return int(match.groups()[-1]) in ([layers] if isinstance(layers, int) else layers)
+    return False
 
 
 def _is_named(names: Any, module: str) -> bool:
-    """Says whether an expression matches a module, or a list holds its name or its end."""
+    """Returns whether an expression matches a module, or a list holds its name or its end."""
     if isinstance(names, str):
         return re.fullmatch(names, module) is not None
     return any(module == name or module.endswith(f'.{name}') for name in names)
