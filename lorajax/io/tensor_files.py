@@ -7,15 +7,12 @@ memory together, since the package writes from a dictionary of all of them.
 Format: https://github.com/huggingface/safetensors, section "Format".
 """
 
-import concurrent.futures
 import json
 import math
 import mmap
 import os
-import pathlib
-import queue
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -42,8 +39,6 @@ DTYPES: dict[str, np.dtype] = {
     'BOOL': np.dtype(np.bool_),
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
-
-_T = TypeVar('_T')
 
 
 class Spec(NamedTuple):
@@ -139,111 +134,6 @@ def _view(whole: mmap.mmap, entry: Entry) -> np.ndarray:
     else:
         data = np.frombuffer(whole, dtype, size // dtype.itemsize, start)
     return data.reshape(shape)
-
-
-class _Piece(NamedTuple):
-    """Some rows of a tensor and where their bytes lie."""
-
-    name: str
-    rows: slice | None  # None: all of a scalar
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    start: int  # bytes from the beginning of the file
-    size: int  # bytes
-
-
-def _plan(entries: Mapping[str, Entry], most_bytes: int) -> Iterator[_Piece]:
-    """Yields the pieces of a file in the order of their bytes; a row is never divided."""
-    for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
-        if not entry.shape or not entry.size:
-            rows = slice(0, entry.shape[0]) if entry.shape else None
-            yield _Piece(name, rows, *entry)
-            continue
-        depth = entry.shape[0]
-        row_bytes = entry.size // depth
-        count = max(1, most_bytes // row_bytes)
-        for first in range(0, depth, count):
-            rows = slice(first, min(first + count, depth))
-            shape = (rows.stop - first, *entry.shape[1:])
-            start, size = entry.start + first * row_bytes, shape[0] * row_bytes
-            yield _Piece(name, rows, entry.dtype, shape, start, size)
-
-
-def read_pieces(
-    path: PathLike,
-    most_bytes: int,
-    consume: Callable[[str, slice | None, np.ndarray], _T],
-    num_threads: int | None = None,
-) -> Iterator[_T]:
-    """Reads a file in pieces of some rows each and yields what `consume` makes of them.
-
-    Each piece is read and consumed by one of several threads, in one go, while it lies in that
-    core's cache. File reads and numpy's copies run without the interpreter's lock; several
-    readers keep the disk busy where one also waits for the kernel's pages.
-
-    Args:
-      path: the file.
-      most_bytes: size of a piece; one row is read whole even if it is larger.
-      consume: called once for each piece, from any thread and in any order, with the tensor's
-        name, which rows of it (None: all of a scalar), and these rows in a buffer that another
-        piece overwrites afterwards.
-      num_threads: how many threads; twice the cores, at most 16, if None.
-
-    Yields:
-      The results of `consume`, in the order of the file's bytes.
-
-    Raises:
-      InputError: as `read_header`.
-    """
-    path = pathlib.Path(path)
-    entries = read_header(path)
-    num_threads = num_threads or min(16, 2 * (os.cpu_count() or 1))
-    plan = list(_plan(entries, most_bytes))
-    largest = max((piece.size for piece in plan), default=0)
-    buffers: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
-    for _ in range(num_threads):
-        buffers.put(np.empty(largest, np.uint8))
-
-    def work(piece: _Piece) -> _T:
-        buffer = buffers.get()
-        try:
-            data = buffer[: piece.size]
-            _fill(file.fileno(), data, piece.start, f'{path}: truncated while reading {piece.name}')
-            tensor = data.view(piece.dtype).reshape(piece.shape)
-            return consume(piece.name, piece.rows, tensor)
-        finally:
-            buffers.put(buffer)
-
-    with open(path, 'rb', buffering=0) as file:
-        pool = concurrent.futures.ThreadPoolExecutor(num_threads)
-        try:
-            yield from pool.map(work, plan)
-        finally:  # an error, or a caller that wants no more
-            pool.shutdown(cancel_futures=True)
-
-
-def _fill(descriptor: int, buffer: np.ndarray, offset: int, complaint: str) -> None:
-    """Reads as many bytes as `buffer` holds, from `offset` on."""
-    view: Any = memoryview(buffer)  # type: ignore[arg-type]
-    while view:
-        count = os.preadv(descriptor, [view], offset)
-        if not count:
-            raise InputError(complaint)
-        view, offset = view[count:], offset + count
-
-
-def read_entry(path: PathLike, entry: Entry) -> np.ndarray:
-    """Returns one tensor of a file.
-
-    Args:
-      path: the file.
-      entry: the tensor's row of `read_header`.
-    """
-    data = np.empty(entry.size, np.uint8)
-    with open(path, 'rb', buffering=0) as file:
-        complaint = f'{path}: truncated while reading byte {entry.start}'
-        _fill(file.fileno(), data, entry.start, complaint)
-    return data.view(entry.dtype).reshape(entry.shape)
 
 
 def write(path: PathLike, tensors: Mapping[str, np.ndarray]) -> None:
