@@ -44,22 +44,22 @@ def shared_data():
 
 
 @pytest.fixture(scope='session')
-def fake_run(tmp_path_factory):
-    """A run with everything in it, its results.json and its report."""
-    from lorajax.evaluation import results
-    from lorajax.io import write_json
-    from lorajax.report import write
-    from tests.fake_run import write_fake_run
+def fake_run():
+    """A made-up run with everything in it; not to be changed."""
+    from tests.fake_run import make_fake_run
 
-    workdir = write_fake_run(tmp_path_factory.mktemp('fake_run'), n=60)
-    write_json(workdir.results, results.build(workdir))
-    write.write(workdir)
-    return workdir
+    return make_fake_run(n=60)
 
 
 @pytest.fixture(scope='session')
-def found(fake_run) -> dict:
-    """The content of its results.json."""
-    from lorajax.io import read_json
+def fake_results(fake_run) -> dict:
+    """The content of its results.json; not to be changed."""
+    return fake_run.results()
 
-    return read_json(fake_run.results)
+
+@pytest.fixture(scope='session')
+def fake_report(fake_run, tmp_path_factory) -> pathlib.Path:
+    """The directory of its report."""
+    directory = tmp_path_factory.mktemp('fake_report')
+    fake_run.write_report(directory)
+    return directory

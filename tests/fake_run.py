@@ -1,16 +1,22 @@
-"""A test fixture: a run directory whose outcomes come from a seeded random generator.
+"""A made-up run whose outcomes come from a seeded random generator, in memory or in files.
 
 No model is behind it. Item difficulty is shared by all methods, so their answers correlate
 as those of real methods do; texts hold what an HTML page must survive.
 """
 
-import json
+import dataclasses
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorajax.experiment.workdir import Workdir
+from lorajax import report
+from lorajax.evaluation import outcomes, results
+from lorajax.evaluation.outcomes import Table
 from lorajax.io import write_json, write_jsonl
+
+if TYPE_CHECKING:
+    from lorajax.experiment.workdir import Workdir
 
 ANCHORS = {
     'math_counting_easy': 'math',
@@ -71,34 +77,107 @@ HOSTILE = [
 ]
 
 
-def write_fake_run(
-    root: pathlib.Path, n: int = 300, seed: int = 0, experiments: bool = True
-) -> Workdir:
-    """Writes config, items, outcomes, diagnostics and metrics of a made-up run.
+@dataclasses.dataclass
+class FakeRun:
+    """What the files of a run hold.
+
+    Attributes:
+      config: config.json.
+      eval_items: {task: rows of data/eval}.
+      outcomes: {task: rows}.
+      ablations: {'experiment2' or 'experiment3': {task: rows}}.
+      diagnostics: {method: diagnostics.json}.
+      selected_method: of mappings/selection.json.
+      overlap: data/overlap.json.
+      metrics: rows of metrics.jsonl.
+    """
+
+    config: dict
+    eval_items: dict[str, list[dict]]
+    outcomes: dict[str, list[dict]]
+    ablations: dict[str, dict[str, list[dict]]]
+    diagnostics: dict[str, dict]
+    selected_method: str
+    overlap: dict | None
+    metrics: list[dict]
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The outcomes as `outcomes.read_table` returns them."""
+        return {task: outcomes.make_table(rows, task) for task, rows in self.outcomes.items()}
+
+    def results(self) -> dict:
+        """Returns the content of results.json."""
+        return results.build(
+            self.config,
+            self.tables,
+            eval_items=self.eval_items,
+            ablations=self.ablations,
+            diagnostics=self.diagnostics,
+            selected_method=self.selected_method,
+        )
+
+    def write_report(self, directory: pathlib.Path) -> None:
+        """Writes the report of the run."""
+        report.write(
+            directory,
+            self.results(),
+            self.config,
+            outcomes=self.tables,
+            eval_items=self.eval_items,
+            metrics=self.metrics,
+            overlap=self.overlap,
+            diagnostics=self.diagnostics,
+        )
+
+    def write(self, root: pathlib.Path) -> 'Workdir':
+        """Writes the files of the run, all but results.json and the report."""
+        from lorajax.experiment.workdir import Workdir  # above what most tests here need
+
+        files = Workdir(pathlib.Path(root))
+        write_json(files.config, self.config)
+        for task, rows in self.eval_items.items():
+            write_jsonl(files.eval_data(task), rows)
+            outcomes.write(files.outcomes(task), self.outcomes[task])
+        for experiment, by_task in self.ablations.items():
+            for task, rows in by_task.items():
+                outcomes.write(files.study_outcomes(experiment, task), rows)
+        for method, values in self.diagnostics.items():
+            write_json(files.mapping(method) / 'diagnostics.json', values)
+        write_json(files.selection, {'selected_method': self.selected_method})
+        if self.overlap:
+            write_json(files.overlap, self.overlap)
+        if self.metrics:
+            write_jsonl(files.metrics, self.metrics)
+        return files
+
+
+def make_fake_run(n: int = 300, seed: int = 0, experiments: bool = True) -> FakeRun:
+    """Makes up config, items, outcomes, diagnostics and metrics of a run.
 
     Args:
-      root: directory to fill.
       n: items per held-out (arc_challenge gets one less, as in the seed).
       seed: of the random generator.
       experiments: whether experiments 2 and 3, overlap and metrics are there too.
     """
-    workdir = Workdir(pathlib.Path(root))
     generator = np.random.default_rng(seed)
-    write_json(workdir.config, _config(n))
+    sizes = {task: n - 1 if task == 'arc_challenge' else n for task in HELDOUTS}
+    answers, ablations = {}, {}
     for task, domain in HELDOUTS.items():
-        size = n - 1 if task == 'arc_challenge' else n
-        write_jsonl(workdir.eval_data(task), _items(task, domain, size))
-        rows = _outcomes(task, domain, size, generator)
-        write_jsonl(workdir.outcomes(task), rows)
+        answers[task] = _outcomes(task, domain, sizes[task], generator)
         if experiments:
-            _write_extra(workdir, task, size, generator)
-    ranked = list(ANCHORS)[:8]
-    for method in METHODS:
-        write_json(workdir.mapping(method) / 'diagnostics.json', _diagnostics(method, ranked))
-    if experiments:
-        write_json(workdir.overlap, _overlap(n))
-        write_jsonl(workdir.metrics, _metrics(generator))
-    return workdir
+            for name, rows in _ablations(task, sizes[task], generator).items():
+                ablations.setdefault(name, {})[task] = rows
+    return FakeRun(
+        config=_config(n),
+        eval_items={task: _items(task, d, sizes[task]) for task, d in HELDOUTS.items()},
+        outcomes=answers,
+        ablations=ablations,
+        diagnostics={method: _diagnostics(method, list(ANCHORS)[:8]) for method in METHODS},
+        selected_method='delta_ridge',
+        overlap=_overlap(n) if experiments else None,
+        metrics=_metrics(generator) if experiments else [],
+    )
 
 
 def _config(n: int) -> dict:
@@ -109,7 +188,6 @@ def _config(n: int) -> dict:
         'heldouts': list(HELDOUTS),
         'methods': METHODS,
         'domains': ANCHORS | HELDOUTS,
-        'selected_method': 'delta_ridge',
         'seed': 0,
         'eval_per_task': n,
         'train_per_task': 1500,
@@ -179,7 +257,7 @@ def _outcomes(task: str, domain: str, n: int, generator: np.random.Generator) ->
     return rows
 
 
-def _write_extra(workdir: Workdir, task: str, n: int, generator: np.random.Generator) -> None:
+def _ablations(task: str, n: int, generator: np.random.Generator) -> dict[str, list[dict]]:
     base, oracle = LEVELS[task]
     scaling, transfer = [], []
     for anchors in (4, 8, 10):
@@ -220,8 +298,7 @@ def _write_extra(workdir: Workdir, task: str, n: int, generator: np.random.Gener
                 | ({'selected': ranked} if method.startswith('topk') else {})
                 for i in range(n)
             ]
-    write_jsonl(workdir.root / 'outcomes' / 'experiment2' / f'{task}.jsonl', scaling)
-    write_jsonl(workdir.root / 'outcomes' / 'experiment3' / f'{task}.jsonl', transfer)
+    return {'experiment2': scaling, 'experiment3': transfer}
 
 
 def _diagnostics(method: str, ranked: list[str]) -> dict:
@@ -232,7 +309,7 @@ def _diagnostics(method: str, ranked: list[str]) -> dict:
         'weights': {task: [0.1] * len(ANCHORS) for task in HELDOUTS},
     }
     if method.startswith('topk'):
-        values['selected'] = dict.fromkeys(HELDOUTS, ranked)
+        values['predictions'] = {task: {'selected': ranked} for task in HELDOUTS}
     if method == 'delta_ridge':
         tasks = [*ANCHORS, *HELDOUTS]
         vectors = np.random.default_rng(1).normal(size=(len(tasks), 24))
@@ -267,5 +344,6 @@ def _metrics(generator: np.random.Generator) -> list[dict]:
 if __name__ == '__main__':
     import sys
 
-    run = write_fake_run(pathlib.Path(sys.argv[1]))
-    print(json.dumps(sorted(str(p.relative_to(run.root)) for p in run.root.rglob('*.json*'))))
+    from lorajax.experiment.stages.report import rebuild_report
+
+    rebuild_report(make_fake_run().write(pathlib.Path(sys.argv[1])))

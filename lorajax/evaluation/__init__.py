@@ -1,13 +1,14 @@
-"""From answers to a report.
+"""From answers to numbers.
 
-    outcomes/<task>.jsonl --results.build--> results.json --report.write--> report/
+    model, adapters, items --evaluate--> outcomes/<task>.jsonl --results.build--> results.json
 
-`evaluate` decodes and scores; `stats`, `intervals`, `paired` and `scaling` are pure functions
-of numbers; `seed_sections`, `own_sections` and `failure_modes` say them in words, `figures` in
-pictures, and `document` and `html` write both down. Only `stats` is loaded with the package, so
-that statistics pull in neither JAX nor matplotlib.
+`inference` decodes and scores batches for many adapters at once, `evaluate` makes outcomes of
+them, `outcomes` stores them. `stats` (experiment 1), `ablation_stats` (2 and 3) and `references`
+are pure functions of numbers, on `intervals`, `paired` and `loss_gaps`. `ablations` says which
+cells experiments 2 and 3 consist of and answers each once. The modules that load a model
+(`evaluate`, `inference`, `choices`) are imported by name, so that a report needs none.
 """
 
-from lorajax.evaluation import stats
+from lorajax.evaluation import outcomes, results, stats
 
-__all__ = ['stats']
+__all__ = ['outcomes', 'results', 'stats']

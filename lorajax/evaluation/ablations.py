@@ -10,18 +10,18 @@ import functools
 import hashlib
 import json
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from lorajax import io, mapping
+from lorajax import mapping
+from lorajax.evaluation import outcomes
 from lorajax.rng import generator
 from lorajax.types import Adapter
 
-Outcomes = list[dict[str, Any]]
+Outcomes = list[outcomes.Row]
 # (task, {name: adapter}) -> outcome rows with the names as methods.
 Score = Callable[[str, Mapping[str, Adapter | None]], Outcomes]
 
@@ -139,20 +139,25 @@ class Inputs:
     group: int = 0
 
 
-def write(plan: Plan, inputs: Inputs, score: Score, outcomes: pathlib.Path) -> None:
-    """Answers every cell and writes outcomes/<experiment>/<task>.jsonl.
-
-    Finished groups of cells are kept below outcomes/cells until all are there, so a killed
-    run goes on with the group it was at.
+def answer(
+    plan: Plan, inputs: Inputs, score: Score, scratch: pathlib.Path
+) -> dict[str, dict[str, Outcomes]]:
+    """Answers every cell, each once.
 
     Args:
       plan: the experiments.
       inputs: see `Inputs`.
       score: decodes and judges adapters on a held-out's items.
-      outcomes: directory of the run's outcomes.
+      scratch: directory for finished groups of cells, so that a killed run goes on with the group
+        it was at; the caller removes it once the outcomes are stored.
+
+    Returns:
+      {experiment: {task: outcome rows}}, rows with the labels of their lines; a row of a top-k
+      method also has 'selected', its anchors by falling similarity.
 
     Raises:
-      InputError: if an adapter holds NaN or infinity, or a cell's method is unknown.
+      InputError: if an adapter holds NaN or infinity, a cell's method is unknown, or a file below
+        `scratch` is damaged.
     """
     cells = list(dict.fromkeys(row.cell for rows in plan.values() for row in rows))
     known = {c for c in cells if _in_main_table(c, inputs)}
@@ -160,17 +165,19 @@ def write(plan: Plan, inputs: Inputs, score: Score, outcomes: pathlib.Path) -> N
         task: {cell: inputs.main[task][cell.method] for cell in known} for task in inputs.queries
     }
     for group in _groups([c for c in cells if c not in known], inputs.group or _GROUP):
-        for task, rows in _answer(group, inputs, score, outcomes / 'cells').items():
+        for task, rows in _answer_group(group, inputs, score, scratch).items():
             answers[task] |= rows
-    for experiment, lines in plan.items():
-        for task, by_cell in answers.items():
-            labelled = [{**row, **line.labels} for line in lines for row in by_cell[line.cell]]
-            io.write_jsonl(outcomes / experiment / f'{task}.jsonl', labelled)
-    shutil.rmtree(outcomes / 'cells', ignore_errors=True)
+    return {
+        experiment: {
+            task: [{**row, **line.labels} for line in lines for row in by_cell[line.cell]]
+            for task, by_cell in answers.items()
+        }
+        for experiment, lines in plan.items()
+    }
 
 
 def _in_main_table(cell: Cell, inputs: Inputs) -> bool:
-    """Says whether the main table answers a cell."""
+    """Returns whether the main table answers a cell."""
     return cell.anchors == inputs.source.tasks and all(
         cell.method in methods for methods in inputs.main.values()
     )
@@ -179,31 +186,29 @@ def _in_main_table(cell: Cell, inputs: Inputs) -> bool:
 def _groups(cells: Sequence[Cell], size: int) -> Iterator[list[Cell]]:
     """Splits cells into groups of nearly equal size, so that few shapes are compiled."""
     count = -(-len(cells) // size)
-    for places in np.array_split(np.arange(len(cells)), count) if count else []:
-        yield [cells[i] for i in places]
+    for indices in np.array_split(np.arange(len(cells)), count) if count else []:
+        yield [cells[i] for i in indices]
 
 
-def _answer(
-    group: Sequence[Cell], inputs: Inputs, score: Score, directory: pathlib.Path
+def _answer_group(
+    group: Sequence[Cell], inputs: Inputs, score: Score, scratch: pathlib.Path
 ) -> dict[str, dict[Cell, Outcomes]]:
     """Outcomes of one group of cells on every held-out, stored as they come."""
     name = hashlib.sha256(''.join(cell.name for cell in group).encode()).hexdigest()[:12]
     by_name = {cell.name: cell for cell in group}
-    predict = functools.cache(lambda: [_predict(cell, inputs) for cell in group])
+    predict = functools.cache(lambda: {cell.name: _predict(cell, inputs) for cell in group})
     answers: dict[str, dict[Cell, Outcomes]] = {}
     for task in inputs.queries:
-        path = directory / name / f'{task}.jsonl'
+        path = scratch / name / f'{task}.jsonl'
         if not path.exists():
-            predictions = {
-                cell.name: found[task] for cell, found in zip(group, predict(), strict=True)
-            }
-            rows = score(task, {name: found.adapter for name, found in predictions.items()})
+            predictions = {cell: by_task[task] for cell, by_task in predict().items()}
+            rows = score(task, {cell: p.adapter for cell, p in predictions.items()})
             for row in rows:
                 if by_name[row['method']].method.startswith('topk'):
                     row['selected'] = predictions[row['method']].report['selected']
-            io.write_jsonl(path, rows)
+            outcomes.write(path, rows)
         answers[task] = {cell: [] for cell in group}
-        for row in io.read_jsonl(path):
+        for row in outcomes.read(path, task):
             answers[task][by_name[row['method']]].append(row)
     return answers
 

@@ -38,7 +38,7 @@ def continuations(chat: ChatFormat, examples: Sequence[Example]) -> list[Encoded
 def read(
     chat: ChatFormat, examples: Sequence[Example], mean_loss: MeanLoss
 ) -> list[list[dict[str, bool]]]:
-    """Says for each adapter and example which readings name the right choice.
+    """Returns for each adapter and example which readings name the right choice.
 
     Args:
       chat: the model's tokenizer and template.

@@ -3,72 +3,38 @@
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from lorajax import sharding
-from lorajax.errors import InputError
+from lorajax.errors import ArgumentError, InputError
 from lorajax.evaluation import choices
+from lorajax.evaluation.inference import answer_nll, generate_batch
+from lorajax.evaluation.outcomes import Row, storable
 from lorajax.lora import pad_rank, stack
 from lorajax.models import Model
-from lorajax.models.decoding import is_stacked
-from lorajax.models.loss import target_nll
-from lorajax.models.transformer import Transformer
 from lorajax.progress import Progress
 from lorajax.tasks import scoring
-from lorajax.tasks.batching import Batch, bucket, make_batch, pad_left, shape_of
 from lorajax.tasks.chat import ChatFormat, Encoded
 from lorajax.tasks.task import Example, Task
-from lorajax.types import Adapter, Params
-
-Outcomes = list[dict[str, Any]]
+from lorajax.types import Adapter
 
 
-@functools.partial(jax.jit, static_argnames=('module',))
-def _mean_nll(
-    module: Transformer, params: Params, adapter: Adapter | None, batch: Batch
-) -> jax.Array:
-    """Returns float32[(A,) B], nats per answer token."""
-    total = target_nll(module, params, adapter, *batch).sum(axis=-1)
-    return total / jnp.maximum(batch.target_mask.sum(axis=-1), 1.0)
+class _Answers(NamedTuple):
+    """What one adapter answered to N items.
 
-
-def answer_nll(
-    model: Model, adapter: Adapter | None, examples: Sequence[Encoded], rows: int, pad_id: int
-) -> np.ndarray:
-    """Returns the teacher-forced loss of each example's answer.
-
-    Args:
-      model: the base.
-      adapter: None, one adapter, or adapters stacked on A.
-      examples: at most `rows`.
-      rows: B, the compiled batch size.
-      pad_id: fills the batch.
-
-    Returns:
-      float32[len(examples)] or float32[A, len(examples)], nats per answer token.
+    Attributes:
+      texts: N predictions.
+      cut: N truth values, whether the answer ended at the limit and not by a stop id.
+      nll: float32[N], loss of the reference answers, nats per answer token.
+      picks: N of {reading: right}, see `choices.read`; empty where the task has no choices.
     """
-    length, targets = (bucket(n) for n in shape_of(examples))
-    batch = make_batch(examples, rows, length, targets, pad_id)
-    if is_stacked(adapter):
-        count = jax.tree.leaves(adapter)[0].shape[0]
-        batch = Batch(*(np.broadcast_to(x, (count, *x.shape)) for x in batch))
-    nll = _mean_nll(model.module, model.params, adapter, _on_mesh(model, batch))
-    return np.asarray(nll)[..., : len(examples)]
 
-
-def _on_mesh(model: Model, batch: Any) -> Any:
-    """Places arrays [(A,) B, ...] with their rows over the mesh's data and fsdp axes."""
-
-    def place(array: np.ndarray, axis: int) -> jax.Array:
-        axes: list[str | None] = [None] * array.ndim
-        axes[axis] = 'batch'
-        return jax.device_put(array, sharding.sharding(model.mesh, *axes))
-
-    return jax.tree.map(lambda array: place(array, array.ndim - 2), batch)
+    texts: list[str]
+    cut: list[bool]
+    nll: np.ndarray
+    picks: list[dict[str, bool]]
 
 
 def evaluate(
@@ -83,7 +49,7 @@ def evaluate(
     max_new_tokens: int,
     adapters_per_step: int = 0,
     allow_code_execution: bool = False,
-) -> Outcomes:
+) -> list[Row]:
     """Scores every adapter on every item; all adapters decode the same batch at once.
 
     Args:
@@ -92,75 +58,105 @@ def evaluate(
       task: names the scorer.
       examples: the items.
       adapters: by the name that goes into the outcomes; None is the base model.
-      batch_size: prompts per batch.
+      batch_size: prompts per batch; rounded up to what the mesh divides.
       max_len: tokens; prompts keep their last `max_len`.
-      max_new_tokens: tokens decoded per item; 0 for the longest answer in `examples`.
+      max_new_tokens: tokens decoded per item; see `inference.decode_length`.
       adapters_per_step: adapters per batch; 0 for all.
       allow_code_execution: see `scoring.score_batch`.
 
     Returns:
-      Rows {"task", "method", "item", "correct", "prediction", "reference", "nll", "details"},
-      method by method, items in the order of `examples`; nll in nats per answer token. Details
-      of multiple choice also hold `choices.READINGS`.
+      Rows as `outcomes` describes them and can store them, method by method, items in the order
+      of `examples`. Details of multiple choice also hold `choices.READINGS`.
 
     Raises:
       InputError: if there is nothing to evaluate.
+      ArgumentError: if `max_new_tokens` is below 1.
     """
     if not examples:
         raise InputError(f'task {task.name}: no items to evaluate')
+    if max_new_tokens < 1:
+        raise ArgumentError('max_new_tokens', max_new_tokens, 'expected 1 or more')
     encoded = [chat.encode(example) for example in examples]
-    budget = max_new_tokens or bucket(max(len(e.answer) for e in encoded))
     names = list(adapters)
     size = adapters_per_step or len(names)
-    groups = [names[i : i + size] for i in range(0, len(names), size)]
-    order = np.argsort([len(e.prompt) for e in encoded], kind='stable')
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    texts: dict[str, list[str]] = {name: [''] * len(examples) for name in names}
-    losses: dict[str, list[float]] = {name: [0.0] * len(examples) for name in names}
-    cut: dict[str, list[bool]] = {name: [False] * len(examples) for name in names}
-    picks: dict[str, list[dict[str, bool]]] = {name: [{}] * len(examples) for name in names}
-    total = len(examples) * len(names)
-    with Progress(f'evaluate {task.name}', total) as progress:
-        for group in groups:
+    answers: dict[str, _Answers] = {}
+    with Progress(f'evaluate {task.name}', len(examples) * len(names)) as progress:
+        for group in (names[i : i + size] for i in range(0, len(names), size)):
             stacked = _stack([adapters[name] for name in group])
-            for batch in batches:
-                rows = [encoded[i] for i in batch]
-                tokens = generate_batch(model, chat, stacked, rows, batch_size, max_len, budget)
-                nll = answer_nll(model, stacked, rows, batch_size, chat.pad_id)
-                nll = nll.reshape(len(group), -1)
-                for row, name in enumerate(group):
-                    for column, index in enumerate(batch):
-                        ids = tokens[row, column]
-                        texts[name][index] = chat.decode(ids)
-                        cut[name][index] = not np.isin(ids, chat.stop_ids).any()
-                        losses[name][index] = float(nll[row, column])
-                progress.update(len(group) * len(batch))
+            tokens, nll = _decode(
+                model, chat, stacked, len(group), encoded, batch_size, max_len, max_new_tokens,
+                progress,
+            )  # fmt: skip
+            picks: list[list[dict[str, bool]]] = [[{}] * len(examples) for _ in group]
             if task.scorer == 'letter':
                 mean_loss = functools.partial(
                     _mean_losses, model, stacked, batch_size, chat.pad_id, len(group)
                 )
-                picks |= zip(group, choices.read(chat, examples, mean_loss), strict=True)
-    scored = scoring.score_batch(
+                picks = choices.read(chat, examples, mean_loss)
+            for slot, name in enumerate(group):
+                answers[name] = _Answers(
+                    [chat.decode(ids) for ids in tokens[slot]],
+                    [not np.isin(ids, chat.stop_ids).any() for ids in tokens[slot]],
+                    nll[slot],
+                    picks[slot],
+                )
+    verdicts = scoring.score_batch(
         task.scorer,
         [example for _ in names for example in examples],
-        [text for name in names for text in texts[name]],
+        [text for name in names for text in answers[name].texts],
         allow_code_execution=allow_code_execution,
     )
     return [
-        {
-            'task': task.name,
-            'method': name,
-            'item': example.item,
-            'correct': bool(outcome.correct),
-            'prediction': texts[name][i],
-            'reference': example.reference,
-            'nll': round(losses[name][i], 6),
-            'details': {**outcome.details, 'truncated': cut[name][i], **picks[name][i]},
-        }
-        for (name, (i, example)), outcome in zip(
-            itertools.product(names, enumerate(examples)), scored, strict=True
+        storable(
+            {
+                'task': task.name,
+                'method': name,
+                'item': example.item,
+                'correct': bool(verdict.correct),
+                'prediction': answers[name].texts[i],
+                'reference': example.reference,
+                'nll': round(float(answers[name].nll[i]), 6),
+                'details': {
+                    **verdict.details,
+                    'truncated': answers[name].cut[i],
+                    **answers[name].picks[i],
+                },
+            }
+        )
+        for (name, (i, example)), verdict in zip(
+            itertools.product(names, enumerate(examples)), verdicts, strict=True
         )
     ]
+
+
+def _decode(
+    model: Model,
+    chat: ChatFormat,
+    stacked: Adapter | None,
+    adapters: int,
+    encoded: Sequence[Encoded],
+    batch_size: int,
+    max_len: int,
+    max_new_tokens: int,
+    progress: Progress,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Answers N items with A adapters, prompts of similar length together.
+
+    Returns:
+      int32[A, N, M] generated tokens; float32[A, N] losses of the reference answers.
+    """
+    tokens = np.zeros((adapters, len(encoded), max_new_tokens), np.int32)
+    nll = np.zeros((adapters, len(encoded)), np.float32)
+    order = np.argsort([len(e.prompt) for e in encoded], kind='stable')
+    for batch in (order[i : i + batch_size] for i in range(0, len(order), batch_size)):
+        rows = [encoded[i] for i in batch]
+        tokens[:, batch] = generate_batch(
+            model, chat, stacked, rows, batch_size, max_len, max_new_tokens
+        )
+        losses = answer_nll(model, stacked, rows, batch_size, chat.pad_id)
+        nll[:, batch] = losses.reshape(adapters, -1)
+        progress.update(adapters * len(batch))
+    return tokens, nll
 
 
 def _mean_losses(
@@ -176,8 +172,8 @@ def _mean_losses(
     losses = np.zeros((adapters, len(examples)), np.float32)
     for start in range(0, len(order), rows):
         batch = order[start : start + rows]
-        found = answer_nll(model, stacked, [examples[i] for i in batch], rows, pad_id)
-        losses[:, batch] = found.reshape(adapters, -1)
+        mean = answer_nll(model, stacked, [examples[i] for i in batch], rows, pad_id)
+        losses[:, batch] = mean.reshape(adapters, -1)
     return losses
 
 
@@ -190,40 +186,3 @@ def _stack(adapters: Sequence[Adapter | None]) -> Adapter | None:
     wide = {id(adapter): pad_rank(adapter, rank) for adapter in real}
     zero = jax.tree.map(np.zeros_like, wide[id(real[0])])
     return stack([wide[id(adapter)] if adapter else zero for adapter in adapters])
-
-
-def generate_batch(
-    model: Model,
-    chat: ChatFormat,
-    adapter: Adapter | None,
-    rows: Sequence[Encoded],
-    batch_size: int,
-    max_len: int,
-    max_new_tokens: int,
-) -> np.ndarray:
-    """Continues a batch of prompts greedily.
-
-    Args:
-      model, chat: the base, its tokenizer and stop ids.
-      adapter: None, one adapter, or adapters stacked on A.
-      rows: at most `batch_size` prompts; they keep their last `max_len` tokens.
-      batch_size: B, the compiled batch size.
-      max_len: tokens of a prompt.
-      max_new_tokens: M.
-
-    Returns:
-      int32[A, len(rows), M] generated tokens; A = 1 without stacked adapters.
-    """
-    prompts = [row.prompt[-max_len:] for row in rows]
-    length = bucket(max(len(prompt) for prompt in prompts))
-    tokens, mask = pad_left(prompts, batch_size, length, chat.pad_id)
-    tokens, mask = _on_mesh(model, (tokens, mask))
-    output = model.generate(
-        tokens,
-        mask,
-        adapter,
-        max_new_tokens=max_new_tokens,
-        eos_ids=chat.stop_ids,
-        pad_id=chat.pad_id,
-    )
-    return np.asarray(output).reshape(-1, batch_size, max_new_tokens)[:, : len(rows)]

@@ -4,13 +4,12 @@ Nothing here knows tasks, files or reports. Randomness comes from one fixed nump
 the same outcomes give the same digits everywhere.
 """
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
-Z95 = 1.959963984540054  # 97.5 % point of the standard normal distribution
 NUM_DRAWS = 2000
 SEED = 20260507
 # A ratio's percentile interval means nothing once its denominator crosses zero; more draws
@@ -23,19 +22,12 @@ Floats = npt.NDArray[np.float64]
 def wilson(correct: int, n: int) -> list[float] | None:
     """Returns the 95 % Wilson score interval of a proportion, None when n is 0.
 
-    Source: Wilson 1927, equation for the limits; as `proportion_ci(method='wilson')` of
-    scipy's binomtest.
+    Source: Wilson 1927, equation for the limits.
     """
     if n == 0:
         return None
-    rate = correct / n
-    shrink = 1 + Z95**2 / n
-    centre = (rate + Z95**2 / (2 * n)) / shrink
-    half = Z95 / shrink * math.sqrt(rate * (1 - rate) / n + Z95**2 / (4 * n**2))
-    # At the ends the formula gives 0 and 1 up to rounding; say so exactly.
-    low = 0.0 if correct == 0 else max(0.0, centre - half)
-    high = 1.0 if correct == n else min(1.0, centre + half)
-    return [low, high]
+    low, high = stats.binomtest(correct, n).proportion_ci(0.95, method='wilson')
+    return [float(low), float(high)]
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -49,11 +41,9 @@ def mcnemar(gained: int, lost: int) -> float:
       Probability of a split at least this uneven if each such item were a fair coin; 1.0
       when the methods never disagree.
 
-    Source: McNemar 1947 in its exact (binomial) form; equals scipy's binomtest at p = 1/2.
+    Source: McNemar 1947 in its exact form, a binomial test at p = 1/2.
     """
-    n = gained + lost
-    tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
 def percentiles(draws: Floats) -> list[float]:
@@ -129,8 +119,8 @@ def resample(
     names: dict[str, Sequence[Hashable]] = {}
     for task, methods in values.items():
         size = max((np.size(v) for v in methods.values()), default=0)
-        given = clusters.get(task) if clusters else None
-        names[task] = given if given is not None else [(task, index) for index in range(size)]
+        problems = clusters.get(task) if clusters else None
+        names[task] = problems if problems is not None else [(task, i) for i in range(size)]
     generator = np.random.default_rng(seed)
     sums: dict[str, dict[str, Floats]] = {task: {} for task in values}
     sizes: dict[str, Floats] = {}

@@ -38,7 +38,7 @@ def paired_tests(answers: Mapping[str, Floats]) -> dict[str, dict[str, dict[str,
 def best_of_chance(
     answers: Mapping[str, Mapping[str, Floats]], headline: float
 ) -> dict[str, float | int]:
-    """Says how large the best-of headline would be if all methods were equally good.
+    """Returns how large the best-of headline would be if all methods were equally good.
 
     The headline takes, on each task, the best of several learned methods minus mean: a
     maximum of noisy numbers, so it is positive even where no method is better than

@@ -14,15 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
-from lorajax.experiment.workdir import Workdir
-from lorajax.io import read_jsonl
+from lorajax.evaluation.outcomes import storable
 from lorajax.report.document import Document, Table, cell_text, is_numeric, sort_value
-from lorajax.report.sections.seed import Results, method_names
-
-MAX_ITEMS = 500  # per held-out, so that the page stays within some tens of megabytes
-MAX_CHARS = 4000  # of a prompt or an answer
+from lorajax.report.sections.seed import Results
 
 
 def render(
@@ -37,10 +32,10 @@ def render(
       document: the report, shared with its Markdown form.
       results: content of results.json.
       pictures: {name: (PNG, SVG)} from `figures.draw`; the SVG is put inline.
-      browser: from `item_browser`.
+      browser: from `item_browser.item_browser`.
 
     Returns:
-      A complete HTML document.
+      A complete HTML document that UTF-8 can hold.
     """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
@@ -51,53 +46,22 @@ def render(
     )
     script = _template('report.js')
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template('report.html').render(
+    page = environment.get_template('report.html').render(
         document=document,
         cards=_cards(results),
-        # Our own files and matplotlib's SVG, which escapes the names it is given.
-        style=Markup(_template('report.css')),
-        script=Markup(script),
+        # Taken as they are: our own files, harmless JSON, and matplotlib's SVG, which escapes the
+        # names it gets.
+        style=_template('report.css'),
+        script=script,
         script_hash=digest,
-        pictures={name: Markup(svg) for name, (_, svg) in pictures.items()},
+        pictures={name: svg for name, (_, svg) in pictures.items()},
         kind=lambda block: type(block).__name__,
         cells=_cells,
         numeric=is_numeric,
-        browser_json=Markup(harmless_json(browser)),
+        browser_json=harmless_json(browser),
         browser=browser,
     )
-
-
-def item_browser(workdir: Workdir, results: Results) -> dict[str, Any]:
-    """Collects prompt, reference and every method's answer of each item.
-
-    Args:
-      workdir: a run; tasks without stored outcomes are left out.
-      results: content of results.json, for tasks and the order of methods.
-
-    Returns:
-      {'tasks': [{'task', 'n', 'methods', 'items': [{'item', 'prompt', 'reference',
-      'answers': distinct texts, 'given': [index into answers per method], 'right': [0 or 1
-      per method]}]}]}, methods without an answer being -1. At most MAX_ITEMS items a task;
-      texts are cut at MAX_CHARS characters.
-    """
-    tasks = []
-    order = method_names(results)
-    for row in results['experiment1']['rows']:
-        path = workdir.outcomes(row['task'])
-        if not path.exists():
-            continue
-        held: dict[str, dict[str, dict[str, Any]]] = {}
-        for outcome in read_jsonl(path):
-            held.setdefault(str(outcome['item']), {})[outcome['method']] = outcome
-        source = workdir.eval_data(row['task'])
-        prompts = {str(e['item']): e for e in (read_jsonl(source) if source.exists() else [])}
-        methods = [m for m in order if any(m in outcomes for outcomes in held.values())]
-        items = [
-            _item(name, outcomes, methods, prompts.get(name, {}))
-            for name, outcomes in list(held.items())[:MAX_ITEMS]
-        ]
-        tasks.append({'task': row['task'], 'n': len(held), 'methods': methods, 'items': items})
-    return {'tasks': tasks}
+    return storable(page)
 
 
 def harmless_json(value: Any) -> str:
@@ -115,41 +79,6 @@ def _template(name: str) -> str:
     """Reads a file of the templates directory."""
     directory = importlib.resources.files('lorajax.report') / 'templates'
     return (directory / name).read_text(encoding='utf-8')
-
-
-def _item(
-    name: str, outcomes: Mapping[str, Mapping[str, Any]], methods: list[str], source: Mapping
-) -> dict[str, Any]:
-    """One item of the browser; equal answers of several methods are stored once."""
-    answers: dict[str, int] = {}
-    given, right = [], []
-    for method in methods:
-        outcome = outcomes.get(method)
-        if outcome is None:
-            given.append(-1)
-            right.append(0)
-        else:
-            text = _cut(outcome.get('prediction'))
-            given.append(answers.setdefault(text, len(answers)))
-            right.append(int(bool(outcome['correct'])))
-    reference = next((o.get('reference') for o in outcomes.values()), None)
-    return {
-        'item': name,
-        'prompt': _cut(source.get('prompt')),
-        'reference': _cut(source.get('reference', reference)),
-        'answers': list(answers),
-        'given': given,
-        'right': right,
-    }
-
-
-def _cut(value: Any) -> str:
-    """A text of at most MAX_CHARS characters; other values as JSON."""
-    if value is None:
-        return ''
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    extra = len(text) - MAX_CHARS
-    return text if extra <= 0 else f'{text[:MAX_CHARS]} [{extra} more characters]'
 
 
 def _cells(table: Table) -> list[list[tuple[str, float | str | None]]]:

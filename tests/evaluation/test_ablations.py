@@ -1,11 +1,10 @@
 """Experiments 2 and 3: which cells there are, and that each is answered once."""
 
-import json
-
 import numpy as np
 import pytest
 
 from lorajax import mapping
+from lorajax.errors import InputError
 from lorajax.evaluation import ablations
 from tests.mapping.worlds import make_world
 
@@ -38,8 +37,8 @@ def test_a_draw_grows_by_adding_anchors_and_depends_on_the_seed():
 
 def test_only_ridge_of_the_seed_has_nearest_anchors():
     rows = ablations.anchor_scaling(ANCHORS, (4,), (1, 2), 1, ('delta_ridge', 'pertensor_ridge'), 0)
-    found = [r.cell.method for r in rows]
-    assert found == [
+    methods = [r.cell.method for r in rows]
+    assert methods == [
         'delta_ridge', 'topk1_pertensor_ridge', 'topk2_pertensor_ridge', 'pertensor_ridge',
     ]  # fmt: skip
 
@@ -84,20 +83,17 @@ class Scorer:
                 'task': task,
                 'method': name,
                 'item': 'i',
+                'correct': True,
                 'norm': float(np.linalg.norm(adapter['layers']['q_proj']['b'])),
             }
             for name, adapter in adapters.items()
         ]
 
 
-def read(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def test_every_cell_is_answered_once_with_its_own_mapping(setting, tmp_path):
     plan, inputs = setting
     score = Scorer()
-    ablations.write(plan, inputs, score, tmp_path)
+    answers = ablations.answer(plan, inputs, score, tmp_path)
     asked = [(task, name) for task, *names in score.asked for name in names]
     assert len(set(asked)) == len(asked)
     cells = {row.cell for rows in plan.values() for row in rows}
@@ -105,7 +101,7 @@ def test_every_cell_is_answered_once_with_its_own_mapping(setting, tmp_path):
     assert len(asked) == 2 * (len(cells) - 1)
     for task, query in inputs.queries.items():
         for experiment, lines in plan.items():
-            rows = read(tmp_path / experiment / f'{task}.jsonl')
+            rows = answers[experiment][task]
             assert len(rows) == len(lines)
             for row, line in zip(rows, lines, strict=True):
                 assert row.items() >= line.labels.items()
@@ -121,19 +117,24 @@ def test_every_cell_is_answered_once_with_its_own_mapping(setting, tmp_path):
                 assert row['norm'] == pytest.approx(float(norm), rel=1e-4)
                 if line.cell.method.startswith('topk'):
                     assert row['selected'] == prediction.report['selected']
-    assert not (tmp_path / 'cells').exists()
 
 
-def test_a_killed_study_goes_on_where_it_stopped(setting, tmp_path):
+def test_killed_ablations_go_on_where_they_stopped(setting, tmp_path):
     plan, inputs = setting
     whole = Scorer()
-    ablations.write(plan, inputs, whole, tmp_path / 'whole')
+    undisturbed = ablations.answer(plan, inputs, whole, tmp_path / 'whole')
     first, second = Scorer(fail_at=5), Scorer()
     with pytest.raises(KeyboardInterrupt):
-        ablations.write(plan, inputs, first, tmp_path / 'killed')
-    assert not (tmp_path / 'killed/experiment2').exists()
-    ablations.write(plan, inputs, second, tmp_path / 'killed')
+        ablations.answer(plan, inputs, first, tmp_path / 'killed')
+    continued = ablations.answer(plan, inputs, second, tmp_path / 'killed')
     assert first.asked + second.asked == whole.asked
-    for path in (tmp_path / 'whole').rglob('*.jsonl'):
-        same = tmp_path / 'killed' / path.relative_to(tmp_path / 'whole')
-        assert same.read_bytes() == path.read_bytes()
+    assert continued == undisturbed
+
+
+def test_a_damaged_group_of_cells_is_named(setting, tmp_path):
+    plan, inputs = setting
+    ablations.answer(plan, inputs, Scorer(), tmp_path)
+    path = next(tmp_path.rglob('*.jsonl'))
+    path.write_bytes(path.read_bytes().replace(b'true', b'null', 1))
+    with pytest.raises(InputError, match=f'{path.name}: corrupt'):
+        ablations.answer(plan, inputs, Scorer(), tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from lorajax import models
 from lorajax.evaluation import choices
 from lorajax.evaluation.evaluate import evaluate
-from lorajax.models.hf import checkpoint
+from lorajax.models.hf import hub
 from lorajax.tasks import registry
 from lorajax.tasks.chat import load_chat_format
 from lorajax.tasks.task import Example
@@ -37,7 +37,7 @@ def setting(tmp_path_factory):
     root = tmp_path_factory.mktemp('choices')
     tiny_models.write(root / 'llama', 'llama', [e.prompt for e in EXAMPLES])
     model = models.load_model(str(root / 'llama'))
-    return model, load_chat_format(checkpoint.resolve(str(root / 'llama')))
+    return model, load_chat_format(hub.resolve(str(root / 'llama')))
 
 
 def make_adapter(model, seed):

@@ -1,4 +1,4 @@
-"""results.json from the files of a run, and the messages about broken ones."""
+"""results.json from plain values, and the messages about values that do not fit."""
 
 import json
 
@@ -6,18 +6,17 @@ import pytest
 
 from lorajax.errors import InputError
 from lorajax.evaluation import results
-from lorajax.io import read_json, read_jsonl, write_json, write_jsonl
-from tests.fake_run import HELDOUTS, METHODS, write_fake_run
+from tests.fake_run import HELDOUTS, METHODS, make_fake_run
 
 
 @pytest.fixture
-def small(tmp_path):
-    """A small run without experiments 2 and 3."""
-    return write_fake_run(tmp_path, n=12, experiments=False)
+def small():
+    """A small run without experiments 2 and 3, to be changed."""
+    return make_fake_run(n=12, experiments=False)
 
 
-def test_schema(found):
-    assert list(found) == [
+def test_schema(fake_results):
+    assert list(fake_results) == [
         'schema',
         'source_model',
         'target_model',
@@ -25,74 +24,96 @@ def test_schema(found):
         'topk',
         'experiment2',
         'experiment3',
-        'bounds',
+        'references',
         'diagnostics',
     ]
-    assert found['schema'] == 1
-    rows = found['experiment1']['rows']
+    assert fake_results['schema'] == 1
+    rows = fake_results['experiment1']['rows']
     assert [row['task'] for row in rows] == list(HELDOUTS)
     for row in rows:
         assert list(row['correct']) == ['base', *METHODS, 'oracle']
         assert row['domain'] == HELDOUTS[row['task']]
         assert row['n'] == (59 if row['task'] == 'arc_challenge' else 60)
-    assert found['experiment1']['selected_method'] == 'delta_ridge'
-    assert found['experiment2']['run'] and found['experiment3']['run']
+    assert fake_results['experiment1']['selected_method'] == 'delta_ridge'
+    assert fake_results['experiment2']['run'] and fake_results['experiment3']['run']
 
 
-def test_deterministic(fake_run, found):
-    assert json.dumps(results.build(fake_run)) == json.dumps(found)
+def test_deterministic(fake_run, fake_results):
+    assert json.dumps(fake_run.results()) == json.dumps(fake_results)
 
 
 def test_order_of_rows_in_a_file_does_not_matter(small):
-    first = results.build(small)
-    path = small.outcomes('mbpp_plus')
-    rows = read_jsonl(path)
+    first = small.results()
+    rows = small.outcomes['mbpp_plus']
     base = [row for row in rows if row['method'] == 'base']
-    others = [row for row in reversed(rows) if row['method'] != 'base']
-    write_jsonl(path, base + others)
-    assert results.build(small) == first
+    small.outcomes['mbpp_plus'] = base + [r for r in reversed(rows) if r['method'] != 'base']
+    assert small.results() == first
 
 
-def test_durations_are_left_out_of_diagnostics(found):
-    values = found['diagnostics']['delta_ridge']
+def test_durations_are_left_out_of_diagnostics(fake_results):
+    values = fake_results['diagnostics']['delta_ridge']
     assert 'fit_seconds' not in values and values['loo_r2'] == 0.21
     names = ['time', 'fit_time', 'seconds', 'wall_s', 'elapsed', 'ms', 'timestamp']
     kept = {'steps': 1, 'loo_r2_by_anchor': [1], 'sometimes': 2, 'scale': 3}
     assert results._without_timing({**dict.fromkeys(names, 1), **kept}) == kept
 
 
-def test_topk_log_from_either_place(small):
-    assert results.build(small)['topk']['topk8_global_ridge']['gsm_hard'][0] == 'math_counting_easy'
-    path = small.mapping('topk8_global_ridge') / 'diagnostics.json'
+def test_diagnostics_must_be_objects(small):
+    small.diagnostics['mean'] = [1]
+    with pytest.raises(InputError, match='diagnostics of mean: expected a JSON object'):
+        small.results()
+
+
+def test_topk_log_comes_from_the_reports_of_predictions(small):
+    assert small.results()['topk']['topk8_global_ridge']['gsm_hard'][0] == 'math_counting_easy'
     reports = {task: {'selected': ['a', 'b'], 'weights': {}} for task in HELDOUTS}
-    write_json(path, {'predictions': reports})
-    assert results.build(small)['topk'] == {
+    small.diagnostics['topk8_global_ridge'] = {'predictions': reports}
+    assert small.results()['topk'] == {
         'topk8_global_ridge': {task: ['a', 'b'] for task in HELDOUTS}
     }
 
 
-def test_selected_method_may_stand_in_selection_json(small):
-    config = read_json(small.config)
-    write_json(small.config, config | {'selected_method': None})
-    assert results.build(small)['experiment1']['selected_method'] is None
-    write_json(small.selection, {'selected_method': 'global_ridge'})
-    assert results.build(small)['experiment1']['selected_method'] == 'global_ridge'
+def test_the_selected_method_must_be_one_that_was_scored(small):
+    assert small.results()['experiment1']['selected_method'] == 'delta_ridge'
+    small.selected_method = None
+    assert small.results()['experiment1']['selected_method'] is None
+    small.selected_method = 'nobody'
+    with pytest.raises(InputError, match="selected_method: 'nobody' has no outcomes"):
+        small.results()
 
 
 def test_not_run(small):
-    found = results.build(small)
+    found = small.results()
     assert found['experiment2'] == {'run': False, 'cells': []}
     assert not found['experiment3']['run']
 
 
 def test_tasks_with_common_problem_ids_are_linked(small):
-    linked = results.build(small)['experiment1']['bootstrap']['linked_tasks']
+    linked = small.results()['experiment1']['bootstrap']['linked_tasks']
     assert [sorted(tasks) for tasks in linked] == [['gsm8k_test_500', 'gsm_hard']]
 
 
+def test_ablations_resample_the_problems_that_experiment_1_resamples(fake_run, fake_results):
+    apart = make_fake_run(n=60)
+    for rows in apart.eval_items.values():
+        for row in rows:
+            row['problem_ids'] = []
+    other = apart.results()
+    for name in ('experiment2', 'experiment3'):
+        linked, alone = fake_results[name]['cells'], other[name]['cells']
+        assert [c['gap_recovered'][0] for c in linked] == [c['gap_recovered'][0] for c in alone]
+        # Cells with both GSM tasks, whose items are the same problems, where the gap is wide
+        # enough for an interval.
+        both = [
+            (one['gap_recovered'], two['gap_recovered'])
+            for one, two in zip(linked, alone, strict=True)
+            if one.get('domain', 'math') == 'math' and one['gap_recovered'][1] is not None
+        ]
+        assert sum(one != two for one, two in both) > len(both) / 2
+
+
 def test_details_become_rates(small):
-    rows = read_jsonl(small.outcomes('gsm_hard'))
-    for index, row in enumerate(rows):
+    for index, row in enumerate(small.outcomes['gsm_hard']):
         row['details'] = {
             'strict': index % 2 == 0,
             'parsed': None if row['method'] == 'base' else '7',
@@ -100,63 +121,18 @@ def test_details_become_rates(small):
             'text': f'{index}',
             'number': 4,
         }
-    write_jsonl(small.outcomes('gsm_hard'), rows)
-    details = results.build(small)['experiment1']['rows'][0]['details']
+    details = small.results()['experiment1']['rows'][0]['details']
     assert set(details) == {'strict', 'parsed', 'by=proxy', 'by=tests'}
     assert details['strict']['base'] == 0.5
     assert details['parsed']['base'] == 0.0 and details['parsed']['oracle'] == 1.0
     assert details['by=proxy']['mean'] == pytest.approx(2 / 3)
 
 
-def test_a_null_loss_drops_that_method_only(small):
-    rows = read_jsonl(small.outcomes('gsm_hard'))
-    next(row for row in rows if row['method'] == 'mean')['nll'] = None
-    write_jsonl(small.outcomes('gsm_hard'), rows)
-    row = results.build(small)['experiment1']['rows'][0]
-    assert 'mean' not in row['nll'] and 'global_ridge' in row['nll']
-
-
-def _drop(rows):
-    del rows[-1]
-
-
-def _repeat(rows):
-    rows.append(rows[0])
-
-
-def _no_oracle(rows):
-    rows[:] = [row for row in rows if row['method'] != 'oracle']
-
-
-@pytest.mark.parametrize(
-    ('damage', 'message'),
-    [
-        (_drop, r"oracle and base answer different items \(11 and 12; 'gsm_hard/11'"),
-        (_repeat, r"row 109 is a second answer of base to 'gsm_hard/0'"),
-        (_no_oracle, r'no rows of oracle, expected base and oracle'),
-        (lambda rows: rows[3].pop('method'), r"row 4 has no 'method'"),
-        (lambda rows: rows[3].update(task='other'), r"row 4 is of task 'other'"),
-        (lambda rows: rows[3].update(correct='yes'), r"row 4 has correct = 'yes'"),
-        (lambda rows: rows.insert(0, 7), r'row 1 is not a JSON object'),
-    ],
-)
-def test_damaged_outcomes_name_file_and_row(small, damage, message):
-    path = small.outcomes('gsm_hard')
-    rows = read_jsonl(path)
-    damage(rows)
-    write_jsonl(path, rows)
-    with pytest.raises(InputError, match=message) as caught:
-        results.build(small)
-    assert str(path) in str(caught.value) and '\n' not in str(caught.value)
-
-
-def test_missing_files_and_bad_config(small):
-    small.outcomes('mbpp_plus').unlink()
-    with pytest.raises(InputError, match=r'outcomes/mbpp_plus.jsonl: no such file'):
-        results.build(small)
-    write_json(small.config, {'heldouts': []})
-    with pytest.raises(InputError, match=r'heldouts = \[\], expected a list of tasks'):
-        results.build(small)
-    small.config.unlink()
-    with pytest.raises(InputError, match=r'config.json: no such file'):
-        results.build(small)
+@pytest.mark.parametrize('value', [None, float('nan'), float('inf')])
+def test_a_loss_that_is_no_number_drops_that_method_only_and_is_counted(small, value):
+    rows = [row for row in small.outcomes['gsm_hard'] if row['method'] == 'mean']
+    rows[0]['nll'] = rows[5]['nll'] = value
+    first, *others = small.results()['experiment1']['rows']
+    assert 'mean' not in first['nll'] and 'global_ridge' in first['nll']
+    assert first['nll_undefined'] == {'mean': 2}
+    assert all(row['nll_undefined'] == {} and 'mean' in row['nll'] for row in others)

@@ -1,19 +1,15 @@
-"""Cells as text and the Markdown form."""
+"""The tree of a report, and its cells as text."""
 
 import pytest
 
 from lorajax.report.document import (
-    Bullets,
     Column,
-    Document,
     Figure,
     Section,
     Table,
-    Text,
     cell_text,
     is_numeric,
     sort_value,
-    to_markdown,
 )
 
 
@@ -45,16 +41,6 @@ def test_sort_values():
 def test_numeric_columns():
     table = Table([Column('a'), Column('b'), Column('c')], [[1, True, None], [None, False, None]])
     assert [is_numeric(table, i) for i in range(3)] == [True, False, False]
-
-
-def test_markdown():
-    table = Table([Column('task'), Column('x', '.1f')], [['a|b', 1.25], ['c\nd', None]], 'Caption')
-    blocks = [Text('a <b> * `c` < 3'), Bullets(['one', 'two']), Figure('main', 'bars'), table]
-    text = to_markdown(Document('Title', ['lead'], [Section('Part — 1', blocks)]))
-    assert text.startswith('# Title\n\nlead\n\n## Part — 1\n\n')
-    assert 'a &lt;b> \\* \\`c\\` < 3' in text
-    assert '- one\n- two' in text and '![bars](main.png)' in text
-    assert 'Caption\n\n| task | x |\n| --- | ---: |\n| a\\|b | 1.2 |\n| c d | — |' in text
 
 
 def test_anchor_and_missing_figures():

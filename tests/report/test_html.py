@@ -8,10 +8,10 @@ import re
 
 import pytest
 
-from lorajax.io import read_json, read_jsonl
-from lorajax.report import html as page_module
-from lorajax.report import write
-from lorajax.report.html import harmless_json, item_browser
+from lorajax.report.html import harmless_json, render
+from lorajax.report.item_browser import item_browser
+from lorajax.report.outline import make_document
+from lorajax.report.sections.seed import method_names
 from tests.fake_run import HOSTILE
 
 
@@ -39,8 +39,8 @@ class _Reader(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope='module')
-def page(fake_run) -> str:
-    return (fake_run.report / 'report.html').read_text()
+def page(fake_report) -> str:
+    return (fake_report / 'report.html').read_text()
 
 
 @pytest.fixture(scope='module')
@@ -57,13 +57,14 @@ def test_harmless_json_reads_back(text):
     assert json.loads(encoded) == {'text': text}
 
 
-def test_two_scripts_and_the_data_reads_back(fake_run, found, reader):
+def test_two_scripts_and_the_data_reads_back(fake_run, fake_results, reader):
     assert [a.get('type') for tag, a in reader.tags if tag == 'script'] == [
         'application/json',
         None,
     ]
     data = json.loads(reader.scripts[0])
-    assert data == item_browser(fake_run, found)
+    methods = method_names(fake_results)
+    assert data == item_browser(fake_run.tables, fake_run.eval_items, methods)
     assert 'forged' in reader.scripts[0] and 'forged' not in reader.scripts[1]
 
 
@@ -90,37 +91,18 @@ def test_sections_link_and_ids_are_unique_outside_pictures(page):
     assert set(links) <= set(reader.ids)
 
 
-def test_names_are_escaped(fake_run, found, page):
-    forged = json.loads(json.dumps(found).replace('placebo', '<b onload=x>placebo'))
+def test_names_are_escaped(fake_run, fake_results):
+    forged = json.loads(json.dumps(fake_results).replace('placebo', '<b onload=x>placebo'))
     forged['target_model'] = '<script>alert(1)</script>'
-    document = write.make_document(forged, read_json(fake_run.config), None, {}, set())
-    text = page_module.render(document, forged, {}, {'tasks': []})
+    document = make_document(forged, fake_run.config, None, {}, set())
+    text = render(document, forged, {}, {'tasks': []})
     assert '<b onload' not in text and '<script>alert' not in text
     assert '&lt;script&gt;alert(1)' in text
 
 
-def test_item_browser_keeps_every_answer(fake_run, found):
-    browser = item_browser(fake_run, found)
-    assert [entry['task'] for entry in browser['tasks']] == [
-        row['task'] for row in found['experiment1']['rows']
-    ]
-    entry = browser['tasks'][0]
-    answers = {(r['item'], r['method']): r for r in read_jsonl(fake_run.outcomes('gsm_hard'))}
-    assert entry['n'] == 60 and len(entry['items']) == 60
-    for item in entry['items']:
-        assert item['prompt'].startswith('Question')
-        assert len(set(item['answers'])) == len(item['answers'])
-        for method, place, right in zip(
-            entry['methods'], item['given'], item['right'], strict=True
-        ):
-            outcome = answers[item['item'], method]
-            assert item['answers'][place] == outcome['prediction']
-            assert bool(right) == outcome['correct']
-
-
-def test_long_answers_and_many_items_are_cut(fake_run, found, monkeypatch):
-    monkeypatch.setattr(page_module, 'MAX_ITEMS', 5)
-    monkeypatch.setattr(page_module, 'MAX_CHARS', 10)
-    entry = item_browser(fake_run, found)['tasks'][0]
-    assert entry['n'] == 60 and len(entry['items']) == 5
-    assert re.fullmatch(r'Question 0 \[\d+ more characters\]', entry['items'][0]['prompt'])
+def test_words_that_utf_8_cannot_hold_are_replaced(fake_run, fake_results):
+    odd = json.loads(json.dumps(fake_results).replace('placebo', 'place\\ud800bo'))
+    document = make_document(odd, fake_run.config, None, {}, set())
+    text = render(document, odd, {}, {'tasks': []})
+    assert 'place\ufffdbo' in text
+    text.encode()

@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lorajax.evaluation.stats import TRAINED_METHODS
+from lorajax.evaluation.roles import TRAINED_METHODS
 
 INK = '#1b1f24'
 LINE = '#dfe3e8'
@@ -106,9 +106,9 @@ def role_handles(methods: Sequence[str], part: Mapping[str, Any]) -> list[Line2D
         PURPLE: 'also trains on the target',
         GREEN: 'oracle: retrained on the target',
     }
-    held = {role_colour(m, part) for m in methods}
+    used = {role_colour(m, part) for m in methods}
     return [
         Line2D([], [], marker='s', linestyle='', color=colour, label=label, markersize=7)
         for colour, label in names.items()
-        if colour in held
+        if colour in used
     ]

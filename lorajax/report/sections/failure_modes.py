@@ -62,17 +62,17 @@ def _scorers(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _rates(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Answers that could not be read, or were cut off."""
     for entry, is_bad in (('parsed', False), ('letter', False), ('truncated', True)):
-        found = []
+        worst_of = []
         for row in rows:
             rates = row.get('details', {}).get(entry, {})
             bad = {m: rate if is_bad else 1 - rate for m, rate in rates.items()}
             worst = max(bad, key=lambda m: bad[m], default=None)
             if worst is not None and bad[worst] > 0.01:
-                found.append(f'{row["task"]} {bad[worst]:.1%} ({worst})')
-        if found:
+                worst_of.append(f'{row["task"]} {bad[worst]:.1%} ({worst})')
+        if worst_of:
             what = 'cut off at the token limit' if is_bad else f'without a readable {entry} answer'
             what = what.replace('parsed answer', 'answer')
-            yield f'Answers {what}, worst method of each task: {"; ".join(found)}.'
+            yield f'Answers {what}, worst method of each task: {"; ".join(worst_of)}.'
 
 
 def _methods(part: Mapping[str, Any]) -> Iterator[str]:
@@ -110,7 +110,17 @@ def _methods(part: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _losses(part: Mapping[str, Any]) -> Iterator[str]:
-    """Methods that make the reference answers less likely than no adapter does."""
+    """Losses that are no numbers, and methods worse than no adapter."""
+    undefined = [
+        f'{row["task"]} {method} {count} of {row["n"]}'
+        for row in part['rows']
+        for method, count in row.get('nll_undefined', {}).items()
+    ]
+    if undefined:
+        yield (
+            'Losses that are no number, so that the method is left out of the loss of that task: '
+            f'{", ".join(undefined)}.'
+        )
     pooled = part['pooled_nll_gap_recovered']
     worse = [m for m, (_, _, high) in pooled.items() if high is not None and high < 0]
     if worse:

@@ -222,8 +222,8 @@ def _selections(results: Results, domain: str, pool: str) -> str | None:
     tasks = [row['task'] for row in results['experiment1']['rows'] if row['domain'] == domain]
     for pools in results['experiment3']['selected'].values():
         if pool in pools:
-            held = pools[pool]
-            return '; '.join(f'{t}: {", ".join(held[t][:3])}' for t in tasks if t in held)
+            picked = pools[pool]
+            return '; '.join(f'{t}: {", ".join(picked[t][:3])}' for t in tasks if t in picked)
     return None
 
 

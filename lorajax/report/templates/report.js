@@ -83,14 +83,14 @@ if (byId('data')) {
   };
 
   const passes = (item, methods, words) => {
-    const good = item.right.filter((value, i) => value && item.given[i] >= 0).length;
-    const total = item.given.filter((value) => value >= 0).length;
+    const good = item.right.filter((value, i) => value && item.answer_of[i] >= 0).length;
+    const total = item.answer_of.filter((value) => value >= 0).length;
     if (show.value === 'differ' && (good === 0 || good === total)) return false;
     if (show.value === 'none' && good > 0) return false;
     if (show.value === 'each' && good < total) return false;
     const has = (method, value) => {
       const place = methods.indexOf(method);
-      return item.given[place] >= 0 && item.right[place] === value;
+      return item.answer_of[place] >= 0 && item.right[place] === value;
     };
     if (right.value && !has(right.value, 1)) return false;
     if (wrong.value && !has(wrong.value, 0)) return false;
@@ -112,7 +112,7 @@ if (byId('data')) {
     item.answers.forEach((answer, index) => {
       const term = element('dt');
       methods.forEach((method, place) => {
-        if (item.given[place] !== index) return;
+        if (item.answer_of[place] !== index) return;
         const good = item.right[place];
         term.append(element('span', (good ? '✓ ' : '✗ ') + method, 'chip ' + (good ? 'right' : 'wrong')));
       });
@@ -125,13 +125,13 @@ if (byId('data')) {
   const update = () => {
     const { methods, items, n } = tasks[Number(task.value)];
     const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = items.filter((item) => passes(item, methods, words));
-    const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
+    const matching = items.filter((item) => passes(item, methods, words));
+    const pages = Math.max(1, Math.ceil(matching.length / PER_PAGE));
     page = Math.min(page, pages - 1);
     const cut = items.length < n ? ' (the first ' + items.length + ' of ' + n + ' are stored here)' : '';
-    byId('found').textContent = found.length + ' of ' + items.length + ' items' + cut;
+    byId('matches').textContent = matching.length + ' of ' + items.length + ' items' + cut;
     byId('list').replaceChildren(
-      ...found.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map((item) => card(item, methods)));
+      ...matching.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map((item) => card(item, methods)));
     byId('pager').hidden = pages === 1;
     byId('page').textContent = 'page ' + (page + 1) + ' of ' + pages;
     byId('back').disabled = page === 0;

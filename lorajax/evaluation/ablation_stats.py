@@ -4,40 +4,70 @@ Each cell (method, number of anchors, ...) is compared with base and oracle of e
 on the very items it answered, so a run may score fewer items here than there.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lorajax.errors import InputError
 from lorajax.evaluation import intervals
 from lorajax.evaluation.intervals import Floats
+from lorajax.evaluation.outcomes import Row
 
 NUM_DRAWS = 500  # per cell; there are dozens
 
-# {task: {'base' | 'oracle': {item: correct}}}
-Reference = dict[str, dict[str, dict[str, bool]]]
-Rows = Mapping[str, Sequence[Mapping[str, Any]]]
-# A cell's name and, per anchor draw of it, {item: correct}.
-Key = tuple[Any, ...]
+Answers = Mapping[str, bool]  # {item: correct}
+Rows = Mapping[str, Sequence[Row]]  # {task: outcome rows}
+Key = tuple[Any, ...]  # a cell's name
 
 
-def anchor_scaling(rows: Rows, reference: Reference, usable: Sequence[str]) -> dict[str, Any]:
-    """Aggregates experiment 2: anchor count x top-k, several draws of anchors each.
+class Baselines(NamedTuple):
+    """What experiment 1 says of the items.
+
+    Attributes:
+      answers: {task: {'base' | 'oracle': {item: correct}}}.
+      problems: {task: {item: name of its problem}}; items of one problem, in any task, are
+        resampled together.
+      usable: tasks that count for gap_recovered.
+    """
+
+    answers: Mapping[str, Mapping[str, Answers]]
+    problems: Mapping[str, Mapping[str, Hashable]]
+    usable: Sequence[str]
+
+
+class _Gains(NamedTuple):
+    """What one cell gains on one task.
+
+    Attributes:
+      gain: float64[n], method - base of each item, summed over draws of anchors.
+      gap: float64[n], oracle - base likewise.
+      problems: n names.
+    """
+
+    gain: Floats
+    gap: Floats
+    problems: Sequence[Hashable]
+
+
+def experiment2(rows: Rows, baselines: Baselines) -> dict[str, Any]:
+    """Aggregates anchor count x top-k, several draws of anchors each.
 
     Args:
       rows: {task: outcome rows} with 'method', 'anchors' (count), 'top_k' (count or
         'all'), 'draw', 'item', 'correct'.
-      reference: base and oracle of experiment 1.
-      usable: tasks that count for gap_recovered.
+      baselines: of experiment 1.
 
     Returns:
       {'run': bool, 'cells': [{'method', 'anchors', 'top_k', 'draws', 'n', 'accuracy',
       'gap_recovered': [value, low, high], 'gap_recovered_by_draw'}]}. The interval is over
-      items, for the anchors drawn; how much the choice of anchors matters is seen from the
+      problems, for the anchors drawn; how much the choice of anchors matters is seen from the
       values by draw. accuracy is the mean over tasks.
+
+    Raises:
+      InputError: if a row lacks a field, or its item is not among those of experiment 1.
     """
-    cells = _collect(rows, reference, ('method', 'anchors', 'top_k'), 'draw')
+    cells = _collect(rows, baselines, ('method', 'anchors', 'top_k'), 'draw')
     return {
         'run': bool(cells),
         'cells': [
@@ -45,23 +75,20 @@ def anchor_scaling(rows: Rows, reference: Reference, usable: Sequence[str]) -> d
                 'method': method,
                 'anchors': anchors,
                 'top_k': top_k,
-                **_summary(tasks, reference, usable),
+                **_summary(tasks, baselines),
             }
             for (method, anchors, top_k), tasks in sorted(cells.items(), key=_sort_key)
         ],
     }
 
 
-def domain_transfer(
-    rows: Rows, reference: Reference, usable: Sequence[str], domains: Mapping[str, str]
-) -> dict[str, Any]:
-    """Aggregates experiment 3: anchors of one domain only, against each held-out domain.
+def experiment3(rows: Rows, baselines: Baselines, domains: Mapping[str, str]) -> dict[str, Any]:
+    """Aggregates anchors of one domain only, against each held-out domain.
 
     Args:
       rows: {task: outcome rows} with 'method', 'pool' (a domain or 'all'), 'item',
         'correct', and 'selected' (anchors by falling similarity) where a method picks some.
-      reference: base and oracle of experiment 1.
-      usable: tasks that count for gap_recovered.
+      baselines: of experiment 1.
       domains: {task: domain}.
 
     Returns:
@@ -69,18 +96,21 @@ def domain_transfer(
       'gap_recovered': [value, low, high]}], 'best_pool': {domain: pool or None}, 'selected':
       {method: {pool: {task: [anchor]}}}}. best_pool goes by the gap recovered averaged over
       methods ('all' does not compete), and by accuracy where no task is usable; None is a tie.
+
+    Raises:
+      InputError: as `experiment2`.
     """
     cells = []
     for domain in dict.fromkeys(domains[task] for task in rows):
-        part = {task: held for task, held in rows.items() if domains[task] == domain}
-        for (method, pool), tasks in _collect(part, reference, ('method', 'pool'), None).items():
-            summary = _summary(tasks, reference, usable)
+        part = {task: lines for task, lines in rows.items() if domains[task] == domain}
+        for (method, pool), tasks in _collect(part, baselines, ('method', 'pool'), None).items():
+            summary = _summary(tasks, baselines)
             del summary['draws'], summary['gap_recovered_by_draw']
             names = {'method': method, 'pool': pool, 'domain': domain, 'tasks': list(tasks)}
             cells.append(names | summary)
     selected: dict[str, dict[str, dict[str, list[str]]]] = {}
-    for task, held in rows.items():
-        for row in held:
+    for task, lines in rows.items():
+        for row in lines:
             if row.get('selected'):
                 pools = selected.setdefault(row['method'], {})
                 pools.setdefault(row['pool'], {}).setdefault(task, list(row['selected']))
@@ -93,18 +123,18 @@ def domain_transfer(
 
 
 def _collect(
-    rows: Rows, reference: Reference, names: Sequence[str], draw: str | None
+    rows: Rows, baselines: Baselines, names: Sequence[str], draw: str | None
 ) -> dict[Key, dict[str, dict[Any, dict[str, bool]]]]:
     """Groups rows: {cell: {task: {draw: {item: correct}}}}."""
     cells: dict[Key, dict[str, dict[Any, dict[str, bool]]]] = {}
-    for task, held in rows.items():
-        for row in held:
+    for task, lines in rows.items():
+        for row in lines:
             for name in [*names, draw] if draw else names:
                 if name not in row:
                     raise InputError(
                         f'outcomes of {task}: a row of {row["method"]} has no {name!r}'
                     )
-            if row['item'] not in reference[task]['base']:
+            if row['item'] not in baselines.answers[task]['base']:
                 raise InputError(
                     f'outcomes of {task}: item {row["item"]!r} is not among those of experiment 1'
                 )
@@ -121,60 +151,58 @@ def _sort_key(cell: tuple[Key, Any]) -> tuple[Any, ...]:
     )
 
 
-def _summary(
-    tasks: Mapping[str, Mapping[Any, Mapping[str, bool]]],
-    reference: Reference,
-    usable: Sequence[str],
-) -> dict[str, Any]:
+def _summary(tasks: Mapping[str, Mapping[Any, Answers]], baselines: Baselines) -> dict[str, Any]:
     """Pools one cell: gap recovered over usable tasks, accuracy averaged over all."""
     draws = list(dict.fromkeys(d for by_draw in tasks.values() for d in by_draw))
     accuracy = [
         float(np.mean([c for answers in by_draw.values() for c in answers.values()]))
         for by_draw in tasks.values()
     ]
-    values = {t: _gains(tasks[t], reference[t]) for t in usable if t in tasks}
+    usable = [task for task in baselines.usable if task in tasks]
     return {
         'draws': draws,
-        'n': sum(len(answers) for per in tasks.values() for answers in per.values()),
+        'n': sum(len(answers) for by_draw in tasks.values() for answers in by_draw.values()),
         'accuracy': sum(accuracy) / len(accuracy),
-        'gap_recovered': _ratio(values),
+        'gap_recovered': _ratio({t: _gains(t, tasks[t].values(), baselines) for t in usable}),
         'gap_recovered_by_draw': [
-            _point({t: _gains({d: tasks[t][d]}, reference[t]) for t in values if d in tasks[t]})
+            _point([_gains(t, [tasks[t][d]], baselines) for t in usable if d in tasks[t]])
             for d in draws
         ],
     }
 
 
-def _gains(
-    by_draw: Mapping[Any, Mapping[str, bool]], reference: Mapping[str, Mapping[str, bool]]
-) -> dict[str, Floats]:
-    """Returns 'gain' (method - base) and 'gap' (oracle - base) per item, summed over draws."""
-    items = list(dict.fromkeys(i for answers in by_draw.values() for i in answers))
-    index = {item: place for place, item in enumerate(items)}
-    gain, gap = np.zeros(len(items)), np.zeros(len(items))
-    base, oracle = reference['base'], reference['oracle']
-    for answers in by_draw.values():
+def _gains(task: str, draws: Iterable[Answers], baselines: Baselines) -> _Gains:
+    """Returns gain and gap of each item that some draw answered."""
+    base, oracle = baselines.answers[task]['base'], baselines.answers[task]['oracle']
+    sums: dict[str, list[int]] = {}
+    for answers in draws:
         for item, right in answers.items():
-            gain[index[item]] += right - base[item]
-            gap[index[item]] += oracle[item] - base[item]
-    return {'gain': gain, 'gap': gap}
+            entry = sums.setdefault(item, [0, 0])
+            entry[0] += right - base[item]
+            entry[1] += oracle[item] - base[item]
+    gain, gap = np.array(list(sums.values()), np.float64).reshape(-1, 2).T
+    return _Gains(gain, gap, [baselines.problems[task][item] for item in sums])
 
 
-def _point(values: Mapping[str, Mapping[str, Floats]]) -> float | None:
+def _point(gains: Sequence[_Gains]) -> float | None:
     """Sum of gains over sum of gaps, None without a positive gap."""
-    total = sum(float(v['gap'].sum()) for v in values.values())
-    return sum(float(v['gain'].sum()) for v in values.values()) / total if total > 0 else None
+    total = sum(float(g.gap.sum()) for g in gains)
+    return sum(float(g.gain.sum()) for g in gains) / total if total > 0 else None
 
 
-def _ratio(values: Mapping[str, Mapping[str, Floats]]) -> list[float | None]:
-    """Pooled gap recovered with its bootstrap interval over items."""
-    point = _point(values)
+def _ratio(gains: Mapping[str, _Gains]) -> list[float | None]:
+    """Pooled gap recovered with its bootstrap interval over problems."""
+    point = _point(list(gains.values()))
     if point is None:
         return [None, None, None]
-    sums, _ = intervals.resample(values, num_draws=NUM_DRAWS)
-    gains = np.sum([s['gain'] for s in sums.values()], axis=0)
-    gaps = np.sum([s['gap'] for s in sums.values()], axis=0)
-    return [point, *intervals.ratio_interval(gains, gaps)]
+    sums, _ = intervals.resample(
+        {task: {'gain': g.gain, 'gap': g.gap} for task, g in gains.items()},
+        {task: g.problems for task, g in gains.items()},
+        NUM_DRAWS,
+    )
+    gain = np.sum([s['gain'] for s in sums.values()], axis=0)
+    gap = np.sum([s['gap'] for s in sums.values()], axis=0)
+    return [point, *intervals.ratio_interval(gain, gap)]
 
 
 def _best_pools(cells: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:

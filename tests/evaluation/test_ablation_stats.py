@@ -3,7 +3,7 @@
 import pytest
 
 from lorajax.errors import InputError
-from lorajax.evaluation import ablation_tables
+from lorajax.evaluation.ablation_stats import Baselines, experiment2, experiment3
 
 ITEMS = [f'i{k}' for k in range(10)]
 # Base gets the first 2 of 10, the oracle the first 8: a gap of 6 items on each task.
@@ -16,6 +16,13 @@ REFERENCE = {
 }
 
 
+PROBLEMS = {task: {item: f'{task} {item}' for item in ITEMS} for task in REFERENCE}
+
+
+def _baselines(usable, problems=PROBLEMS):
+    return Baselines(REFERENCE, problems, usable)
+
+
 def _rows(task, right, items=ITEMS, **extra):
     return [
         {'task': task, 'method': 'ridge', 'item': item, 'correct': k < right, **extra}
@@ -23,7 +30,7 @@ def _rows(task, right, items=ITEMS, **extra):
     ]
 
 
-def test_anchor_scaling_pools_tasks_and_draws():
+def test_experiment2_pools_tasks_and_draws():
     rows = {
         'one': _rows('one', 5, anchors=8, top_k=4, draw=0)
         + _rows('one', 2, anchors=8, top_k=4, draw=1)
@@ -31,7 +38,7 @@ def test_anchor_scaling_pools_tasks_and_draws():
         'two': _rows('two', 8, anchors=8, top_k=4, draw=0)
         + _rows('two', 2, anchors=8, top_k=4, draw=1),
     }
-    result = ablation_tables.anchor_scaling(rows, REFERENCE, ['one', 'two'])
+    result = experiment2(rows, _baselines(['one', 'two']))
     assert result['run']
     few, many = result['cells']
     assert (few['method'], few['anchors'], few['top_k']) == ('ridge', 8, 4)
@@ -48,10 +55,10 @@ def test_only_usable_tasks_count_and_a_subset_of_items_is_enough():
         'one': _rows('one', 4, ITEMS[:5], anchors=4, top_k=1, draw=0),
         'two': _rows('two', 0, anchors=4, top_k=1, draw=0),
     }
-    cell = ablation_tables.anchor_scaling(rows, REFERENCE, ['one'])['cells'][0]
+    cell = experiment2(rows, _baselines(['one']))['cells'][0]
     # Of the first five items base has 2, the oracle 5, the method 4.
     assert cell['gap_recovered'][0] == pytest.approx(2 / 3)
-    nothing = ablation_tables.anchor_scaling(rows, REFERENCE, [])['cells'][0]
+    nothing = experiment2(rows, _baselines([]))['cells'][0]
     assert nothing['gap_recovered'] == [None, None, None]
     assert nothing['accuracy'] == pytest.approx(0.4)
 
@@ -64,12 +71,12 @@ def test_cells_are_ordered_by_number_with_all_last():
             for row in _rows('one', 3, anchors=anchors, top_k=top_k, draw=0)
         ]
     }
-    cells = ablation_tables.anchor_scaling(rows, REFERENCE, ['one'])['cells']
+    cells = experiment2(rows, _baselines(['one']))['cells']
     order = [(cell['anchors'], cell['top_k']) for cell in cells]
     assert order == [(4, 2), (4, 16), (4, 'all'), (16, 2), (16, 'all')]
 
 
-def test_domain_transfer_and_best_pool():
+def test_experiment3_and_best_pool():
     rows = {
         'one': _rows('one', 6, pool='math', selected=['a', 'b'])
         + _rows('one', 3, pool='code')
@@ -77,7 +84,7 @@ def test_domain_transfer_and_best_pool():
         'two': _rows('two', 2, pool='math') + _rows('two', 5, pool='code'),
     }
     domains = {'one': 'math', 'two': 'code'}
-    result = ablation_tables.domain_transfer(rows, REFERENCE, ['one', 'two'], domains)
+    result = experiment3(rows, _baselines(['one', 'two']), domains)
     gaps = {(c['domain'], c['pool']): c['gap_recovered'][0] for c in result['cells']}
     assert gaps == {
         ('math', 'math'): pytest.approx(4 / 6),
@@ -89,19 +96,36 @@ def test_domain_transfer_and_best_pool():
     assert result['best_pool'] == {'math': 'math', 'code': 'code'}
     assert result['selected'] == {'ridge': {'math': {'one': ['a', 'b']}}}
     rows['two'] = _rows('two', 5, pool='math') + _rows('two', 5, pool='code')
-    tied = ablation_tables.domain_transfer(rows, REFERENCE, ['one', 'two'], domains)
+    tied = experiment3(rows, _baselines(['one', 'two']), domains)
     assert tied['best_pool'] == {'math': 'math', 'code': None}
 
 
+def test_items_of_one_problem_are_resampled_together():
+    rows = {task: _rows(task, 5, anchors=8, top_k='all', draw=0) for task in ('one', 'two')}
+    same = {task: {item: item for item in ITEMS} for task in REFERENCE}
+    pairs = {task: {item: k // 5 for k, item in enumerate(ITEMS)} for task in REFERENCE}
+    usable = ['one', 'two']
+    widths = []
+    for problems in (PROBLEMS, same, pairs):
+        cell = experiment2(rows, _baselines(usable, problems))['cells'][0]
+        value, low, high = cell['gap_recovered']
+        assert value == 0.5
+        widths.append(high - low)
+    # Two copies of ten problems say as much as ten: wider by sqrt(2). Of two problems of ten
+    # items each, one alone recovers all of its gap and the other none.
+    assert widths[1] / widths[0] == pytest.approx(2**0.5, rel=0.2)
+    assert widths[2] == 1.0
+
+
 def test_nothing_run():
-    assert ablation_tables.anchor_scaling({}, REFERENCE, []) == {'run': False, 'cells': []}
-    empty = ablation_tables.domain_transfer({}, REFERENCE, [], {})
+    assert experiment2({}, _baselines([])) == {'run': False, 'cells': []}
+    empty = experiment3({}, _baselines([]), {})
     assert empty == {'run': False, 'cells': [], 'best_pool': {}, 'selected': {}}
 
 
 def test_bad_rows_are_named():
     with pytest.raises(InputError, match="outcomes of one: a row of ridge has no 'draw'"):
-        ablation_tables.anchor_scaling({'one': _rows('one', 1, anchors=4, top_k=1)}, REFERENCE, [])
+        experiment2({'one': _rows('one', 1, anchors=4, top_k=1)}, _baselines([]))
     with pytest.raises(InputError, match="item 'other' is not among those of experiment 1"):
         rows = {'one': _rows('one', 1, ['other'], pool='math')}
-        ablation_tables.domain_transfer(rows, REFERENCE, [], {'one': 'math'})
+        experiment3(rows, _baselines([]), {'one': 'math'})

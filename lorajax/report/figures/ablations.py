@@ -1,19 +1,17 @@
-"""Figures beside experiment 1: scaling, transfer, similarity of adapters, training."""
+"""Experiments 2 and 3: fewer anchors, and anchors of one domain."""
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lorajax.report.figures.style import BLUE, GREEN, HUES, INK, PALE
+from lorajax.report.figures.style import HUES, INK
 
 Results = Mapping[str, Any]
-
-SMALLEST_LOSS = 1e-5  # metrics.jsonl keeps five decimals; a logarithmic axis needs a floor
 
 
 def scaling_figure(results: Results) -> Figure | None:
@@ -117,98 +115,3 @@ def transfer_figure(results: Results) -> Figure | None:
         'Experiment 3: share of the gap recovered, 95 % intervals', x=0.01, ha='left', size=10
     )
     return figure
-
-
-def similarity_figure(results: Results) -> Figure | None:
-    """Cosine between the adapters of a model, from a mapping's diagnostics."""
-    found = None
-    for values in results['diagnostics'].values():
-        if isinstance(values, dict) and isinstance(values.get('similarity'), dict):
-            found = values['similarity']
-            break
-    if not found:
-        return None
-    heldouts = {row['task'] for row in results['experiment1']['rows']}
-    sides = [side for side in ('source', 'target') if found.get(side)]
-    size = max(len(found[side]) for side in sides)
-    figure = Figure(
-        figsize=((0.23 * size + 2.6) * len(sides), 0.23 * size + 2.2), layout='constrained'
-    )
-    axes = figure.subplots(1, len(sides), squeeze=False)[0]
-    for axis, side in zip(axes, sides, strict=True):
-        table = np.array(found[side], np.float64)
-        np.fill_diagonal(table, np.nan)
-        tasks = list(found['tasks'])[: len(table)]
-        image = axis.imshow(table, cmap='cividis')
-        axis.set_facecolor(PALE)
-        axis.set_xticks(range(len(tasks)), tasks, rotation=90, size=7)
-        axis.set_yticks(range(len(tasks)), tasks, size=7)
-        axis.tick_params(length=0)
-        for edge in range(1, len(tasks)):
-            if (tasks[edge] in heldouts) != (tasks[edge - 1] in heldouts):
-                axis.axvline(edge - 0.5, color='#ffffff', linewidth=1.5)
-                axis.axhline(edge - 0.5, color='#ffffff', linewidth=1.5)
-        axis.set_title(f'{side} adapters: cosine, {len(tasks)} tasks (diagonal left out)')
-        figure.colorbar(image, ax=axis, shrink=0.7).outline.set_visible(False)
-    return figure
-
-
-def loss_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """Training loss of every adapter, and tokens per second, over steps."""
-    rows = [row for row in metrics if row.get('event') == 'train' and 'step' in row]
-    sides = [s for s in ('source', 'target') if any(row.get('side') == s for row in rows)]
-    if not sides:
-        return None
-    speed = any(row.get('tokens_per_second') is not None for row in rows)
-    figure = Figure(figsize=(4.4 * len(sides) + 0.6, 4.9 if speed else 3.3), layout='constrained')
-    axes = figure.subplots(
-        1 + speed, len(sides), squeeze=False, sharex='col', sharey='row',
-        height_ratios=[2.4, 1] if speed else None,
-    )  # fmt: skip
-    for column, side in enumerate(sides):
-        held = [row for row in rows if row.get('side') == side]
-        curves = _curves(held)
-        axis = axes[0, column]
-        for curve in curves.values():
-            axis.plot(list(curve), list(curve.values()), color=PALE, linewidth=0.6, alpha=0.6)
-        steps = sorted({step for curve in curves.values() for step in curve})
-        middle = [np.median([c[s] for c in curves.values() if s in c]) for s in steps]
-        axis.plot(steps, middle, color=BLUE, linewidth=2.2)
-        axis.set_title(f'{side}: loss of {len(curves)} adapters (blue: median)')
-        axis.grid(axis='y')
-        if speed:
-            points = {r['step']: r['tokens_per_second'] for r in held if r.get('tokens_per_second')}
-            axes[1, column].plot(list(points), list(points.values()), color=GREEN, linewidth=1.2)
-            axes[1, column].set_ylim(0, 1.15 * max(r.get('tokens_per_second') or 0 for r in rows))
-            axes[1, column].grid(axis='y')
-        axes[-1, column].set_xlabel('step')
-    _loss_scale(axes[0, 0])
-    axes[0, 0].set_ylabel('nats per answer token')
-    if speed:
-        axes[1, 0].set_ylabel('tokens per second')
-    return figure
-
-
-def _loss_scale(axis: Axes) -> None:
-    """A linear axis from 0, or a logarithmic one where losses fall below a hundredth."""
-    drawn = [np.asarray(line.get_ydata(), np.float64) for line in axis.lines]
-    highest, last = max(y.max() for y in drawn), min(y[-1] for y in drawn)
-    if last < 0.01 * highest:
-        axis.set_yscale('log')
-        axis.yaxis.set_major_formatter('{x:g}')
-        axis.set_ylim(bottom=0.7 * max(last, SMALLEST_LOSS))
-    else:
-        axis.set_ylim(bottom=0)
-
-
-def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, float]]:
-    """{task: {step: loss}}; after a resume the later row of a step counts."""
-    curves: dict[str, dict[int, float]] = {}
-    for row in rows:
-        tasks, losses = row.get('tasks') or [row.get('task', 'all')], row.get('loss')
-        if not isinstance(losses, list):
-            tasks, losses = ['mean of all' if len(tasks) > 1 else tasks[0]], [losses]
-        for task, loss in zip(tasks, losses, strict=False):
-            if loss is not None:
-                curves.setdefault(task, {})[row['step']] = max(loss, SMALLEST_LOSS)
-    return {task: dict(sorted(curve.items())) for task, curve in curves.items()}

@@ -1,0 +1,82 @@
+"""What fitting the mappings found out and cost, and what bounds any translation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lorajax.evaluation.references import REFERENCES
+from lorajax.report.document import Block, Column, Figure, Section, Table
+from lorajax.report.sections.seed import Results
+
+
+def references(results: Results) -> Section | None:
+    """Pooled gap recovered of the references, and how near every update is to the oracle's."""
+    part = results.get('references') or {}
+    if not part.get('run'):
+        return None
+    columns = [
+        Column('Reference'),
+        Column('gap_recovered', '.3f', 'sum(reference - base) / sum(oracle - base) over items'),
+        Column('nll_gap_recovered', '.3f', '(L_base - L_reference) / (L_base - L_oracle)'),
+        Column('what it says'),
+    ]
+    rows = [
+        [name, values['gap_recovered'], values['nll_gap_recovered'], REFERENCES[name]]
+        for name, values in part['methods'].items()
+    ]
+    blocks: list[Block] = [Table(columns, rows, 'References that are no translation.')]
+    cosines = part['cosines']
+    methods = list(dict.fromkeys(name for row in cosines.values() for name in row))
+    if methods:
+        blocks.append(
+            Table(
+                [Column('Update of'), *(Column(task, '.3f') for task in cosines)],
+                [[name, *(row.get(name) for row in cosines.values())] for name in methods],
+                "Cosine with the oracle's update. That of the repeated training is the most that a "
+                'translation can be expected to have.',
+            )
+        )
+    return Section('What bounds a translation', blocks)
+
+
+def diagnostics(results: Results) -> Section | None:
+    """What fitting found out: single numbers and words of each mapping."""
+    fitted = {m: v for m, v in results['diagnostics'].items() if isinstance(v, dict)}
+    if not fitted:
+        return None
+    names = dict.fromkeys(
+        key
+        for values in fitted.values()
+        for key, value in values.items()
+        if key != 'method' and (value is None or isinstance(value, int | float | str))
+    )
+    columns = [Column('Method'), *(Column(name, '.4g') for name in names)]
+    rows = [[m, *(_scalar(values.get(name)) for name in names)] for m, values in fitted.items()]
+    blocks: list[Block] = [Table(columns, rows)]
+    if any(isinstance(values.get('similarity'), dict) for values in fitted.values()):
+        blocks.append(Figure('similarity', 'Cosine between the adapters of a model, as a matrix'))
+    return Section('Mapping diagnostics', blocks)
+
+
+def costs(by_method: Mapping[str, Any]) -> Section | None:
+    """Seconds and memory of every mapping's fit and predictions, on the run's machine."""
+    keys = ('fit_seconds', 'predict_seconds', 'peak_memory_bytes')
+    known = {
+        name: [values[key] for key in keys]
+        for name, values in by_method.items()
+        if all(key in values for key in keys)
+    }
+    rows = [[name, fit, predict, memory / 1e9] for name, (fit, predict, memory) in known.items()]
+    if not rows:
+        return None
+    columns = [
+        Column('Method'),
+        Column('fit, s', '.2f', 'inner products count for the first method that needs them'),
+        Column('all held-outs, s', '.2f'),
+        Column('memory, GB', '.2f', 'highest of the process so far'),
+    ]
+    return Section('Cost of the mappings', [Table(columns, rows)])
+
+
+def _scalar(value: Any) -> Any:
+    """A value that fits a cell, else nothing."""
+    return value if isinstance(value, int | float | str) else None

@@ -1,0 +1,55 @@
+"""The run itself: its training curves, its settings, and how to read its report."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lorajax.report.document import Bullets, Column, Figure, Section, Table
+from lorajax.report.sections.seed import Config
+
+
+def training(has_curves: bool) -> Section | None:
+    """Loss curves, where metrics.jsonl has some."""
+    figure = Figure('loss', 'Training loss of every adapter, and tokens per second, over steps')
+    return Section('Training', [figure]) if has_curves else None
+
+
+def provenance(config: Config) -> Section:
+    """Everything that config.json states, so that the run can be repeated."""
+    rows = [[name, text] for name, text in _flatten(config)]
+    return Section('Provenance', [Table([Column('Setting'), Column('Value')], rows)])
+
+
+def reading_guide() -> Section:
+    """What the words mean."""
+    return Section(
+        'How to read this',
+        [
+            Bullets(
+                [
+                    'base: the target model without an adapter. oracle: with an adapter trained on '
+                    'the target model itself. mean: the average of the anchor adapters.',
+                    'gap_recovered: (method - base) / (oracle - base). 0 is no better than no '
+                    'adapter, 1 as good as retraining, below 0 harmful.',
+                    'Intervals are 95 %: Wilson for single rates, bootstrap over items (the same '
+                    'items for all methods) for differences and ratios. They do not cover '
+                    'retraining the adapters with another seed. A paired interval of width 0 says '
+                    'that no item differed, not that none could.',
+                ]
+            )
+        ],
+    )
+
+
+def _flatten(value: Any, name: str = '') -> Sequence[tuple[str, str]]:
+    """Nested settings as (dotted name, text) pairs in sorted order."""
+    if isinstance(value, Mapping) and value:
+        if name and not any(isinstance(v, Mapping | list) for v in value.values()):
+            return [(name, '; '.join(f'{key} = {value[key]}' for key in sorted(value)))]
+        return [
+            pair
+            for key in sorted(value)
+            for pair in _flatten(value[key], f'{name}.{key}' if name else str(key))
+        ]
+    if isinstance(value, list):
+        return [(name, ', '.join(map(str, value)))]
+    return [(name, 'not set' if value is None else str(value))]

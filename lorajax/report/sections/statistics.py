@@ -1,0 +1,187 @@
+"""Experiment 1 as the seed's report does not show it: intervals, paired tests, loss."""
+
+from typing import Any
+
+from lorajax.report.document import Block, Column, Figure, Section, Table, Text
+from lorajax.report.sections.seed import Results, method_names
+
+
+def primary_sentence(results: Results) -> str:
+    """Says the primary number in one sentence."""
+    part = results['experiment1']
+    method = part['selected_method']
+    if method is None:
+        return 'There is none: no method was fixed before the held-outs were scored.'
+    if method not in part['pooled_gap_recovered']:
+        return f'There is none: no held-out is usable ({method} was fixed beforehand).'
+    value, low, high = part['pooled_gap_recovered'][method]
+    interval = '' if low is None else f' (95 % interval {low:.3f} to {high:.3f})'
+    return (
+        f'{method}, fixed beforehand by leave-one-out on the anchors, recovers '
+        f'{value:.3f}{interval} of what retraining gains, pooled over '
+        f'{len(part["pooled_tasks"][method])} usable held-outs.'
+    )
+
+
+def primary(results: Results) -> Section:
+    """Pooled gap recovered of every method, the one fixed beforehand first."""
+    part = results['experiment1']
+    selected = part['selected_method']
+    pooled, loss = part['pooled_gap_recovered'], part['pooled_nll_gap_recovered']
+    methods = sorted({**pooled, **loss}, key=lambda m: m != selected)
+    rows = [
+        [
+            m,
+            m == selected,
+            pooled.get(m),
+            len(part['pooled_tasks'].get(m, [])),
+            loss.get(m),
+        ]
+        for m in methods
+    ]
+    kind = part['bootstrap']['kind']
+    columns = [
+        Column('Method'),
+        Column('fixed beforehand'),
+        Column('gap_recovered', '.3f', 'sum(method - base) / sum(oracle - base) over items'),
+        Column('Held-outs', 'd', 'usable held-outs that it answered'),
+        Column('nll_gap_recovered', '.3f', '(L_base - L_method) / (L_base - L_oracle)'),
+    ]
+    blocks: list[Block] = [Text(primary_sentence(results))]
+    if part['selected_minus_mean_pp']:
+        value, low, high = part['selected_minus_mean_pp']
+        blocks.append(
+            Text(
+                f'{selected} minus mean, averaged over usable held-outs: {value:+.2f} pp '
+                f'[{low:+.2f}, {high:+.2f}].'
+            )
+        )
+    blocks += [
+        Figure('gap', 'Pooled gap recovered of every method, by accuracy and by loss'),
+        Table(
+            columns,
+            rows,
+            f'Pooled over usable held-outs; 95 % bootstrap intervals, {kind}, '
+            f'{part["bootstrap"]["draws"]} draws.',
+        ),
+    ]
+    return Section('Primary number', blocks)
+
+
+def counts(results: Results) -> Section:
+    """Numbers correct with Wilson intervals."""
+    methods = method_names(results)
+    rows: list[list[Any]] = []
+    for row in results['experiment1']['rows']:
+        for method in methods:
+            if method in row['correct']:
+                low, high = row['ci95'][method] or (None, None)
+                rows.append(
+                    [
+                        row['task'],
+                        method,
+                        row['correct'][method],
+                        row['n'],
+                        [row['accuracy'][method], low, high],
+                        row['gap_recovered_by_method'].get(method),
+                    ]
+                )
+    columns = [
+        Column('Task'),
+        Column('Method'),
+        Column('correct', 'd'),
+        Column('n', 'd'),
+        Column('accuracy', '.3f', 'with 95 % Wilson interval'),
+        Column('gap_recovered', '.3f', '(method - base) / (oracle - base) of this row'),
+    ]
+    usable = [
+        [
+            row['task'],
+            row['oracle_minus_base_pp'],
+            row['oracle_minus_base_ci95_pp'],
+            row['usable'],
+            row['usable_ci'],
+        ]
+        for row in results['experiment1']['rows']
+    ]
+    rules = [
+        Column('Task'),
+        Column('oracle_minus_base_pp', '.2f'),
+        Column('95 % interval', '.2f', 'paired where answers are known'),
+        Column('usable (3 pp)', '', "the seed's rule"),
+        Column('usable (interval)', '', 'the interval excludes 0'),
+    ]
+    return Section('Counts and intervals', [Table(rules, usable), Table(columns, rows)])
+
+
+def paired(results: Results) -> Section | None:
+    """Differences to mean and base on the same items."""
+    rows: list[list[Any]] = []
+    for row in results['experiment1']['rows']:
+        for method, others in row.get('mcnemar', {}).items():
+            for other, test in others.items():
+                if (method, other) != ('base', 'mean'):
+                    rows.append(
+                        [
+                            row['task'],
+                            method,
+                            other,
+                            row['difference_pp'].get(method, {}).get(other),
+                            test['gained'],
+                            test['lost'],
+                            test['p_value'],
+                        ]
+                    )
+    if not rows:
+        return None
+    columns = [
+        Column('Task'),
+        Column('Method'),
+        Column('against'),
+        Column('difference_pp', '+.1f', 'percentage points, paired bootstrap interval'),
+        Column('gained', 'd', 'items that only the method gets right'),
+        Column('lost', 'd', 'items that only the other gets right'),
+        Column('p', '.3g', 'exact McNemar test, two-sided, not corrected'),
+    ]
+    return Section(
+        'Paired tests',
+        [Table(columns, rows, 'Exact McNemar tests and paired bootstrap on the same items.')],
+    )
+
+
+def loss(results: Results) -> Section | None:
+    """Loss of the reference answers, the sensitive endpoint."""
+    rows = [row for row in results['experiment1']['rows'] if row['nll']]
+    if not rows:
+        return None
+    methods = [m for m in method_names(results) if any(m in row['nll'] for row in rows)]
+    middle = [m for m in methods if m not in ('base', 'oracle')]
+    return Section(
+        'Held-out loss',
+        [
+            Table(
+                [Column('Task'), *(Column(m, '.3f') for m in methods)],
+                [[row['task'], *(row['nll'].get(m) for m in methods)] for row in rows],
+                'Loss of the reference answers, nats per answer token, mean over items.',
+            ),
+            Table(
+                [Column('Task'), *(Column(m, '.3f') for m in middle)],
+                [[r['task'], *(r['nll_gap_recovered'].get(m) for m in middle)] for r in rows],
+                'nll_gap_recovered: (L_base - L_method) / (L_base - L_oracle).',
+            ),
+        ],
+    )
+
+
+def scoring(results: Results) -> Section | None:
+    """Rates that the scorers report beside right or wrong."""
+    methods = method_names(results)
+    rows = [
+        [row['task'], entry, *(rates.get(m) for m in methods)]
+        for row in results['experiment1']['rows']
+        for entry, rates in row.get('details', {}).items()
+    ]
+    if not rows:
+        return None
+    columns = [Column('Task'), Column('Share of items'), *(Column(m, '.3f') for m in methods)]
+    return Section('Scoring details', [Table(columns, rows)])

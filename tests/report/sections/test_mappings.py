@@ -1,0 +1,40 @@
+"""What the mappings say of themselves, and the references beside them."""
+
+from lorajax.report.document import Document, Figure
+from lorajax.report.markdown import to_markdown
+from lorajax.report.sections import mappings
+from tests.report.seed_results import seed_results
+
+
+def _text(section):
+    return to_markdown(Document('', [], [section]))
+
+
+def test_nothing_to_say():
+    assert mappings.references(seed_results()) is None
+    assert mappings.diagnostics(seed_results()) is None
+    assert mappings.costs({}) is None
+
+
+def test_references_with_cosines():
+    values = {'gap_recovered': [0.9, 0.8, 1.0], 'nll_gap_recovered': None}
+    part = {
+        'run': True,
+        'methods': {'repeated': values},
+        'cosines': {'one': {'mean': 0.1, 'repeated': 0.5}, 'two': {'mean': 0.2}},
+    }
+    text = _text(mappings.references(seed_results() | {'references': part}))
+    assert '| repeated | 0.900 [0.800, 1.000] | — | the oracle trained once more' in text
+    assert '| mean | 0.100 | 0.200 |' in text and '| repeated | 0.500 | — |' in text
+
+
+def test_diagnostics_are_single_numbers_and_a_picture(fake_results):
+    section = mappings.diagnostics(fake_results)
+    assert '| delta_ridge | 0.21 | 0.3 |' in _text(section)
+    assert any(isinstance(block, Figure) for block in section.blocks)
+
+
+def test_costs_need_all_three_numbers():
+    measured = {'fit_seconds': 1.25, 'predict_seconds': 0.5, 'peak_memory_bytes': 3e9}
+    text = _text(mappings.costs({'a': measured, 'b': {'fit_seconds': 1.0}}))
+    assert '| a | 1.25 | 0.50 | 3.00 |' in text and '| b |' not in text

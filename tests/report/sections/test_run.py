@@ -1,0 +1,27 @@
+"""The run's own sections."""
+
+from lorajax.report.document import Document, Figure
+from lorajax.report.markdown import to_markdown
+from lorajax.report.sections import run
+
+
+def test_provenance_names_every_setting():
+    config = {'b': [1, 2], 'a': None, 'versions': {'jax': '1', 'x': '2'}, 'deep': {'c': {'d': []}}}
+    text = to_markdown(Document('', [], [run.provenance(config)]))
+    rows = [line for line in text.splitlines() if line.startswith('| ')][2:]
+    assert rows == [
+        '| a | not set |',
+        '| b | 1, 2 |',
+        '| deep.c.d |  |',
+        '| versions | jax = 1; x = 2 |',
+    ]
+
+
+def test_training_has_a_figure_where_there_are_curves():
+    assert run.training(False) is None
+    assert [type(block) for block in run.training(True).blocks] == [Figure]
+
+
+def test_the_guide_defines_the_words():
+    text = to_markdown(Document('', [], [run.reading_guide()]))
+    assert all(word in text for word in ('base:', 'oracle:', 'mean:', 'gap_recovered:', 'Wilson'))
