@@ -35,6 +35,7 @@ setup(
         'huggingface_hub>=1.0',  # model files by hub id
         'safetensors>=0.6',  # weights and adapters on disk
         'numpy>=2.0',
+        'scipy>=1.13',  # exact tests and intervals; triangular and non-negative solves
         'scikit-learn>=1.5',  # reference for the closed forms; text vectors of the overlap check
         'chex>=0.1.90',  # static shape checks inside jit
         'absl-py>=2.1',  # flags, flagfiles, logging
