@@ -15,6 +15,7 @@ import numpy as np
 
 from lorajax import lora
 from lorajax.lora.peft import scale
+from lorajax.models.hf import merge as merge_lib
 from tests.models import shapes
 
 
@@ -22,15 +23,20 @@ def round_trips(family: str) -> None:
     """Prints what adapters of peft keep on their way, against peft."""
     from tests.lora import round_trip
 
-    print(f'| adapter ({family}) | peft -> lorajax -> peft | lorajax -> peft -> lorajax | '
-          'logits, read here | logits, read by peft |')  # fmt: skip
-    print('| --- | --- | --- | ---: | ---: |')
+    print(
+        f'| adapter ({family}) | peft -> lorajax -> peft | trained here -> peft -> lorajax '
+        '| any tree -> peft -> lorajax | logits, read here | logits, read by peft |\n'
+        '| --- | --- | --- | ---: | ---: | ---: |'
+    )
     for name in round_trip.CONFIGS:
         with tempfile.TemporaryDirectory() as root:
-            found = round_trip.measure(pathlib.Path(root), family, name)
-        words = [('differs', 'same bits')[found[key]] for key in ('same_files', 'same_trees')]
-        print(f'| {name} | {words[0]} | {words[1]} | {found["read"]:.1e} | '
-              f'{found["written"]:.1e} |')  # fmt: skip
+            row = round_trip.measure(pathlib.Path(root), family, name)
+        files = 'same bits' if row['same_files'] and row['same_settings'] else 'differs'
+        trees = 'same bits' if row['same_trees'] else 'differs'
+        print(
+            f'| {name} | {files} | {trees} | {row["units"]} ulp | {row["read"]:.1e} '
+            f'| {row["written"]:.1e} |'
+        )
 
 
 def refusals() -> None:

@@ -9,6 +9,7 @@ import torch
 
 from lorajax import lora, models
 from lorajax.io import tensor_files
+from lorajax.lora.peft import scale
 from tests.models import reference
 
 ALL = list(lora.TARGETS)
@@ -74,7 +75,7 @@ def write_with_peft(directory, base, dtype=torch.float32, is_bare=False, size=0.
 
 
 def same_files(first, second):
-    """Says whether two adapters have the same tensors: names, dtypes and bits."""
+    """Returns whether two adapters have the same tensors: names, dtypes and bits."""
     before, after = (
         tensor_files.read(path / 'adapter_model.safetensors') for path in (first, second)
     )
@@ -85,7 +86,7 @@ def same_files(first, second):
 
 
 def same_trees(first, second):
-    """Says whether two adapters have the same projections and bits."""
+    """Returns whether two adapters have the same projections and bits."""
     return first['layers'].keys() == second['layers'].keys() and all(
         np.asarray(leaf).tobytes() == np.asarray(second['layers'][name][key]).tobytes()
         for name, entry in first['layers'].items()
@@ -98,12 +99,43 @@ def relative(actual, expected):
     return float(np.abs(actual - expected).max() / np.abs(expected).max())
 
 
+def units(first, second):
+    """Returns by how many units in the last place two adapters differ, at most."""
+    return max(
+        int(np.abs(leaf.view(np.int32) - second['layers'][name][key].view(np.int32)).max())
+        for name, entry in first['layers'].items()
+        for key, leaf in entry.items()
+    )
+
+
+def random_tree(adapter, config, is_scaled):
+    """Returns normally distributed numbers where an adapter has some.
+
+    With `is_scaled`, `b` is multiplied by the scale, as that of every adapter that was trained
+    here; without, it is any float32.
+    """
+    rng = np.random.default_rng(1)
+    layers = {}
+    for projection, entry in adapter['layers'].items():
+        drawn = {
+            key: np.where(leaf, rng.normal(0, 0.3, leaf.shape), 0).astype(np.float32)
+            for key, leaf in entry.items()
+        }
+        if is_scaled:
+            for layer in range(len(drawn['b'])):
+                factor = config.scale_of(projection, layer)
+                drawn['b'][layer] = scale.fold(drawn['b'][layer], factor)
+        layers[projection] = drawn
+    return {'layers': layers}
+
+
 def measure(root, family, name):
     """Takes one adapter both ways.
 
-    Returns whether peft -> lorajax -> peft and lorajax -> peft -> lorajax keep all bits (the
-    second with a tree of arbitrary numbers), how far logits are from peft's each way, how much
-    the adapters change them, and whether peft finds its own settings again.
+    Returns whether peft -> lorajax -> peft keeps all bits and settings, and whether
+    lorajax -> peft -> lorajax does, for a tree whose `b` was multiplied by the scale; by how many
+    units in the last place it changes a tree of any numbers; how far logits are from peft's each
+    way, and how much the adapters change them.
     """
     options = CONFIGS[name]
     base = reference.make(root / 'base', family)
@@ -115,15 +147,11 @@ def measure(root, family, name):
     read = np.asarray(model.logits(tokens, adapter=adapter))
     lora.save_peft(root / 'back', config, adapter)
 
-    mine = {'layers': {}}
-    rng = np.random.default_rng(1)
-    for projection, entry in adapter['layers'].items():
-        mine['layers'][projection] = {  # zero where there is no rank or layer
-            key: np.where(leaf, rng.normal(0, 0.3, leaf.shape), 0).astype(np.float32)
-            for key, leaf in entry.items()
-        }
-    lora.save_peft(root / 'mine', config, mine)
-    again = lora.load_peft(root / 'mine', model.config.num_layers)
+    mine, other = (random_tree(adapter, config, is_scaled) for is_scaled in (True, False))
+    again = []
+    for path, tree in ((root / 'mine', mine), (root / 'other', other)):
+        lora.save_peft(path, config, tree)
+        again.append(lora.load_peft(path, model.config.num_layers))
     wrapped = peft.PeftModel.from_pretrained(
         base.model if options.get('is_bare') else base, root / 'mine'
     ).eval()
@@ -137,9 +165,9 @@ def measure(root, family, name):
     return {
         'same_files': same_files(root / 'adapter', root / 'back'),
         'same_settings': settings[0] == {key: settings[1][key] for key in settings[0]},
-        'same_trees': same_trees(mine, again[1]) and again[0] == config,
+        'same_trees': same_trees(mine, again[0][1]) and again[0][0] == config,
+        'units': units(other, again[1][1]),
         'read': relative(read, expected),
         'written': relative(np.asarray(model.logits(tokens, adapter=mine)), theirs.numpy()),
         'change': relative(np.asarray(model.logits(tokens)), expected),
-        'residual': (root / 'mine' / 'lorajax_residual.safetensors').is_file(),
     }

@@ -10,7 +10,7 @@ PICKLE_FILE = 'adapter_model.bin'  # of peft before 0.5, never read
 
 # With and without the prefixes of PeftModel and of the causal language model.
 _FACTOR = re.compile(
-    r'(?:base_model\.model\.)?((?:model\.)?)layers\.(\d{1,9})\.'
+    r'(?:base_model\.model\.)?((?:model\.)?)layers\.([0-9]{1,9})\.'
     rf'(?:self_attn\.({"|".join(TARGETS[:4])})|mlp\.({"|".join(TARGETS[4:])}))'
     r'\.lora_([AB])(?:\.default)?\.weight'
 )

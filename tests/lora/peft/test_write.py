@@ -2,12 +2,16 @@
 
 import dataclasses
 import json
+import pathlib
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from lorajax import lora, models
-from lorajax.errors import InputError
+from lorajax import io, lora, models
+from lorajax.errors import ArgumentError, InputError
 from lorajax.io import tensor_files
 from lorajax.lora.peft import scale
 
@@ -15,6 +19,8 @@ torch = pytest.importorskip('torch')
 peft = pytest.importorskip('peft')
 from tests.lora import round_trip  # noqa: E402
 from tests.models import reference  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
 def torch_logits(model, tokens):
@@ -26,10 +32,11 @@ def torch_logits(model, tokens):
 @pytest.mark.parametrize('name', round_trip.CONFIGS)
 def test_adapters_travel_both_ways_with_the_same_bits_and_logits(tmp_path, name):
     family = ('qwen2', 'llama')[list(round_trip.CONFIGS).index(name) % 2]
-    found = round_trip.measure(tmp_path, family, name)
-    assert found['same_files'] and found['same_settings'] and found['same_trees']
-    assert found['read'] <= 1e-4 and found['written'] <= 1e-4
-    assert found['change'] > 0.05
+    measured = round_trip.measure(tmp_path, family, name)
+    assert measured['same_files'] and measured['same_settings'] and measured['same_trees']
+    assert measured['units'] <= 1
+    assert measured['read'] <= 1e-4 and measured['written'] <= 1e-4
+    assert measured['change'] > 0.05
 
 
 @pytest.mark.parity
@@ -70,7 +77,6 @@ def test_nan_is_not_written(tmp_path):
 
 @pytest.mark.parity
 def test_what_was_trained_here_survives_being_saved_by_peft(tmp_path):
-    """Without the file of last bits, which peft does not carry over: `b` was scaled once."""
     base = reference.make(tmp_path / 'base', 'qwen2')
     projections = models.config.read(tmp_path / 'base').projections
     config = lora.LoraConfig(rank=5, alpha=7, use_rslora=True)
@@ -83,42 +89,12 @@ def test_what_was_trained_here_survives_being_saved_by_peft(tmp_path):
             'b': scale.fold(b, config.scale_of(name, 0)),
         }
     lora.save_peft(tmp_path / 'mine', config, tree)
-    assert not (tmp_path / 'mine' / 'lorajax_residual.safetensors').exists()
     wrapped = peft.PeftModel.from_pretrained(base, tmp_path / 'mine')
     wrapped.save_pretrained(tmp_path / 'theirs')
     assert round_trip.same_files(tmp_path / 'mine', tmp_path / 'theirs')
     again, found = lora.load_peft(tmp_path / 'theirs')
     assert dataclasses.replace(again, base_model=None) == config
     assert round_trip.same_trees(found, tree)
-
-
-SCALES = [2.0, 1.5, 10 / 12, 20 / 12**0.5, 1 / 3, 1e-3, 300.0]
-
-
-@pytest.mark.parametrize('factor', SCALES)
-def test_a_residual_makes_up_for_what_no_float32_folds_to(factor):
-    rng = np.random.default_rng(0)
-    powers = np.ldexp(np.float32(1), np.arange(-149, 100), dtype=np.float32)
-    edges = np.concatenate([powers, -powers, np.float32([0.0, -0.0, 7e-45, 1e-40])])
-    wanted = np.concatenate([rng.normal(0, 0.05, 100_000).astype(np.float32), edges])
-    unscaled = scale.unfold(wanted, factor)
-    missing = scale.residual(unscaled, wanted, factor)
-    folded = scale.fold(unscaled, factor)
-    if missing is not None:
-        folded = scale.add_residual(folded, missing)
-    assert folded.tobytes() == wanted.tobytes()
-
-
-@pytest.mark.parametrize('factor', SCALES)
-def test_what_was_scaled_needs_no_residual_and_no_float32_is_overlooked(factor):
-    b = np.random.default_rng(0).normal(0, 0.05, 100_000).astype(np.float32)
-    folded = scale.fold(b, factor)
-    assert scale.residual(scale.unfold(folded, factor), folded, factor) is None
-    reached = scale.same_bits(scale.fold(scale.unfold(b, factor), factor), b)
-    near = (b / np.float32(factor)).view(np.int32)
-    tried = [(near + step).view(np.float32) for step in range(-3, 4)]
-    exists = np.any([scale.same_bits(scale.fold(t, factor), b) for t in tried], axis=0)
-    np.testing.assert_array_equal(reached, exists)
 
 
 def odd_adapter(shape=(2, 6, 3, 5), seed=0):
@@ -130,23 +106,6 @@ def odd_adapter(shape=(2, 6, 3, 5), seed=0):
 
 
 ODD = lora.LoraConfig(rank=3, alpha=10, targets=('q_proj',), use_rslora=True)
-
-
-def test_a_residual_of_other_weights_is_ignored_and_removed(tmp_path):
-    lora.save_peft(tmp_path / 'x', ODD, odd_adapter())
-    residual = tmp_path / 'x' / 'lorajax_residual.safetensors'
-    stale = residual.read_bytes()
-    other = lora.load_peft(tmp_path / 'x')[1]
-    assert round_trip.same_trees(other, odd_adapter())
-    lora.save_peft(tmp_path / 'x', dataclasses.replace(ODD, alpha=3 * 3**0.5), odd_adapter(seed=1))
-    residual.write_bytes(stale)
-    path = tmp_path / 'x' / 'adapter_model.safetensors'
-    b = tensor_files.read(path)['base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight']
-    config, adapter = lora.load_peft(tmp_path / 'x')
-    folded = scale.fold(b.T, config.scale_of('q_proj', 0))
-    np.testing.assert_array_equal(adapter['layers']['q_proj']['b'][0], folded)
-    lora.save_peft(tmp_path / 'x', dataclasses.replace(config, alpha=6, use_rslora=False), adapter)
-    assert not residual.exists()
 
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16', 'float32'])
@@ -172,7 +131,7 @@ def test_a_tree_that_changed_is_not_rounded_to_the_dtype_of_its_file(tmp_path):
     tensors = tensor_files.read(tmp_path / 'y' / 'adapter_model.safetensors')
     kinds = {name.split('.')[-2]: value.dtype.name for name, value in tensors.items()}
     assert kinds == {'lora_A': 'bfloat16', 'lora_B': 'float32'}
-    assert round_trip.same_trees(lora.load_peft(tmp_path / 'y')[1], changed)
+    assert round_trip.units(lora.load_peft(tmp_path / 'y')[1], changed) <= 1
 
 
 @pytest.mark.parametrize(
@@ -189,8 +148,6 @@ def test_a_tree_that_changed_is_not_rounded_to_the_dtype_of_its_file(tmp_path):
         (dict(), np.inf, None, 'q_proj of the adapter holds NaN or infinity'),
         (dict(), 1e6, 'float16',
          'base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight exceeds float16'),
-        (dict(), None, 'int8', 'dtype is int8, expected one of float32, bfloat16, float16'),
-        (dict(), None, 'fp16', 'dtype is fp16, expected one of float32, bfloat16, float16'),
     ],
 )  # fmt: skip
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, options, edit, dtype, line):
@@ -200,6 +157,14 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, options, edit, d
     with pytest.raises(InputError) as error:
         lora.save_peft(tmp_path / 'x', dataclasses.replace(ODD, **options), adapter, dtype=dtype)
     assert str(error.value) == f'{tmp_path}/x: {line}'
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('dtype', ['int8', 'fp16', 'float64'])
+def test_another_dtype_is_refused(tmp_path, dtype):
+    line = f'adapter_dtype {dtype}: expected one of float32, bfloat16, float16'
+    with pytest.raises(ArgumentError, match=line):
+        lora.save_peft(tmp_path / 'x', ODD, odd_adapter(), dtype=dtype)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -223,6 +188,7 @@ def test_a_module_that_was_left_out_is_written_once_it_changes_something(tmp_pat
     weights = tmp_path / 'x' / 'adapter_model.safetensors'
     kept = {n: v for n, v in tensor_files.read(weights).items() if 'layers.1.self_attn.q' not in n}
     tensor_files.write(weights, kept)
+    io.write_sums(tmp_path / 'x')
     read, found = lora.load_peft(tmp_path / 'x')
     assert not found['layers']['q_proj']['b'][1].any() and found['layers']['k_proj']['b'][1].any()
     lora.save_peft(tmp_path / 'same', read, found)
@@ -230,7 +196,7 @@ def test_a_module_that_was_left_out_is_written_once_it_changes_something(tmp_pat
     lora.save_peft(tmp_path / 'more', read, tree)
     again, more = lora.load_peft(tmp_path / 'more')
     assert again.file.settings['exclude_modules'] is None
-    assert round_trip.same_trees(more, tree)
+    assert round_trip.units(more, tree) <= 1
 
 
 def test_patterns_can_be_folded_away_for_vllm(tmp_path):
@@ -241,7 +207,8 @@ def test_patterns_can_be_folded_away_for_vllm(tmp_path):
     plain = lora.LoraConfig(rank=3, alpha=3, targets=config.targets)
     lora.save_peft(tmp_path / 'y', plain, read)
     again, found = lora.load_peft(tmp_path / 'y')
-    assert again == plain and round_trip.same_trees(found, adapter)
+    assert again == plain and round_trip.same_trees(found, read)
+    assert round_trip.units(read, adapter) <= 1
 
 
 @pytest.mark.parametrize(
@@ -259,3 +226,72 @@ def test_the_revision_of_a_base_goes_where_peft_looks_for_it(tmp_path, name, fie
     theirs = peft.PeftConfig.from_pretrained(tmp_path / 'out')
     assert (theirs.base_model_name_or_path, theirs.revision) == fields
     assert lora.load_peft(tmp_path / 'out')[0].base_model == name
+
+
+def test_the_files_have_sums_and_other_files_stay(tmp_path):
+    lora.save_peft(tmp_path / 'x', ODD, odd_adapter())
+    io.check_sums(tmp_path / 'x')
+    listed = (tmp_path / 'x' / 'SHA256SUMS').read_text().split()[1::2]
+    assert listed == ['adapter_config.json', 'adapter_model.safetensors']
+    (tmp_path / 'x' / 'README.md').write_text('mine')
+    lora.save_peft(tmp_path / 'x', ODD, odd_adapter(seed=1))
+    io.check_sums(tmp_path / 'x')
+    assert (tmp_path / 'x' / 'README.md').read_text() == 'mine'
+    assert round_trip.units(lora.load_peft(tmp_path / 'x')[1], odd_adapter(seed=1)) <= 1
+    assert len(list((tmp_path / 'x').iterdir())) == 4
+
+
+# Replaces an adapter beside another file and ends as SIGKILL does, at one renaming of three.
+KILLED = """
+import os, sys
+import numpy as np
+from lorajax import lora
+
+calls, replace = 0, os.replace
+
+def killed(*arguments):
+    global calls
+    name = os.path.basename(arguments[1])
+    calls += not name.startswith('.partial-')
+    if calls == int(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+    replace(*arguments)
+
+os.replace = killed
+entry = {'a': np.ones((2, 6, 3), np.float32), 'b': np.ones((2, 3, 5), np.float32)}
+lora.save_peft(sys.argv[1], lora.LoraConfig(3, 3, ('q_proj',)), {'layers': {'q_proj': entry}})
+"""
+
+
+@pytest.mark.parametrize('moment', [1, 2, 3])
+def test_a_kill_while_files_are_replaced_never_mixes_two_adapters(tmp_path, moment):
+    lora.save_peft(tmp_path / 'x', ODD, odd_adapter())
+    (tmp_path / 'x' / 'README.md').write_text('mine')
+    old = lora.load_peft(tmp_path / 'x')[1]
+    done = subprocess.run(
+        [sys.executable, '-c', KILLED, tmp_path / 'x', str(moment)], cwd=ROOT, timeout=120
+    )
+    assert done.returncode == -signal.SIGKILL
+    if moment == 1:
+        assert round_trip.same_trees(lora.load_peft(tmp_path / 'x')[1], old)
+    else:
+        with pytest.raises(InputError, match='corrupt: its SHA-256 is'):
+            lora.load_peft(tmp_path / 'x')
+
+
+@pytest.mark.parametrize('bias', ['lora_only', 'all'])
+def test_biases_of_a_base_without_biases_are_none(tmp_path, bias):
+    base = reference.make(tmp_path / 'base', 'llama')
+    options = dict(r=4, lora_alpha=8, target_modules=list(lora.TARGETS), bias=bias)
+    logits = round_trip.write_with_peft(tmp_path / 'adapter', base, **options)
+    model = models.load_model(str(tmp_path / 'base'))
+    tokens = np.random.default_rng(0).integers(3, 101, (2, 12)).astype(np.int32)
+    config, adapter = lora.load_peft(tmp_path / 'adapter')
+    found = np.asarray(model.logits(tokens, adapter=adapter))
+    assert round_trip.relative(found, logits(tokens)) <= 1e-4  # as for every other adapter
+    lora.save_peft(tmp_path / 'back', config, adapter)
+    before, after = (
+        json.loads((tmp_path / name / 'adapter_config.json').read_text())
+        for name in ('adapter', 'back')
+    )
+    assert before == {name: after[name] for name in before}
