@@ -1,6 +1,6 @@
 """Names of base models: a directory, a hub id, or a hub id at a revision."""
 
-import pathlib
+import os
 import re
 
 _HUB_NAME = re.compile(r'([\w.-]+/[\w.-]+)(?:@(\S+))?')
@@ -18,7 +18,7 @@ def split_revision(name: str) -> tuple[str, str | None]:
       or does not look like a hub id, comes back whole.
     """
     match = _HUB_NAME.fullmatch(name)
-    if not match or pathlib.Path(name).is_dir():
+    if not match or os.path.isdir(name):
         return name, None
     return match[1], match[2]
 
@@ -29,6 +29,6 @@ def join_revision(name: str | None, revision: str | None) -> str | None:
 
 
 def is_hub_id(name: str) -> bool:
-    """Says whether a name, without its revision, has the form owner/name."""
+    """Returns whether a name, without its revision, has the form owner/name."""
     match = _HUB_NAME.fullmatch(name)
     return match is not None and match[2] is None and not name.startswith('.')

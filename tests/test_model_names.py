@@ -34,3 +34,9 @@ def test_a_revision_of_what_is_no_hub_id_is_left_out():
 def test_hub_ids_have_an_owner_and_no_path():
     assert is_hub_id('owner/name')
     assert not any(map(is_hub_id, ('name', 'a/b/c', './b', '../b', '/b', 'a/b@c', 'a/', '')))
+
+
+@pytest.mark.parametrize('name', ['a/' + 'n' * 300, 'a\0/b', '\ud800/b', '', '/' + 'n/' * 3000])
+def test_what_no_file_system_takes_is_no_directory(name):
+    """Names come out of adapter_config.json, where anything may stand."""
+    assert split_revision(name) == (name, None)
