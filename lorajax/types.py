@@ -21,7 +21,7 @@ Array = jax.Array | np.ndarray
 Params = dict[str, Any]
 
 # {'layers': {projection: {'a': float32[L, in, R], 'b': float32[L, R, out]}}}; the update of
-# a projection's kernel [in, out] is a @ b (alpha / rank is already folded into b). A subset
+# a projection's kernel [out, in] is (a @ b).T (alpha / rank is already folded into b). A subset
 # of the projections, or none, is an adapter too.
 Adapter = dict[str, Any]
 

@@ -226,7 +226,7 @@ def test_merge_on_the_command_line(tmp_path):
         models.load_model(str(path)).params['layers']['q_proj']['kernel']
         for path in (toy.MODELS['toy-source'], tmp_path / 'out')
     )
-    np.testing.assert_allclose(after - before, np.einsum('lir,lro->lio', a, b), atol=1e-5)
+    np.testing.assert_allclose(after - before, np.einsum('lir,lro->loi', a, b), atol=1e-5)
     again = launch('merge', *flags)
     assert again.returncode == 2 and again.stderr.strip().splitlines()[-1] == (
         f'lorajax: --output={tmp_path}/out: exists already, expected a new directory'

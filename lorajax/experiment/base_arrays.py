@@ -39,6 +39,9 @@ def collect(experiment: Experiment, needs: Collection[str]) -> dict[str, Mapping
 
 
 def kernels(model: Model) -> dict[str, np.ndarray]:
-    """Returns a model's projections, [L, in, out] by name, on the host."""
+    """Returns a model's projections, [L, in, out] by name, on the host.
+
+    Views with swapped axes, so that a layer is copied when a mapping looks at it.
+    """
     layers = model.params['layers']
-    return {p: np.asarray(layers[p]['kernel']) for p in model.config.projections}
+    return {p: np.asarray(layers[p]['kernel']).swapaxes(1, 2) for p in model.config.projections}

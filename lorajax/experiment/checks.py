@@ -32,7 +32,7 @@ def check_model(name: str, experiment: Experiment) -> None:
     """
     directory = models.resolve(name)
     config = models.read_config(name)
-    checkpoint.check_tensors(directory, config)
+    checkpoint.find_tensors(directory, config)
     load_chat_format(directory)
     check_mesh(experiment, config)
 

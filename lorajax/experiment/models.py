@@ -11,7 +11,7 @@ from lorajax.experiment import provenance
 from lorajax.experiment.config import Experiment
 from lorajax.models import Model, ModelConfig, load_model
 from lorajax.models import config as config_lib
-from lorajax.models.hf import checkpoint
+from lorajax.models.hf import hub
 from lorajax.tasks.chat import ChatFormat, load_chat_format
 
 
@@ -21,7 +21,7 @@ def resolve(name: str) -> pathlib.Path:
     Raises:
       InputError: if there is no such model.
     """
-    return checkpoint.resolve(str(toy.MODELS.get(name, name)))
+    return hub.resolve(str(toy.MODELS.get(name, name)))
 
 
 def read_config(name: str) -> ModelConfig:

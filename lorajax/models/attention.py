@@ -1,4 +1,4 @@
-"""Grouped-query attention over one or several stretches of keys, and its masks."""
+"""Grouped-query attention over one or several blocks of keys, and its masks."""
 
 from typing import NamedTuple
 
@@ -9,22 +9,22 @@ _MASKED = -1e30  # finite, so that a fully masked (padding) query gives a mean, 
 
 
 class KeyValues(NamedTuple):
-    """A stretch of keys and values and who may look at it."""
+    """A block of keys and values and who may look at it."""
 
     k: jax.Array  # [B, S, K, H]
     v: jax.Array  # [B, S, K, H]
     mask: jax.Array  # bool[B, T, S], True = query t may attend to key s
 
 
-def attend(q: jax.Array, stretches: tuple[KeyValues, ...]) -> jax.Array:
-    """Attends jointly to several stretches of keys, as if they were concatenated.
+def attend(q: jax.Array, kv_blocks: tuple[KeyValues, ...]) -> jax.Array:
+    """Attends jointly to several blocks of keys, as if they were concatenated.
 
-    Decoding passes the cache and the new token as two stretches, so the cache is only read:
+    Decoding passes the cache and the new token as two blocks, so the cache is only read:
     it is neither copied nor rewritten inside the layer loop.
 
     Args:
       q: [B, T, K, G, H], queries grouped by the key/value head that they share.
-      stretches: keys, values and masks; K and H as in `q`.
+      kv_blocks: keys, values and masks; K and H as in `q`.
 
     Returns:
       [B, T, K, G, H] in the dtype of `q`; scores and softmax are float32.
@@ -33,15 +33,15 @@ def attend(q: jax.Array, stretches: tuple[KeyValues, ...]) -> jax.Array:
     """
     scale = q.shape[-1] ** -0.5
     scores = []
-    for part in stretches:
-        s = jnp.einsum('btkgh,bskh->bkgts', q, part.k, preferred_element_type=jnp.float32)
-        scores.append(jnp.where(part.mask[:, None, None], s * scale, _MASKED))
+    for block in kv_blocks:
+        s = jnp.einsum('btkgh,bskh->bkgts', q, block.k, preferred_element_type=jnp.float32)
+        scores.append(jnp.where(block.mask[:, None, None], s * scale, _MASKED))
     probs = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q.dtype)
     out = jnp.zeros((), q.dtype)
     start = 0
-    for part in stretches:
-        stop = start + part.k.shape[1]
-        out += jnp.einsum('bkgts,bskh->btkgh', probs[..., start:stop], part.v)
+    for block in kv_blocks:
+        stop = start + block.k.shape[1]
+        out += jnp.einsum('bkgts,bskh->btkgh', probs[..., start:stop], block.v)
         start = stop
     return out
 

@@ -11,14 +11,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lorajax import sharding
-from lorajax.errors import InputError
+from lorajax.errors import ArgumentError, InputError
 from lorajax.models import config as config_lib
 from lorajax.models import decoding
 from lorajax.models.config import ModelConfig
-from lorajax.models.hf import checkpoint
+from lorajax.models.hf import checkpoint, hub
 from lorajax.models.hf import names as hf_names
 from lorajax.models.transformer import PARAM_AXES, Transformer, unembed
 from lorajax.types import Adapter, Array, Params
+
+DTYPES = ('float32', 'bfloat16', 'float16')  # of weights and of the computation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,12 +150,14 @@ def param_shardings(mesh: Mesh, config: ModelConfig) -> dict[str, jax.sharding.N
     """Returns the sharding of each base parameter by path.
 
     Raises:
-      InputError: if the mesh does not divide the model.
+      ArgumentError: if the mesh does not divide the model.
     """
     tensor = mesh.shape['tensor']
     if config.num_kv_heads % tensor:
-        raise InputError(
-            f'--mesh: tensor = {tensor} does not divide the {config.num_kv_heads} key/value heads'
+        raise ArgumentError(
+            'mesh',
+            sharding.mesh_text(mesh),
+            f'tensor = {tensor} does not divide the {config.num_kv_heads} key/value heads',
         )
     return sharding.shardings_for(mesh, PARAM_AXES, hf_names.shapes(config))
 
@@ -181,13 +185,19 @@ def load_model(
 
     Raises:
       InputError: naming file and tensor, for anything that does not fit.
+      ArgumentError: for a dtype that is none of `DTYPES`, or a mesh that does not divide the model.
     """
-    directory = checkpoint.resolve(str(path_or_id), revision)
+    for argument, value in (('param_dtype', param_dtype), ('dtype', dtype)):
+        if jnp.dtype(value).name not in DTYPES:
+            raise ArgumentError(argument, value, f'expected one of {", ".join(DTYPES)}')
+    directory = hub.resolve(str(path_or_id), revision)
     config = config_lib.read(directory)
     mesh = mesh or sharding.make_mesh((1, -1, 1))
     params = checkpoint.load_params(
         directory, config, jnp.dtype(param_dtype), param_shardings(mesh, config)
     )
+    # The files decide, as they do in transformers.
+    config = dataclasses.replace(config, tie_embeddings='lm_head' not in params)
     module = Transformer(config, jnp.dtype(param_dtype), jnp.dtype(dtype), remat)
     return Model(config, params, module, mesh, directory)
 

@@ -12,7 +12,7 @@ from lorajax.models import rope
 from lorajax.models.attention import causal_mask, positions_of
 from lorajax.models.cache import Cache
 from lorajax.models.config import ModelConfig
-from lorajax.models.layers import Block, RMSNorm, exact
+from lorajax.models.layers import FAN_IN_LAST, Block, RMSNorm, matmul_precision
 
 REMAT_POLICIES = {
     'none': None,  # keep every activation
@@ -20,23 +20,23 @@ REMAT_POLICIES = {
     'full': jax.checkpoint_policies.nothing_saveable,  # keep the residual stream alone
 }
 
-# Logical axes of every parameter; `lorajax.sharding` maps them to mesh axes.
+# Logical axes of every parameter, kernels in the order of the files; `lorajax.sharding` maps them to mesh axes.
 PARAM_AXES: dict[str, tuple[str | None, ...]] = {
     'embed/embedding': ('vocab', 'embed'),
-    'lm_head/kernel': ('embed', 'vocab'),
+    'lm_head/kernel': ('vocab', 'embed'),
     'final_norm/scale': (None,),
     'layers/input_norm/scale': (None, None),
     'layers/post_attention_norm/scale': (None, None),
-    'layers/q_proj/kernel': (None, 'embed', 'heads'),
-    'layers/k_proj/kernel': (None, 'embed', 'kv_heads'),
-    'layers/v_proj/kernel': (None, 'embed', 'kv_heads'),
-    'layers/o_proj/kernel': (None, 'heads', 'embed'),
+    'layers/q_proj/kernel': (None, 'heads', 'embed'),
+    'layers/k_proj/kernel': (None, 'kv_heads', 'embed'),
+    'layers/v_proj/kernel': (None, 'kv_heads', 'embed'),
+    'layers/o_proj/kernel': (None, 'embed', 'heads'),
     'layers/q_proj/bias': (None, 'heads'),
     'layers/k_proj/bias': (None, 'kv_heads'),
     'layers/v_proj/bias': (None, 'kv_heads'),
-    'layers/gate_proj/kernel': (None, 'embed', 'mlp'),
-    'layers/up_proj/kernel': (None, 'embed', 'mlp'),
-    'layers/down_proj/kernel': (None, 'mlp', 'embed'),
+    'layers/gate_proj/kernel': (None, 'mlp', 'embed'),
+    'layers/up_proj/kernel': (None, 'mlp', 'embed'),
+    'layers/down_proj/kernel': (None, 'embed', 'mlp'),
 }
 
 
@@ -78,11 +78,12 @@ class Transformer(nn.Module):
         """
         c = self.config
         shape = (c.vocab_size, c.embed_dim)
-        normal, scaled = nn.initializers.normal(0.02), nn.initializers.lecun_normal()
-        embedding = _Matrix('embedding', shape, self.param_dtype, normal, name='embed')()
+        embedding = _Matrix(
+            'embedding', shape, self.param_dtype, nn.initializers.normal(0.02), name='embed'
+        )()
         x = embedding[tokens].astype(self.dtype)  # B T D
         if not c.tie_embeddings:
-            _Matrix('kernel', shape[::-1], self.param_dtype, scaled, name='lm_head')()
+            _Matrix('kernel', shape, self.param_dtype, FAN_IN_LAST, name='lm_head')()
         if positions is None:
             positions = positions_of(segment_ids)
         cached_mask = None
@@ -128,14 +129,11 @@ def unembed(params: dict, hidden: jax.Array) -> jax.Array:
     A function of its own, so that callers unembed only the positions that they need: the
     answer's in training, the last one in decoding.
     """
-    if 'lm_head' in params:
-        kernel, pattern = params['lm_head']['kernel'], '...d,dv->...v'
-    else:
-        kernel, pattern = params['embed']['embedding'], '...d,vd->...v'
+    matrix = params['lm_head']['kernel'] if 'lm_head' in params else params['embed']['embedding']
     return jnp.einsum(
-        pattern,
+        '...d,vd->...v',
         hidden,
-        kernel.astype(hidden.dtype),
-        precision=exact(hidden.dtype),
+        matrix.astype(hidden.dtype),
+        precision=matmul_precision(hidden.dtype),
         preferred_element_type=jnp.float32,
     )

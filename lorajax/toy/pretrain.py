@@ -18,7 +18,7 @@ from absl import app, flags, logging
 from lorajax import io
 from lorajax.models import random_model
 from lorajax.models.config import ModelConfig, RopeScaling
-from lorajax.models.hf.checkpoint import save_params
+from lorajax.models.hf.export import save_params
 from lorajax.models.loss import target_nll
 from lorajax.models.transformer import Transformer
 from lorajax.toy import tokenizer, world

@@ -38,7 +38,7 @@ def adapter_shardings(mesh: Mesh, targets: Sequence[str]) -> Adapter:
     """
     layers = {}
     for name in targets:
-        _, fan_in, fan_out = PARAM_AXES[f'layers/{name}/kernel']
+        _, fan_out, fan_in = PARAM_AXES[f'layers/{name}/kernel']
         layers[name] = {
             'a': sharding.sharding(mesh, None, None, fan_in, None),
             'b': sharding.sharding(mesh, None, None, None, fan_out),

@@ -18,7 +18,7 @@ from lorajax.errors import InputError
 from lorajax.io import tensor_files
 from lorajax.models import config as config_lib
 from lorajax.models import presets
-from lorajax.models.hf import checkpoint
+from lorajax.models.hf import checkpoint, export
 
 CONFIG, WEIGHTS, INDEX = 'config.json', 'model.safetensors', 'model.safetensors.index.json'
 TENSOR = 'model.layers.0.mlp.up_proj.weight'
@@ -28,7 +28,7 @@ MODEL = models.random_model(presets.QWEN2_TINY, jax.random.key(0))
 def write_valid(path, **options):
     """Writes the checkpoint that the cases damage."""
     path.mkdir(parents=True, exist_ok=True)
-    checkpoint.save_params(path, MODEL.config, MODEL.params, **options)
+    export.save_params(path, MODEL.config, MODEL.params, **options)
 
 
 def write_shards(path):
@@ -393,7 +393,7 @@ def shown(error, path):
 def read_headers(path):
     """Returns the line that checking a checkpoint without reading its weights ends in."""
     try:
-        checkpoint.check_tensors(path, config_lib.read(path))
+        checkpoint.find_tensors(path, config_lib.read(path))
     except InputError as error:
         return str(error).replace(str(path), '{d}')
     return 'accepted'

@@ -84,11 +84,10 @@ def write(directory, name, dtype=ml_dtypes.bfloat16, shard_bytes=2_000_000_000, 
     directory = pathlib.Path(directory)
     raw = {**REAL[name], **overrides}
     config = config_lib.from_hf(raw)
-    shapes = hf_names.shapes(config)
+    shapes = hf_names.tensor_shapes(config)
     shards, size = [{}], 0
-    for key, (path, layer, transpose) in hf_names.table(config).items():
-        shape = shapes[path] if layer is None else shapes[path][1:]
-        spec = tensor_files.Spec(np.dtype(dtype), shape[::-1] if transpose else shape)
+    for key, (path, _) in hf_names.table(config):
+        spec = tensor_files.Spec(np.dtype(dtype), shapes[path])
         num_bytes = int(np.prod(spec.shape)) * spec.dtype.itemsize
         if size and size + num_bytes > shard_bytes:
             shards, size = [*shards, {}], 0

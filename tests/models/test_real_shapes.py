@@ -62,10 +62,10 @@ def swap_heads(model, monkeypatch):
     del monkeypatch
     c = model.config
     order = np.arange(c.num_heads).reshape(c.num_kv_heads, -1).T.reshape(-1)
-    columns = (order[:, None] * c.head_dim + np.arange(c.head_dim)).reshape(-1)
+    rows = (order[:, None] * c.head_dim + np.arange(c.head_dim)).reshape(-1)
     layers = dict(model.params['layers'])
-    layers['q_proj'] = {name: leaf[..., columns] for name, leaf in layers['q_proj'].items()}
-    layers['o_proj'] = {'kernel': layers['o_proj']['kernel'][:, columns]}
+    layers['q_proj'] = {name: leaf[:, rows] for name, leaf in layers['q_proj'].items()}
+    layers['o_proj'] = {'kernel': layers['o_proj']['kernel'][..., rows]}
     return dataclasses.replace(model, params={**model.params, 'layers': layers})
 
 

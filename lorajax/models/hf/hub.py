@@ -10,7 +10,7 @@ import re
 from absl import logging
 
 from lorajax.errors import InputError
-from lorajax.model_names import join_revision
+from lorajax.model_names import is_hub_id, join_revision, split_revision
 
 # What a model is loaded from. Files in folders are copies in other formats.
 _WANTED = ['*.json', '*.safetensors', '*.jinja', 'tokenizer.model', 'merges.txt', 'vocab.txt']
@@ -19,6 +19,35 @@ _OTHER_COPIES = ['*/*', 'consolidated*', 'adapter_*']
 _NEEDED = ['config.json', 'model*.safetensors', 'model.safetensors.index.json', 'tokenizer.json']
 _COMMIT = re.compile(r'[0-9a-f]{40}')
 _PATIENCE = 10.0  # seconds for the first answer; downloads have the hub client's own limits
+
+
+def resolve(path_or_id: str, revision: str | None = None) -> pathlib.Path:
+    """Returns the local directory of a model, fetching a hub id if it is not a directory.
+
+    Args:
+      path_or_id: a directory in HF format, or a hub id such as 'Qwen/Qwen2.5-3B-Instruct',
+        with a revision behind an @ or without.
+      revision: branch, tag or commit on the hub, if the id names none.
+
+    Raises:
+      InputError: if it is neither, or the hub cannot be reached and nothing is cached.
+    """
+    path = pathlib.Path(path_or_id).expanduser()
+    if path.is_dir():
+        if not (path / 'config.json').is_file():
+            raise InputError(f'{path}: holds no config.json, expected a model in HF format')
+        return path
+    repo, named = split_revision(path_or_id)
+    if not is_hub_id(repo):
+        raise InputError(
+            f'{path_or_id}: no such directory, and not a hub id (owner/name or owner/name@revision)'
+        )
+    if named and revision and named != revision:
+        raise InputError(f'{path_or_id}: names another revision than {revision}, expected one')
+    directory = fetch(repo, named or revision)
+    if not (directory / 'config.json').is_file():
+        raise InputError(f'{path_or_id}: has no config.json, expected a model in HF format')
+    return directory
 
 
 def fetch(repo: str, revision: str | None = None) -> pathlib.Path:

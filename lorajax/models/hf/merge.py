@@ -2,17 +2,17 @@
 
 import pathlib
 import shutil
+from collections.abc import Mapping
 
 import numpy as np
 
 from lorajax import io
 from lorajax.errors import InputError
 from lorajax.io import tensor_files
-from lorajax.lora import LoraConfig, load_peft
-from lorajax.lora.peft.files import CONFIG_FILE, delta_weight
+from lorajax.lora import LoraConfig, delta_weight, load_peft
+from lorajax.lora.peft import CONFIG_FILE
 from lorajax.models import config as config_lib
-from lorajax.models.config import ModelConfig
-from lorajax.models.hf import checkpoint
+from lorajax.models.hf import checkpoint, export
 from lorajax.models.hf import names as hf_names
 
 # Beside the weights: config, generation config, tokenizer, chat template, licence.
@@ -23,7 +23,7 @@ def merge_and_save(
     base: io.PathLike,
     adapter: io.PathLike,
     output: io.PathLike,
-    shard_bytes: int = checkpoint.SHARD_BYTES,
+    shard_bytes: int = export.SHARD_BYTES,
 ) -> LoraConfig:
     """Writes what peft's `merge_and_unload` and `save_pretrained` would write.
 
@@ -45,44 +45,50 @@ def merge_and_save(
     """
     directory, output = pathlib.Path(base), pathlib.Path(output)
     config = config_lib.read(directory)
-    checkpoint.check_tensors(directory, config)
+    stored = checkpoint.find_tensors(directory, config)
     lora_config, tree = load_peft(adapter, config.num_layers, config.projections)
-    home: dict[str, tuple[pathlib.Path, tensor_files.Entry]] = {}
-    for shard in checkpoint.shards(directory):
-        header = tensor_files.read_header(shard)
-        for name in sorted(header, key=lambda name: header[name].start):
-            home[name] = shard, header[name]
-    adapted = _adapted(config, lora_config)
+    adapted = _adapted(stored, lora_config)
+    # Also what the model does not need, such as buffers of old checkpoints.
+    homes = {
+        name: (shard, value)
+        for shard in checkpoint.shards(directory)
+        for name, value in tensor_files.map_tensors(shard).items()
+    }
 
     def produce(name: str) -> np.ndarray:
-        shard, entry = home[name]
-        weight = tensor_files.read_entry(shard, entry)
+        shard, weight = homes[name]
         if not checkpoint.is_finite(weight):
             raise InputError(f'{shard}: {name} holds NaN or infinity')
         if name not in adapted:
             return weight
-        merged = _add(weight, delta_weight(lora_config, tree, *adapted[name]))
+        projection, layer = adapted[name]
+        factors = {key: leaf[layer] for key, leaf in tree['layers'][projection].items()}
+        merged = _add(weight, np.asarray(delta_weight(factors)))
         if not checkpoint.is_finite(merged):
             raise InputError(f'{adapter}: merged into {name} it exceeds {weight.dtype}')
         return merged
 
-    specs = {name: tensor_files.Spec(entry.dtype, entry.shape) for name, (_, entry) in home.items()}
+    specs = {
+        name: tensor_files.Spec(value.dtype, value.shape) for name, (_, value) in homes.items()
+    }
     with io.atomic_directory(output) as partial:
-        checkpoint.write_tensors(partial, specs, produce, shard_bytes)
+        export.write_tensors(partial, specs, produce, shard_bytes)
         for path in _companions(directory):
             shutil.copyfile(path, partial / path.name)
     return lora_config
 
 
-def _adapted(config: ModelConfig, lora_config: LoraConfig) -> dict[str, tuple[str, int]]:
-    """Returns projection and layer of each weight that an adapter changes, by HF name."""
-    modules = {key[:2] for key in lora_config.file.names} if lora_config.file else set()
-    found = {}
-    for name, (path, layer, _) in hf_names.table(config).items():
+def _adapted(
+    stored: Mapping[hf_names.Target, checkpoint.StoredTensor], lora_config: LoraConfig
+) -> dict[str, tuple[str, int]]:
+    """Returns projection and layer of each weight that an adapter changes, by its file's name."""
+    modules = lora_config.file.modules if lora_config.file else set()
+    names = {}
+    for (path, layer), tensor in stored.items():
         *_, module, leaf = path.split('/')
         if leaf == 'kernel' and layer is not None and (module, layer) in modules:
-            found[name] = module, layer
-    return found
+            names[tensor.name] = module, layer
+    return names
 
 
 def _add(weight: np.ndarray, delta: np.ndarray) -> np.ndarray:
@@ -94,7 +100,7 @@ def _add(weight: np.ndarray, delta: np.ndarray) -> np.ndarray:
 
 def _companions(directory: pathlib.Path) -> list[pathlib.Path]:
     """Returns the files of a model directory that are no weights."""
-    found = {path for pattern in _COMPANIONS for path in directory.glob(pattern) if path.is_file()}
+    paths = {path for pattern in _COMPANIONS for path in directory.glob(pattern) if path.is_file()}
     # transformers would apply an adapter that lies beside a model's weights.
     left_out = ('.index.json', CONFIG_FILE)
-    return sorted(path for path in found if not path.name.endswith(left_out))
+    return sorted(path for path in paths if not path.name.endswith(left_out))

@@ -1,28 +1,32 @@
 """The table between Hugging Face tensor names and paths in the parameter tree.
 
-Read forwards it loads a checkpoint, read backwards it writes one.
+Read forwards it loads a checkpoint, read backwards it writes one. Tensors keep the files' own
+order of axes: kernels are [out, in], embedding and head [V, D].
 """
 
+import dataclasses
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from lorajax.models.config import ModelConfig
 
 
 class Target(NamedTuple):
-    """Where a tensor goes: path in our tree, layer (None if not stacked), transposed or not."""
+    """Where a tensor goes: path in our tree, and layer (None if it is not stacked)."""
 
     path: str
     layer: int | None
-    transpose: bool
 
 
-# HF name -> our path. Two-dimensional weights below a layer are [out, in] there and [in, out]
-# here, except the embedding, which is [V, D] in both.
+EMBEDDING = Target('embed/embedding', None)
+HEAD = Target('lm_head/kernel', None)
+
+# HF name -> our path.
 _TOP = {
-    'model.embed_tokens.weight': 'embed/embedding',
+    'model.embed_tokens.weight': EMBEDDING.path,
     'model.norm.weight': 'final_norm/scale',
-    'lm_head.weight': 'lm_head/kernel',
+    'lm_head.weight': HEAD.path,
 }
 _LAYER = {
     'input_layernorm.weight': 'input_norm/scale',
@@ -35,53 +39,84 @@ _LAYER = {
     'mlp.up_proj.weight': 'up_proj/kernel',
     'mlp.down_proj.weight': 'down_proj/kernel',
 }
-# What only one family has.
-_EXTRA: dict[str, dict[str, str]] = {
-    'qwen2': {
-        'self_attn.q_proj.bias': 'q_proj/bias',
-        'self_attn.k_proj.bias': 'k_proj/bias',
-        'self_attn.v_proj.bias': 'v_proj/bias',
-    },
-    'llama': {},
-}
+_BIASES = {f'self_attn.{name}.bias': f'{name}/bias' for name in ('q_proj', 'k_proj', 'v_proj')}
 
-# Buffers that old checkpoints carry and that follow from the config.
-_IGNORED = re.compile(r'model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq')
+_IN_LAYER = re.compile(r'model\.layers\.(0|[1-9][0-9]{0,8})\.(.+)')
+# What old checkpoints carry beside weights: it follows from the config, and transformers does
+# not look at it either.
+_BUFFER = re.compile(r'(.+\.)?(rotary_emb\.(inv_freq|cos_cached|sin_cached)|masked_bias)')
 
 
-def is_ignored(name: str, config: ModelConfig) -> bool:
-    """Says whether a checkpoint may hold this tensor without our needing it."""
-    is_tied_copy = config.tie_embeddings and name == 'lm_head.weight'
-    return is_tied_copy or _IGNORED.fullmatch(name) is not None
+def is_buffer(name: str) -> bool:
+    """Returns whether a checkpoint may hold this tensor without our needing it."""
+    return _BUFFER.fullmatch(name) is not None
 
 
-def table(config: ModelConfig) -> dict[str, Target]:
-    """Returns every tensor that a checkpoint of this config must hold, by HF name."""
-    rows = {}
+def find(name: str, config: ModelConfig) -> Target | None:
+    """Returns where a tensor goes, None for a name that this config has no place for.
+
+    Args:
+      name: in a checkpoint of the whole model, or of the decoder without its head, whose names
+        lack the leading 'model.'.
+      config: of the model; a head is found for tied embeddings too, since files may hold one.
+    """
+    if not name.startswith(('model.', 'lm_head.')):
+        name = f'model.{name}'
+    if name in _TOP:
+        return Target(_TOP[name], None)
+    match = _IN_LAYER.fullmatch(name)
+    path = _layer_rows(config).get(match[2]) if match else None
+    if match is None or path is None or int(match[1]) >= config.num_layers:
+        return None
+    return Target(f'layers/{path}', int(match[1]))
+
+
+def table(config: ModelConfig) -> Iterator[tuple[str, Target]]:
+    """Yields HF name and place of every tensor that a checkpoint of this config must hold.
+
+    One after the other, since the number of layers may be what a damaged file says it is.
+    """
     for name, path in _TOP.items():
-        if name == 'lm_head.weight' and config.tie_embeddings:
-            continue
-        rows[name] = Target(path, None, transpose=path.endswith('kernel'))
+        if path != HEAD.path or not config.tie_embeddings:
+            yield name, Target(path, None)
+    rows = _layer_rows(config)
     for layer in range(config.num_layers):
-        for name, path in {**_LAYER, **_EXTRA[config.family]}.items():
-            target = Target(f'layers/{path}', layer, transpose=path.endswith('kernel'))
-            rows[f'model.layers.{layer}.{name}'] = target
-    return rows
+        for name, path in rows.items():
+            yield f'model.layers.{layer}.{name}', Target(f'layers/{path}', layer)
+
+
+def num_tensors(config: ModelConfig) -> int:
+    """Returns how many rows `table` has."""
+    top = len(_TOP) - config.tie_embeddings
+    return top + config.num_layers * len(_layer_rows(config))
+
+
+def _layer_rows(config: ModelConfig) -> dict[str, str]:
+    """Returns our path by HF name within a layer."""
+    return {**_LAYER, **_BIASES} if config.qkv_bias else _LAYER
 
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every leaf of the parameter tree, by path."""
     c, depth = config, config.num_layers
     result: dict[str, tuple[int, ...]] = {
-        'embed/embedding': (c.vocab_size, c.embed_dim),
+        EMBEDDING.path: (c.vocab_size, c.embed_dim),
         'final_norm/scale': (c.embed_dim,),
         'layers/input_norm/scale': (depth, c.embed_dim),
         'layers/post_attention_norm/scale': (depth, c.embed_dim),
     }
     if not c.tie_embeddings:
-        result['lm_head/kernel'] = (c.embed_dim, c.vocab_size)
+        result[HEAD.path] = (c.vocab_size, c.embed_dim)
     for name, (fan_in, fan_out) in c.projections.items():
-        result[f'layers/{name}/kernel'] = (depth, fan_in, fan_out)
+        result[f'layers/{name}/kernel'] = (depth, fan_out, fan_in)
         if c.qkv_bias and name in ('q_proj', 'k_proj', 'v_proj'):
             result[f'layers/{name}/bias'] = (depth, fan_out)
     return result
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of one tensor of a checkpoint by its path; a head counts as untied."""
+    whole = shapes(dataclasses.replace(config, tie_embeddings=False))
+    return {
+        path: shape[1:] if path.startswith('layers/') else shape for path, shape in whole.items()
+    }

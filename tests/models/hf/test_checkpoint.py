@@ -10,7 +10,7 @@ from lorajax.errors import InputError
 from lorajax.io import tensor_files
 from lorajax.models import config as config_lib
 from lorajax.models import presets
-from lorajax.models.hf import checkpoint
+from lorajax.models.hf import checkpoint, export, hub
 
 WEIGHTS = 'model.safetensors'
 
@@ -18,7 +18,7 @@ WEIGHTS = 'model.safetensors'
 @pytest.fixture(params=[presets.QWEN2_TINY, presets.LLAMA3_TINY], ids=['qwen2', 'llama'])
 def saved(request, tmp_path):
     model = models.random_model(request.param, jax.random.key(0))
-    checkpoint.save_params(tmp_path, request.param, model.params)
+    export.save_params(tmp_path, request.param, model.params)
     return tmp_path, model
 
 
@@ -36,7 +36,7 @@ def test_round_trip_gives_the_same_bits(saved):
 def test_shards_by_index_give_the_same_bits(saved):
     directory, model = saved
     (directory / WEIGHTS).unlink()
-    checkpoint.save_params(directory, model.config, model.params, shard_bytes=20_000)
+    export.save_params(directory, model.config, model.params, shard_bytes=20_000)
     assert len(list(directory.glob('model-*-of-*.safetensors'))) > 2
     assert_same(models.load_model(str(directory)).params, model.params)
 
@@ -44,7 +44,7 @@ def test_shards_by_index_give_the_same_bits(saved):
 @pytest.mark.parametrize('dtype', [np.float16, ml_dtypes.bfloat16])
 def test_half_precision_files_are_cast_once(saved, dtype):
     directory, model = saved
-    checkpoint.save_params(directory, model.config, model.params, dtype=dtype)
+    export.save_params(directory, model.config, model.params, dtype=dtype)
     loaded = models.load_model(str(directory), param_dtype='float32')
     expected = jax.tree.map(lambda x: np.asarray(x).astype(dtype).astype(np.float32), model.params)
     assert_same(loaded.params, expected)
@@ -82,7 +82,7 @@ def test_every_flipped_bit_of_the_header_is_refused_or_harmless(saved):
         damaged[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
         try:
-            checkpoint.check_tensors(directory, model.config)
+            checkpoint.find_tensors(directory, model.config)
         except InputError as error:
             refused += 1
             assert '\n' not in str(error)
@@ -92,45 +92,10 @@ def test_every_flipped_bit_of_the_header_is_refused_or_harmless(saved):
 @pytest.mark.parametrize('dtype', [np.float32, np.float16, ml_dtypes.bfloat16])
 def test_weights_that_are_not_finite_are_named(saved, dtype):
     directory, model = saved
-    checkpoint.save_params(directory, model.config, model.params, dtype=dtype)
+    export.save_params(directory, model.config, model.params, dtype=dtype)
     edit(directory, lambda t: t[FIRST].__setitem__((0, 1), np.inf))
     with pytest.raises(InputError, match=f'{FIRST} holds NaN or infinity'):
         models.load_model(str(directory))
-
-
-@pytest.mark.parametrize('num_threads', [1, 3])
-@pytest.mark.parametrize('size', [1, 60, 130, 10_000])
-def test_pieces_of_any_size_give_the_same_tensors(tmp_path, size, num_threads):
-    path = tmp_path / 'x.safetensors'
-    tensors = {'matrix': np.arange(70.0).reshape(10, 7), 'one': np.array(3), 'none': np.ones(0)}
-    tensor_files.write(path, tensors)
-    found = {name: np.full_like(value, -1) for name, value in tensors.items()}
-
-    def consume(name, rows, piece):
-        found[name][... if rows is None else rows] = piece
-        return name, piece.size
-
-    read = list(tensor_files.read_pieces(path, size, consume, num_threads))
-    for name, value in tensors.items():
-        np.testing.assert_array_equal(found[name], value)
-        assert sum(count for other, count in read if other == name) == value.size
-    order = [name for name, _ in read]
-    assert order == sorted(order, key=['matrix', 'none', 'one'].index)  # as in the file
-
-
-def test_the_first_complaint_of_many_threads_is_the_first_of_the_file(tmp_path):
-    path = tmp_path / 'x.safetensors'
-    tensor_files.write(path, {'matrix': np.zeros((2000, 5), np.float32)})
-    seen = []
-
-    def consume(name, rows, piece):
-        seen.append(rows.start)
-        if rows.start >= 10:
-            raise InputError(f'{name} {rows.start}')
-
-    with pytest.raises(InputError, match=r'matrix 10$'):
-        list(tensor_files.read_pieces(path, 20, consume, 4))
-    assert len(seen) < 2000  # the rest was called off
 
 
 @pytest.mark.parametrize('preset', [presets.QWEN2_5_3B, presets.LLAMA3_2_3B])
@@ -146,5 +111,5 @@ def test_parameter_counts_of_the_3b_presets():
 
 def test_an_unknown_hub_id_without_network_gives_one_line():
     with pytest.raises(InputError, match='nobody/nothing') as error:
-        checkpoint.resolve('nobody/nothing')
+        hub.resolve('nobody/nothing')
     assert '\n' not in str(error.value)

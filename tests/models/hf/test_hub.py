@@ -19,7 +19,8 @@ from huggingface_hub import constants
 from lorajax import models
 from lorajax.errors import InputError
 from lorajax.models import presets
-from lorajax.models.hf import checkpoint
+from lorajax.models.hf import export
+from lorajax.models.hf import hub as hub_lib
 
 MAIN, PINNED = 'a' * 40, 'b' * 40
 REPO = 'someone/tiny'
@@ -33,7 +34,7 @@ def checkpoints(tmp_path_factory):
     for commit, preset, seed in ((MAIN, presets.QWEN2_TINY, 0), (PINNED, presets.LLAMA3_TINY, 1)):
         found[commit] = tmp_path_factory.mktemp('checkpoint')
         model = models.random_model(preset, jax.random.key(seed))
-        checkpoint.save_params(found[commit], preset, model.params)
+        export.save_params(found[commit], preset, model.params)
     return found
 
 
@@ -84,19 +85,19 @@ def test_the_revision_argument_is_honoured_and_must_not_contradict_the_name(cach
     fill(cache, checkpoints)
     assert_loads(REPO, checkpoints[PINNED], revision='v1.0')
     with pytest.raises(InputError, match=r'^someone/tiny@main: .* another revision than v1\.0'):
-        checkpoint.resolve(f'{REPO}@main', 'v1.0')
+        hub_lib.resolve(f'{REPO}@main', 'v1.0')
 
 
 def test_what_is_not_cached_is_one_line_offline(cache, checkpoints):
     with pytest.raises(InputError) as error:
-        checkpoint.resolve(f'{REPO}@v2')
+        hub_lib.resolve(f'{REPO}@v2')
     assert str(error.value) == (
         f'someone/tiny@v2: no such directory, the cache {cache} does not hold it, and '
         'HF_HUB_OFFLINE forbids to fetch it'
     )
     fill(cache, checkpoints)
     with pytest.raises(InputError, match='someone/tiny@v2: no such directory'):
-        checkpoint.resolve(f'{REPO}@v2')
+        hub_lib.resolve(f'{REPO}@v2')
 
 
 def test_a_directory_wins_over_an_id_even_with_an_at_sign(
@@ -111,7 +112,7 @@ def test_a_directory_wins_over_an_id_even_with_an_at_sign(
 @pytest.mark.parametrize('name', ['gpt2', 'a/b/c', './nowhere', '/no/where', 'a/b@', 'a b/c'])
 def test_other_names_are_refused_without_asking_anyone(cache, name):
     with pytest.raises(InputError, match=r'not a hub id \(owner/name or owner/name@revision\)'):
-        checkpoint.resolve(name)
+        hub_lib.resolve(name)
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -192,7 +193,7 @@ def test_a_model_is_downloaded_once_and_kept(hub, checkpoints, monkeypatch, name
     # The copies in other formats stay where they are.
     assert not any('original' in line for line in hub.requests)
     hub.requests.clear()
-    checkpoint.resolve(name)
+    hub_lib.resolve(name)
     assert not any(line.startswith('GET') and 'resolve' in line for line in hub.requests)
     monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
     assert_loads(name, checkpoints[commit])
@@ -207,7 +208,7 @@ def test_a_pinned_commit_is_asked_for_once(hub, checkpoints):
 
 def test_the_token_of_the_environment_opens_a_gated_model(hub, checkpoints, monkeypatch):
     with pytest.raises(InputError) as error:
-        checkpoint.resolve('someone/gated')
+        hub_lib.resolve('someone/gated')
     assert str(error.value) == (
         f'someone/gated: no such directory, and {constants.ENDPOINT}/someone/gated is gated: '
         'accept its terms there and set HF_TOKEN to a token of yours'
@@ -229,7 +230,7 @@ def test_the_token_of_the_environment_opens_a_gated_model(hub, checkpoints, monk
 def test_refusals_of_the_hub_are_one_line(hub, cache, name, line):
     start = time.monotonic()
     with pytest.raises(InputError) as error:
-        checkpoint.resolve(name)
+        hub_lib.resolve(name)
     assert str(error.value).startswith(line.format(name=name, hub=constants.ENDPOINT))
     assert '\n' not in str(error.value)
     assert time.monotonic() - start < 5
@@ -245,14 +246,14 @@ def test_a_cached_model_survives_a_hub_that_fails(hub, cache, checkpoints, monke
 
 
 def test_a_snapshot_of_which_another_program_fetched_a_part_is_enough(hub, cache, monkeypatch):
-    directory = checkpoint.resolve(REPO)
+    directory = hub_lib.resolve(REPO)
     # Listed, never fetched; without the listing any folder would count as whole.
     assert 'original/params.json' in next(cache.rglob('trees/*.json')).read_text()
     monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
-    assert checkpoint.resolve(REPO) == directory
+    assert hub_lib.resolve(REPO) == directory
     (directory / 'model.safetensors').unlink()
     with pytest.raises(InputError, match='does not hold it'):
-        checkpoint.resolve(REPO)
+        hub_lib.resolve(REPO)
 
 
 def test_without_a_network_the_command_line_says_so_in_seconds(tmp_path):

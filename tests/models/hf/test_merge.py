@@ -11,7 +11,7 @@ from lorajax import commands, io, lora, models
 from lorajax.errors import InputError
 from lorajax.io import tensor_files
 from lorajax.models import presets
-from lorajax.models.hf import checkpoint, merge
+from lorajax.models.hf import export, merge
 from tests import tiny_models
 from tests.commands.test_commands import SMALL, args
 
@@ -61,7 +61,7 @@ def test_transformers_loads_what_is_saved_here_with_the_same_bits(tmp_path, fami
     model = models.load_model(str(tmp_path / 'a'), param_dtype=dtype)
     for name, shard_bytes in (('whole', 10**9), ('shards', 20_000)):
         (tmp_path / name).mkdir()
-        checkpoint.save_params(tmp_path / name, model.config, model.params, shard_bytes=shard_bytes)
+        export.save_params(tmp_path / name, model.config, model.params, shard_bytes=shard_bytes)
         assert_same_state(load(tmp_path / name), theirs)
     assert len(list((tmp_path / 'shards').glob('model-*.safetensors'))) > 2
 
@@ -112,7 +112,7 @@ def pair(tmp_path):
     """A base with tokenizer, and an adapter of some modules, both of lorajax."""
     tiny_models.write(tmp_path / 'base', 'qwen2', ['some text', 'more of it'])
     base = models.load_model(str(tmp_path / 'base'))
-    checkpoint.save_params(tmp_path / 'base', base.config, base.params)  # with a checksum
+    export.save_params(tmp_path / 'base', base.config, base.params)  # with a checksum
     rng = np.random.default_rng(0)
     layers = {}
     for name in ('q_proj', 'down_proj'):
@@ -163,7 +163,7 @@ def test_shards_are_merged_into_the_same_tensors(pair):
     run_merge(pair)
     base = models.load_model(str(pair / 'base'))
     (pair / 'base' / 'model.safetensors').unlink()
-    checkpoint.save_params(pair / 'base', base.config, base.params, shard_bytes=30_000)
+    export.save_params(pair / 'base', base.config, base.params, shard_bytes=30_000)
     merge.merge_and_save(pair / 'base', pair / 'adapter', pair / 'shards', shard_bytes=50_000)
     assert len(list((pair / 'shards').glob('model-*.safetensors'))) > 2
     whole, shards = tensors_below(pair / 'out'), tensors_below(pair / 'shards')
@@ -201,7 +201,7 @@ def put(value):
 
 
 def flip(root):
-    path = root / 'base' / 'model.safetensors'
+    path = root / 'adapter' / 'adapter_model.safetensors'
     data = bytearray(path.read_bytes())
     data[-100] ^= 1
     path.write_bytes(data)
@@ -222,7 +222,7 @@ def other_depth(root):
 def halve(root):
     """Stores the base in float16, with a number near its largest."""
     model = models.load_model(str(root / 'base'))
-    checkpoint.save_params(root / 'base', model.config, model.params, dtype='float16')
+    export.save_params(root / 'base', model.config, model.params, dtype='float16')
     damage(root, Q, put(65504))
     config = lora.LoraConfig(rank=1, alpha=1, targets=('q_proj',))
     tree = {'layers': {'q_proj': {'a': np.ones((2, 48, 1)), 'b': np.full((2, 1, 48), 100.0)}}}
@@ -234,7 +234,7 @@ def halve(root):
     [
         (lambda r: damage(r, UP, put(np.nan)), f'{{r}}/base/model.safetensors: {UP} holds NaN or '
          'infinity'),
-        (flip, '{r}/base/model.safetensors: corrupt: its data has CRC-32 '),
+        (flip, '{r}/adapter/adapter_model.safetensors: corrupt: its SHA-256 is '),
         (other_widths, '{r}/adapter/adapter_model.safetensors: model.layers.0.self_attn.q_proj has '
          'widths (in, out) (40, 40), the model has (48, 48)'),
         (other_depth, '{r}/adapter/adapter_model.safetensors: adapts 1 layers, the model has 2; '
@@ -259,6 +259,7 @@ def test_what_cannot_be_merged_leaves_nothing_behind(pair, prepare, line):
 def test_an_adapter_of_another_base_by_name_is_merged_with_a_warning(pair, caplog):
     path = pair / 'adapter' / 'adapter_config.json'
     io.write_json(path, {**json.loads(path.read_text()), 'base_model_name_or_path': 'a/base'})
+    io.write_sums(pair / 'adapter')
     with caplog.at_level('WARNING', logger='absl'):
         run_merge(pair)
     assert f'belongs to a/base by its config, merged into {pair}/base' in caplog.text
@@ -270,7 +271,7 @@ def test_an_adapter_of_another_base_by_name_is_merged_with_a_warning(pair, caplo
 def test_merging_agrees_with_the_merge_of_trees(tmp_path, preset):
     base = models.random_model(preset, jax.random.key(0))
     (tmp_path / 'base').mkdir()
-    checkpoint.save_params(tmp_path / 'base', base.config, base.params)
+    export.save_params(tmp_path / 'base', base.config, base.params)
     tree = lora.init_adapter(
         jax.random.key(1), preset.projections, preset.num_layers, 3, lora.TARGETS
     )
