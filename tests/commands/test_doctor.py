@@ -1,0 +1,55 @@
+"""What doctor says agrees with the arithmetic and with what a run would refuse."""
+
+import json
+
+import jax
+import pytest
+
+from lorajax.errors import ArgumentError, InputError
+from lorajax.experiment import memory
+from lorajax.models import config as config_lib
+from lorajax.models import presets
+from tests.commands.command_line import run
+
+GIB = 1024**3
+
+
+def test_one_model_is_measured_with_the_recipe_of_train(tmp_path, capsys):
+    shape = presets.LLAMA3_2_3B
+    config = {'model_type': 'llama', **config_lib.to_hf(shape)}
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    run('doctor', f'--model={tmp_path}')
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [
+        line for line in lines if line.startswith(f'model {tmp_path}: ') and 'million' in line
+    ]
+    assert f'{shape.num_params / 1e6:,.1f} million parameters' in line
+    parts = memory.training_bytes(
+        shape, mesh=(1, -1, 1), adapters=1, rank=16, targets=tuple(shape.projections),
+        batch_size=8, max_len=1024, param_dtype='bfloat16', dtype='bfloat16', remat='full',
+    )  # fmt: skip
+    assert f'{parts["params"] / GIB:.2f} params' in line
+    assert f'= {sum(parts.values()) / GIB:.2f} GiB' in line
+    assert not any(line.startswith('source') for line in lines)
+
+
+def test_a_flagfile_is_measured_with_both_models(capsys):
+    run('doctor', '--flagfile=launch/toy.flags')
+    lines = capsys.readouterr().out.splitlines()
+    assert f'{jax.device_count()} device(s)' in lines[0]
+    assert [line.split()[0] for line in lines[3:]] == ['source', 'source', 'target', 'target']
+    assert lines[4] == 'source toy-source: fits'
+
+
+@pytest.mark.parametrize(
+    ('flag', 'error', 'words'),
+    [
+        ('--mesh=3,1,1', ArgumentError, 'number of devices'),
+        ('--anchors=toy_math_kep_5', InputError, 'toy_math_keep_5'),
+        ('--methods=delta_rigde', InputError, 'delta_ridge'),
+        ('--source_model=nowhere/at/all', InputError, 'no such directory'),
+    ],
+)
+def test_what_a_run_would_refuse_is_refused(flag, error, words):
+    with pytest.raises(error, match=words):
+        run('doctor', flag)

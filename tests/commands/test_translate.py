@@ -1,0 +1,173 @@
+"""A mapping turns adapters into adapters, refuses what is not its own, writes all or nothing."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from lorajax import io, lora, mapping
+from lorajax.errors import ArgumentError, InputError
+from lorajax.experiment.workdir import BASES
+from lorajax.io import tensor_files
+from tests.commands import toy_adapters
+from tests.commands.command_line import run
+
+
+@pytest.fixture
+def translation(tmp_path):
+    """A fitted mapping and a source adapter on disk, and what the one makes of the other."""
+    anchors = [
+        {f't{seed}': toy_adapters.draw(side, seed) for seed in range(4)}
+        for side in ('source', 'target')
+    ]
+    fitted = mapping.fit('delta_ridge', *anchors)
+    fitted.save(tmp_path / 'mapping')
+    io.write_json(tmp_path / 'mapping' / BASES, {'source': 'a/source', 'target': 'a/target'})
+    query = toy_adapters.write(tmp_path / 'query', 'source', 9, 'a/source')
+    return tmp_path, fitted.predict(query)
+
+
+def translate(root, *arguments, adapter='query'):
+    run('translate', f'--mapping={root}/mapping', f'--adapter={root}/{adapter}',
+        f'--output={root}/out', *arguments)  # fmt: skip
+
+
+def test_what_is_written_is_what_the_mapping_predicts(translation):
+    root, expected = translation
+    translate(root)
+    config, actual = lora.load_peft(root / 'out')
+    assert config.base_model == 'a/target'
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), actual, expected)
+    card = (root / 'out' / 'README.md').read_text()
+    assert "base_model: 'a/target'" in card and str(root / 'query') in card
+    # Random adapters have nothing in common, so their translation deserves the warning or none
+    # according to the distances alone.
+    fitted = mapping.load(root / 'mapping')
+    report = fitted.explain(lora.load_peft(root / 'query')[1]).report
+    farthest = max(fitted.diagnostics['anchor_span_distances'])
+    assert ('Warning' in card) == (report['distance_to_span'] > farthest)
+    with pytest.raises(ArgumentError, match='exists already'):
+        translate(root)
+
+
+def test_several_adapters_are_translated_at_once(translation):
+    root, expected = translation
+    toy_adapters.write(root / 'many' / 'one', 'source', 5, 'a/source')
+    toy_adapters.write(root / 'many' / 'two', 'source', 6, 'a/source')
+    (root / 'many' / 'notes.txt').write_text('not an adapter')
+    run('translate', f'--mapping={root}/mapping', f'--adapters={root}/many,{root}/query',
+        f'--output={root}/out')  # fmt: skip
+    assert sorted(path.name for path in (root / 'out').iterdir()) == ['one', 'query', 'two']
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6),
+        lora.load_peft(root / 'out' / 'query')[1],
+        expected,
+    )
+    one, two = (lora.load_peft(root / 'out' / name)[1]['layers'] for name in ('one', 'two'))
+    assert not np.allclose(one['q_proj']['b'], two['q_proj']['b'])
+    with pytest.raises(ArgumentError, match='has the same name'):
+        run('translate', f'--mapping={root}/mapping', f'--adapters={root}/many,{root}/many/one',
+            f'--output={root}/other')  # fmt: skip
+
+
+def test_one_bad_adapter_among_several_leaves_nothing(translation):
+    root, _ = translation
+    toy_adapters.write(root / 'many' / 'one', 'source', 5, 'a/source')
+    toy_adapters.write(root / 'many' / 'two', 'target', 6, 'a/source')
+    with pytest.raises(InputError, match=f'^{root}/many/two: query adapter'):
+        run('translate', f'--mapping={root}/mapping', f'--adapters={root}/many',
+            f'--output={root}/out')  # fmt: skip
+    assert not (root / 'out').exists() and not list(root.glob('.partial-*'))
+
+
+def test_the_dtype_asked_for_is_written(translation):
+    root, _ = translation
+    translate(root, '--adapter_dtype=bfloat16')
+    written = tensor_files.read(root / 'out' / 'adapter_model.safetensors')
+    assert {value.dtype.name for value in written.values()} == {'bfloat16'}
+
+
+def cut(projections, layers=slice(None)):
+    def change(tree):
+        return {
+            'layers': {
+                name: {key: leaf[layers] for key, leaf in tree['layers'][name].items()}
+                for name in projections
+            }
+        }
+
+    return change
+
+
+Q = 'query adapter: q_proj: expected Shape(layers=4, n_in=64, rank=2, n_out=64), got'
+
+
+@pytest.mark.parametrize(
+    ('side', 'change', 'line'),
+    [
+        ('target', cut(lora.TARGETS), f'{Q} Shape(layers=3, n_in=96, rank=2, n_out=96)'),
+        ('source', cut(lora.TARGETS, slice(3)), f'{Q} Shape(layers=3, n_in=64, rank=2, n_out=64)'),
+        ('source', cut(['q_proj', 'v_proj']), 'query adapter: expected projections '
+         f"{list(lora.TARGETS)}, got ['q_proj', 'v_proj']"),
+    ],
+    ids=['widths', 'depth', 'projections'],
+)  # fmt: skip
+def test_shapes_of_another_base_are_refused(translation, side, change, line):
+    root, _ = translation
+    tree = change(toy_adapters.draw(side, 9))
+    config = lora.LoraConfig(rank=2, alpha=2, base_model='a/source', targets=tuple(tree['layers']))
+    lora.save_peft(root / 'other', config, tree)
+    with pytest.raises(InputError) as error:
+        translate(root, adapter='other')
+    assert str(error.value) == f'{root}/other: {line}'
+    assert not (root / 'out').exists()
+
+
+@pytest.mark.parametrize('text', ['[]', '{"source": "a/source"}'])
+def test_a_mapping_without_its_bases_is_refused(translation, text):
+    root, _ = translation
+    path = root / 'mapping' / BASES
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        translate(root)
+    assert str(error.value) == (
+        f'{path}: is {json.loads(text)!r}, expected the names of source and target'
+    )
+
+
+def test_an_adapter_of_another_base_needs_the_users_word(translation):
+    root, _ = translation
+    toy_adapters.write(root / 'other', 'source', 9, 'b/other')
+    with pytest.raises(InputError, match=r'belongs to b/other, .* adapters of a/source'):
+        translate(root, adapter='other')
+    with pytest.raises(InputError, match='belongs to c/third'):
+        translate(root, '--assume_source=c/third', adapter='other')
+    assert not (root / 'out').exists()
+    translate(root, '--assume_source=a/source', adapter='other')
+    assert (root / 'out' / 'README.md').exists()
+
+
+def test_a_result_of_zeros_is_not_written_unless_forced(translation):
+    root, _ = translation
+    anchors = [
+        {f't{seed}': toy_adapters.draw(side, seed) for seed in range(2)}
+        for side in ('source', 'target')
+    ]
+    zero = mapping.fit('zero', *anchors)
+    zero.save(root / 'mapping')
+    io.write_json(root / 'mapping' / BASES, {'source': 'a/source', 'target': 'a/target'})
+    with pytest.raises(InputError, match='all of it is zero'):
+        translate(root)
+    assert not (root / 'out').exists()
+    translate(root, '--force')
+    written = tensor_files.read(root / 'out' / 'adapter_model.safetensors')
+    assert all((np.asarray(value) == 0).all() for n, value in written.items() if 'lora_B' in n)
+
+
+def test_one_of_the_two_flags_is_needed(translation):
+    root, _ = translation
+    arguments = ['translate', f'--mapping={root}/mapping', f'--output={root}/out']
+    for more in ([], [f'--adapter={root}/query', f'--adapters={root}']):
+        with pytest.raises(InputError, match='--adapter, --adapters: expected one of the two'):
+            run(*arguments, *more)

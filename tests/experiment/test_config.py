@@ -1,0 +1,66 @@
+"""An `Experiment` is the toy world by default, checked when it is made, compared when resumed."""
+
+import dataclasses
+
+import pytest
+
+from lorajax.errors import ArgumentError
+from lorajax.experiment import config
+from lorajax.experiment.config import RECIPE, Experiment
+from lorajax.experiment.options import options_of
+from lorajax.lora import TARGETS
+from lorajax.training import TrainConfig
+
+
+def test_every_field_is_a_declared_option_with_help_and_a_group():
+    declared = options_of(Experiment)
+    assert list(declared) == [field.name for field in dataclasses.fields(Experiment)]
+    for name, option in declared.items():
+        assert option.help and option.group, name
+        assert f'\n  {name}: ' in Experiment.__doc__
+
+
+def test_values_are_checked_when_an_experiment_is_made():
+    with pytest.raises(ArgumentError, match='batch_size 0: expected an integer of at least 1'):
+        Experiment(batch_size=0)
+    with pytest.raises(ArgumentError, match='stages evalute: expected some of prepare'):
+        dataclasses.replace(Experiment(), stages=('evalute',))
+
+
+def test_the_recipe_is_the_one_of_training():
+    recipe = Experiment(**RECIPE).train_config
+    assert recipe == dataclasses.replace(TrainConfig(), targets=TARGETS)
+    changed = Experiment(lora_rank=3, lora_alpha=5.0, seed=7, separate_init=True).train_config
+    assert (changed.rank, changed.alpha, changed.seed, changed.separate_init) == (3, 5.0, 7, True)
+
+
+def test_every_field_of_the_recipe_is_one_of_train_config_and_back():
+    fields = {field.name for field in dataclasses.fields(TrainConfig)}
+    unset = {'beta1', 'beta2', 'epsilon', 'repeat', 'targets'}  # constants, or set beside
+    assert set(config._RECIPE.values()) == fields - unset
+
+
+def test_top_k_is_written_into_the_names_that_leave_it_open():
+    experiment = Experiment(methods=('mean', 'topk_global_ridge', 'topk4_global_ridge'), top_k=2)
+    assert experiment.mapping_methods == ('mean', 'topk2_global_ridge', 'topk4_global_ridge')
+    assert experiment.to_json()['methods'] == list(experiment.mapping_methods)
+
+
+def test_a_run_is_continued_with_the_same_settings_or_not_at_all():
+    begun = Experiment(lora_rank=4, methods=('mean', 'topk_global_ridge'), top_k=2)
+    stored = begun.to_json()
+    begun.check_same(stored)
+    free = dataclasses.replace(begun, mesh=(1, 1, 1), eval_batch_size=3, stages=('map',))
+    free.check_same(stored)
+    with pytest.raises(ArgumentError) as error:
+        dataclasses.replace(begun, lora_rank=3).check_same(stored)
+    assert error.value.argument == 'lora_rank' and 'was begun with 4' in str(error.value)
+    with pytest.raises(ArgumentError, match='methods mean,topk3_global_ridge: .* begun with mean,'):
+        dataclasses.replace(begun, top_k=3).check_same(stored)
+
+
+def test_toy_models_lie_in_the_run_and_others_where_they_are():
+    experiment = Experiment(workdir='w', target_model='owner/name')
+    assert experiment.model_directory('source') == 'w/models/source'
+    assert experiment.model_directory('target') == 'owner/name'
+    assert experiment.tasks == (*experiment.anchors, *experiment.heldouts)

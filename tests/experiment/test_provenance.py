@@ -1,0 +1,46 @@
+"""What a result was made with is recorded so that a change of it shows."""
+
+import hashlib
+import importlib.metadata
+import re
+
+from lorajax.experiment import provenance
+
+
+def test_versions_are_those_installed():
+    versions = provenance.versions()
+    assert versions['jax'] == importlib.metadata.version('jax') and len(versions) >= 8
+
+
+def test_the_commit_is_one_where_there_is_a_repository():
+    commit = provenance.git_commit()
+    assert commit is None or re.fullmatch('[0-9a-f]{40}', commit)
+
+
+def test_a_changed_byte_or_name_changes_the_hash_of_files(tmp_path):
+    (tmp_path / 'a.safetensors').write_bytes(b'12')
+    (tmp_path / 'notes').write_bytes(b'x')
+    first = provenance.hash_files(tmp_path, '*.safetensors')
+    (tmp_path / 'notes').write_bytes(b'y')
+    assert provenance.hash_files(tmp_path, '*.safetensors') == first
+    inner = hashlib.sha256(b'12').digest()
+    assert first == hashlib.sha256(b'a.safetensors' + inner).hexdigest()
+    (tmp_path / 'a.safetensors').write_bytes(b'13')
+    assert provenance.hash_files(tmp_path, '*.safetensors') != first
+    (tmp_path / 'a.safetensors').write_bytes(b'12')
+    (tmp_path / 'a.safetensors').rename(tmp_path / 'b.safetensors')
+    assert provenance.hash_files(tmp_path, '*.safetensors') != first
+
+
+def test_the_hash_of_rows_covers_training_and_evaluation_and_nothing_made_later(tmp_path):
+    for part in ('train', 'eval', 'answered'):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / 't.jsonl').write_text(part)
+    first = provenance.hash_rows(tmp_path)
+    (tmp_path / 'answered' / 't.jsonl').write_text('other')
+    (tmp_path / 'train' / 't.jsonl.sha256').write_text('a sum')
+    assert provenance.hash_rows(tmp_path) == first
+    for part in ('train', 'eval'):
+        (tmp_path / part / 't.jsonl').write_text('other')
+        assert provenance.hash_rows(tmp_path) != first
+        (tmp_path / part / 't.jsonl').write_text(part)
