@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from lorajax.errors import InputError
-from lorajax.tasks import number_parsing
+from lorajax.tasks import final_answer, number_parsing
+from lorajax.tasks.number_parsing import clean, tokens
 from lorajax.tasks.overlap import text_id
 from lorajax.tasks.task import Example
 
@@ -104,20 +105,24 @@ def math_easy(row: Row, item: str, protocol: str, *, subject: str) -> Example | 
 
 
 def boxed_number(solution: str) -> str | None:
-    r"""Returns the number in the last \boxed{} of a LaTeX solution, None if it is no number."""
-    start = solution.rfind('\\boxed')
-    if start < 0:
+    r"""Returns the number in the last \boxed{} of a LaTeX solution, None if it is no number.
+
+    A unit may follow and `x =` precede it; intervals, lists, mixed units, factorials, numbers
+    in other bases, recurring decimals and spelled numbers are refused.
+    """
+    boxes = final_answer.boxed(solution)
+    if not boxes:
         return None
-    body, depth = '', 0
-    for character in solution[start + len('\\boxed') :]:
-        depth += (character == '{') - (character == '}')
-        if depth <= 0:
-            break
-        body += character
-    text = re.sub(r'\\[dt]?frac\{?(\d+)\}?\{?(\d+)\}?', r'\1/\2', body[1:])
-    text = re.sub(r'\\text\{.*?\}|\^\\circ|\^\{\\circ\}|\\[!,; %$]|[$%\s]|(?<=\d),\\!', '', text)
-    number = number_parsing.parse(text)
-    return None if number is None else str(number)
+    pieces = [t for t in tokens(clean(boxes[-1][1])) if t.kind != 'space']
+    if [token.kind for token in pieces[:2]] == ['word', 'equals']:
+        pieces = pieces[2:]
+    if pieces and pieces[-1].text == '.':
+        pieces.pop()
+    if not pieces or not any(map(str.isdigit, pieces[0].text)):
+        return None
+    number = pieces[0].value
+    has_only_a_unit = all(token.kind in ('word', 'break') for token in pieces[1:])
+    return str(number) if number is not None and has_only_a_unit else None
 
 
 def _choices(question: str, texts: list[str], right: int, item: str) -> Example:

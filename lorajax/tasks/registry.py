@@ -130,7 +130,8 @@ def _task(
     if first is not None:
         source += f' (first {first})'
     domain, scorer = _KINDS[convert.func if isinstance(convert, functools.partial) else convert]
-    return Task(name, domain, role, source, scorer, pools)
+    # version 2: answers are judged as a person judges them, not by the last number or block
+    return Task(name, domain, role, source, scorer, pools, version=2)
 
 
 _KINDS: dict[Callable[..., Example | None], tuple[str, str]] = {

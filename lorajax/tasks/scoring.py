@@ -13,7 +13,8 @@ from typing import Any
 
 from lorajax.errors import InputError
 from lorajax.sandbox import runner
-from lorajax.tasks import number_parsing
+from lorajax.tasks import final_answer, letters, number_parsing
+from lorajax.tasks.code_extraction import extract_code
 from lorajax.tasks.task import Example
 
 
@@ -25,16 +26,12 @@ class Outcome:
     details: dict[str, Any]
 
 
-_FINAL = re.compile(r'####|\b(?:the|final) answer is\b:?', re.IGNORECASE)
-
-
 def numeric(example: Example, prediction: str) -> Outcome:
     """Compares numbers, not strings.
 
-    Two readings of the prediction, as in lm-evaluation-harness: strict is the number after
-    the last '####' or 'The answer is' (or the whole prediction, if it is a number), flexible
-    the last number anywhere. The verdict takes the strict one where there is one, else the
-    flexible one.
+    Two readings of the prediction (`lorajax.tasks.final_answer`): strict, in the place where an
+    answer is asked for, and flexible, what the last sentence with a number ends on. The verdict
+    takes the strict one where there is such a place, else the flexible one.
 
     Returns:
       details: strict, flexible: bool; parsed: the number taken, str or None.
@@ -42,27 +39,16 @@ def numeric(example: Example, prediction: str) -> Outcome:
     reference = number_parsing.parse(example.reference)
     if reference is None:
         raise InputError(f'{example.item}: reference {example.reference!r} is no number')
-    found = number_parsing.numbers(prediction)
-    flexible = found[-1] if found else None
-    strict = _strict_number(prediction)
-    parsed = flexible if strict is None else strict
+    strict, flexible = final_answer.strict(prediction), final_answer.flexible(prediction)
+    parsed = strict.value if strict.is_there else flexible.value
     return Outcome(
         correct=_equal(parsed, reference),
         details={
-            'strict': _equal(strict, reference),
-            'flexible': _equal(flexible, reference),
+            'strict': _equal(strict.value, reference),
+            'flexible': _equal(flexible.value, reference),
             'parsed': None if parsed is None else str(parsed),
         },
     )
-
-
-def _strict_number(prediction: str) -> Fraction | None:
-    """The number in the place where the prompt asks for it."""
-    marks = list(_FINAL.finditer(prediction))
-    if marks:
-        line = prediction[marks[-1].end() :].strip().partition('\n')[0]
-        return next(iter(number_parsing.numbers(line)), None)
-    return number_parsing.parse(prediction)
 
 
 def _equal(number: Fraction | None, reference: Fraction) -> bool:
@@ -75,47 +61,19 @@ def _equal(number: Fraction | None, reference: Fraction) -> bool:
 
 
 def letter(example: Example, prediction: str) -> Outcome:
-    """Compares the chosen letter; a choice quoted word for word counts as its letter.
+    """Compares the chosen letter; a choice named by its words counts as its letter.
 
     Returns:
-      details: letter: what was read, str or None.
+      details: letter: what was read (`lorajax.tasks.letters`), str or None.
     """
-    chosen = _chosen_letter(prediction, example.meta['labels'], example.meta['choices'])
+    chosen = letters.chosen(prediction, example.meta['labels'], example.meta['choices'])
     return Outcome(chosen == example.reference, {'letter': chosen})
-
-
-def _chosen_letter(prediction: str, labels: Sequence[str], choices: Sequence[str]) -> str | None:
-    """The letter that a prediction names: where it says so, at its start, or first alone."""
-    some = f'[{"".join(labels)}]'
-    for pattern in (
-        rf'(?i:answer|option|choice)(?i:\s+is)?[\s:*("\']*({some})\b(?![\'’])',
-        rf'^[\s*("\']*({some})(?=[.):,*"\'\s]*(?:\n|$)|[.):])',
-    ):
-        match = re.search(pattern, prediction)
-        if match:
-            return match[1]
-    quoted = prediction.strip().rstrip('.').casefold()
-    for label, choice in zip(labels, choices, strict=True):
-        if quoted and quoted == choice.strip().rstrip('.').casefold():
-            return label
-    # 'A' before a lower-case word is the article
-    match = re.search(rf'(?<![\w\'’])(?!A [a-z])({some})(?![\w\'’])', prediction)
-    return match[1] if match else None
 
 
 def exact(example: Example, prediction: str) -> Outcome:
     """Compares texts up to white space; details are empty."""
     words = prediction.split()
     return Outcome(bool(words) and words == example.reference.split(), {})
-
-
-_BLOCK = re.compile(r'```[ \t]*(?:python|py)?[0-9.]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)', re.DOTALL)
-
-
-def extract_code(prediction: str) -> str:
-    """Returns the first fenced block, or the whole prediction where there is none."""
-    match = _BLOCK.search(prediction)
-    return (match[1] if match else prediction.replace('```', '')).strip('\n').rstrip()
 
 
 def answer_span(example: Example, prediction: str) -> bool:
@@ -126,7 +84,8 @@ def answer_span(example: Example, prediction: str) -> bool:
     where programs may run.
     """
     got, expected = (
-        ''.join(text.split()) for text in (extract_code(prediction), example.reference)
+        ''.join(text.split())
+        for text in (extract_code(prediction, _entry_points(example)), example.reference)
     )
     return bool(got) and (got in expected or expected in got)
 
@@ -210,11 +169,24 @@ def program(example: Example, prediction: str) -> runner.Program:
         tests['plus'] = example.meta['plus']
     imports = '\n'.join(_IMPORT.findall(example.reference))
     return runner.Program(
-        code=extract_code(prediction),
-        names=tuple(dict.fromkeys(_DEFINED.findall(example.reference))),
+        code=extract_code(prediction, _entry_points(example)),
+        names=_defined(example),
         tests=tuple((name, f'{imports}\n{setup}\n{test}') for name, test in tests.items()),
         prelude='\n'.join(_IMPORT.findall(setup)),
     )
+
+
+def _defined(example: Example) -> tuple[str, ...]:
+    """The names that the reference solution defines, each once."""
+    return tuple(dict.fromkeys(_DEFINED.findall(example.reference)))
+
+
+def _entry_points(example: Example) -> list[str]:
+    """Those of them that the tests use."""
+    meta = example.meta
+    tests = '\n'.join([meta['setup'], *meta['base'], meta.get('plus', '')])
+    words = set(re.findall(r'\w+', tests))
+    return [name for name in _defined(example) if name in words]
 
 
 def _from_verdict(outcome: Outcome, verdict: runner.Verdict) -> Outcome:

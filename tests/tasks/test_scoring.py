@@ -5,6 +5,7 @@ import pytest
 from lorajax.errors import InputError
 from lorajax.tasks import scoring
 from lorajax.tasks.task import Example
+from tests.tasks.maths_phrasings import GOLDS, RIGHT, WRONG
 
 CHOICES = {'labels': ['A', 'B', 'C', 'D'], 'choices': ['a wolf', 'a bear', 'A fox.', 'an owl']}
 CODE = {'setup': '', 'base': ['assert add(1, 2) == 3', 'assert add(0, 0) == 0']}
@@ -22,13 +23,14 @@ def example(reference: str, **meta) -> Example:
         ('18', ' $18.00. ', True, True, True),
         ('1250', '#### 1,250', True, True, True),
         ('18', 'She has 9, so 9 * 2 = 18.\n#### 18', True, True, True),
-        ('18', 'The answer is $18. (Not 20.)', True, False, True),
+        ('18', 'The answer is $18. (Not 20.)', True, True, True),
         ('18', 'The answer is 17. No: the final answer is 18', True, True, True),
         ('18', 'so she makes 18 dollars', False, True, True),
         ('18', '#### 17\nor 18', False, True, False),
         ('18', '####', False, False, False),
         ('18', '', False, False, False),
-        ('18', 'eighteen', False, False, False),
+        ('18', 'eighteen', True, True, True),
+        ('18', 'nineteen', False, False, False),
         ('18', '18.0001', False, False, False),
         ('-3', '-3', True, True, True),
         ('-3', '3', False, False, False),
@@ -45,6 +47,19 @@ def test_numeric(reference, prediction, strict, flexible, correct):
     outcome = scoring.numeric(example(reference), prediction)
     assert (outcome.details['strict'], outcome.details['flexible']) == (strict, flexible)
     assert outcome.correct is correct
+
+
+@pytest.mark.parametrize(('table', 'is_right', 'limit'), [(RIGHT, True, 0.01), (WRONG, False, 0.0)])
+def test_numeric_agrees_with_a_person(table, is_right, limit):
+    assert len(GOLDS) == 200 and len(RIGHT) >= 60 and len(WRONG) >= 30
+    texts = [(gold, say(gold)) for say in table.values() for gold in GOLDS]
+    said = [(gold, text) for gold, text in texts if text is not None]
+    misjudged = [
+        (gold.reference, text)
+        for gold, text in said
+        if scoring.numeric(example(gold.reference), text).correct is not is_right
+    ]
+    assert len(misjudged) <= limit * len(said), misjudged[:20]
 
 
 def test_numeric_reference_has_to_be_a_number():
@@ -85,21 +100,6 @@ def test_exact():
     assert not scoring.exact(example(''), '').correct
 
 
-@pytest.mark.parametrize(
-    ('prediction', 'code'),
-    [
-        ('```python\nx = 1\n```\nDone.', 'x = 1'),
-        ('Here:\n```py\nx = 1\n\ny = 2\n```', 'x = 1\n\ny = 2'),
-        ('```\n    x = 1\n```', '    x = 1'),
-        ('```python\nx = 1', 'x = 1'),
-        ('x = 1\n', 'x = 1'),
-        ('', ''),
-    ],
-)
-def test_extract_code(prediction, code):
-    assert scoring.extract_code(prediction) == code
-
-
 def test_answer_span_ignores_white_space():
     item = example(ADD, **CODE)
     assert scoring.answer_span(item, ADD.replace('    ', '\t') + '\nprint(1)')
@@ -130,6 +130,14 @@ def test_code_in_the_sandbox():
     }  # fmt: skip
     assert outcomes[1].details['error'].startswith('assertion')
     assert outcomes[3].details['passed_base'] and not outcomes[3].details['passed_plus']
+
+
+def test_what_only_the_setup_of_the_tests_needs_is_kept():
+    reference = 'class Node:\n    v = 1\n\ndef get(n):\n    return n.v\n'
+    item = example(reference, setup='root = Node()', base=['assert get(root) == 1'])
+    for allowed in (False, True):
+        (outcome,) = scoring.score_batch('code', [item], [reference], allow_code_execution=allowed)
+        assert outcome.correct
 
 
 def test_tests_see_the_imports_and_the_names_of_the_reference():
