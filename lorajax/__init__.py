@@ -1,6 +1,6 @@
 """lorajax translates LoRA adapters from one base model to another, in JAX.
 
-Importing this package is cheap: sub-packages (`lorajax.models`, `lorajax.lora`,
+Importing this package is cheap: the packages below it (`lorajax.models`, `lorajax.lora`,
 `lorajax.mapping`, `lorajax.evaluation`, ...) load on first use.
 """
 
@@ -9,13 +9,17 @@ from types import ModuleType
 
 __version__ = '0.1.0'
 
-_SUBMODULES = (
-    'distillation', 'evaluation', 'experiment', 'lora', 'mapping', 'models', 'report', 'sandbox',
-    'tasks', 'toy', 'training',
+_PACKAGES = (
+    'commands', 'distillation', 'evaluation', 'experiment', 'io', 'lora', 'mapping', 'models',
+    'report', 'sandbox', 'tasks', 'toy', 'training',
 )  # fmt: skip
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in _SUBMODULES:
+    if name in _PACKAGES:
         return importlib.import_module(f'lorajax.{name}')
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PACKAGES})

@@ -23,6 +23,17 @@ def test_public_names_are_reached_from_the_package_alone():
     )
 
 
+def test_every_package_is_reached_and_listed():
+    script = (
+        'import pathlib, lorajax\n'
+        'root = pathlib.Path(lorajax.__file__).parent\n'
+        'names = [path.parent.name for path in root.glob("*/__init__.py")]\n'
+        'assert len(names) > 10 and set(names) <= set(dir(lorajax))\n'
+        'for name in names: assert getattr(lorajax, name).__name__ == f"lorajax.{name}"\n'
+    )
+    run(script)
+
+
 def test_importing_the_package_is_cheap():
     loaded = run('import sys, lorajax; print(*sys.modules)').split()
     assert not {'jax', 'flax', 'transformers', 'torch', 'numpy'} & set(loaded)

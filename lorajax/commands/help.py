@@ -3,13 +3,14 @@
 import inspect
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 from lorajax.commands import COMMANDS
 from lorajax.commands.command import Command
 from lorajax.experiment.options import Option, show
 
 _WIDTH = 100
-_WHOLE: Mapping[str, bool] = {'break_on_hyphens': False, 'break_long_words': False}
+_WHOLE: dict[str, Any] = {'break_on_hyphens': False, 'break_long_words': False}
 _LONGEST_DEFAULT = 60  # characters; longer defaults are lists of tasks, left out
 
 # Group of settings -> heading.

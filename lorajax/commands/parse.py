@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from absl import flags
 
@@ -115,7 +115,7 @@ def _read(
             f'{where}{rest[0]}: expected a flag, as --name=value; a command comes first'
         )
     return {
-        name: option.parse(values[name].value)
+        name: option.parse(cast(str | bool, values[name].value))
         for name, option in options.items()
         if values[name].present
     }

@@ -14,8 +14,8 @@ import math
 import textwrap
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Hashable, Iterable
+from typing import Any, TypeVar, cast
 
 from lorajax.errors import ArgumentError
 
@@ -114,12 +114,12 @@ class Option:
 
     def _check_item(self, item: Any, value: Any) -> None:
         """Refuses one item of a value."""
-        allowed = (int, float) if self.kind is float else (self.kind,)
-        if not isinstance(item, allowed) or (isinstance(item, bool) and self.kind is not bool):
+        allowed: tuple[type, ...] = (int, float) if self.kind is float else (self.kind,)
+        is_kind = isinstance(item, allowed)
+        if not is_kind or (isinstance(item, bool) and self.kind is not bool):
             raise self._refused(value)
         if self.choices and item not in self.choices:
-            close = difflib.get_close_matches(item, self.choices, 1)
-            hint = f'; did you mean {close[0]}?' if close else ''
+            hint = suggest(item, self.choices)
             raise ArgumentError(self.name, _shorten(item), f'expected {self.expected}{hint}')
         if self.kind in (int, float) and (
             not math.isfinite(item)
@@ -138,7 +138,7 @@ def option(
     help: str,
     *,
     group: str = '',
-    choices: Sequence[str] = (),
+    choices: Iterable[str] = (),
     minimum: float | None = None,
     maximum: float | None = None,
     required: bool = False,
@@ -159,9 +159,9 @@ def option(
 
 
 @functools.cache
-def options_of(cls: Any) -> dict[str, Option]:
+def options_of(cls: Hashable) -> dict[str, Option]:
     """Returns the settings of a dataclass by name, in the order of its fields."""
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cast(Any, cls))
     return {
         field.name: Option(
             name=field.name,
@@ -169,7 +169,7 @@ def options_of(cls: Any) -> dict[str, Option]:
             **_kind(hints[field.name]),
             **field.metadata[_KEY],
         )
-        for field in dataclasses.fields(cls)
+        for field in dataclasses.fields(cast(Any, cls))
     }
 
 
@@ -193,14 +193,14 @@ def check(settings: Any) -> None:
     Raises:
       ArgumentError: of the first one that is refused.
     """
-    for name, declared in options_of(type(settings)).items():
+    for name, declared in options_of(cast(Hashable, type(settings))).items():
         declared.check(getattr(settings, name))
 
 
 def documented(cls: type[_T]) -> type[_T]:
     """Adds the section `Attributes` to the docstring of a dataclass, from its settings' help."""
     lines = [inspect.cleandoc(cls.__doc__ or ''), '', 'Attributes:']
-    for name, declared in options_of(cls).items():
+    for name, declared in options_of(cast(Hashable, cls)).items():
         lines += textwrap.wrap(
             f'{name}: {declared.help}.',
             98,
@@ -224,7 +224,7 @@ def _shorten(text: str) -> str:
     return text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'
 
 
-def suggest(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
     """Returns '; did you mean NAME?' for the closest known name, '' if none is close."""
     close = difflib.get_close_matches(name, list(known), 1)
     return f'; did you mean {close[0]}?' if close else ''

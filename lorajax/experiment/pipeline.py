@@ -84,7 +84,17 @@ def lock(files: Workdir) -> Iterator[None]:
             yield
         finally:
             if is_new and not files.config.exists():
-                shutil.rmtree(root, ignore_errors=True)
+                _remove(files)
+
+
+def _remove(files: Workdir) -> None:
+    """Removes a work directory; the lock last, so that nobody enters what is being removed."""
+    for path in files.root.iterdir():
+        if path != files.lock:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    files.lock.unlink()
+    with contextlib.suppress(OSError):  # somebody has entered: it is theirs now
+        files.root.rmdir()
 
 
 @contextlib.contextmanager

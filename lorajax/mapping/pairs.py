@@ -1,10 +1,13 @@
-"""Anchors of the user's own: `DIR/<task>/{source,target}`, adapters in PEFT format."""
+"""Anchors of the user's own, adapters in PEFT format.
+
+They lie in `DIR/<task>/{source,target}`, or in `DIR/{source,target}/<task>` as a run has them.
+"""
 
 import functools
 import pathlib
 from collections.abc import Callable, Mapping
 
-from lorajax.errors import InputError
+from lorajax.errors import ArgumentError, InputError
 from lorajax.lora import load_peft
 from lorajax.types import Adapter
 
@@ -16,36 +19,53 @@ def read(directory: pathlib.Path) -> tuple[Loaders, Loaders, dict[str, str]]:
     """Finds pairs of adapters of the same task on two base models.
 
     Args:
-      directory: holds one directory per task, with the adapters `source` and `target`.
+      directory: holds one directory per task, with the adapters `source` and `target`; or these
+        two directories, with one adapter per task in each.
 
     Returns:
       Task -> function that reads the adapter, for source and target; the two base models' names.
 
     Raises:
-      InputError: if there is no directory of pairs, half of a pair is missing, a file cannot be
-        read, or adapters of a side belong to different base models.
+      ArgumentError: if there is no directory of pairs.
+      InputError: if half of a pair is missing, a file cannot be read, or adapters of a side
+        belong to different base models.
     """
     if not directory.is_dir():
-        raise InputError(f'--pairs={directory}: no such directory')
-    tasks = sorted(p.name for p in directory.iterdir() if p.is_dir() and p.name[0] != '.')
+        raise ArgumentError('pairs', directory, 'no such directory')
+    tasks, place = _layout(directory)
     if not tasks:
-        raise InputError(f'--pairs={directory}: is empty, expected <task>/{{source,target}}')
+        raise ArgumentError('pairs', directory, 'is empty, expected <task>/{source,target}')
     bases: dict[str, str] = {}
     for side in SIDES:
         for task in tasks:
-            path = directory / task / side
+            path = place(task, side)
             if not path.is_dir():
                 raise InputError(f'{path}: is missing, expected an adapter in PEFT format')
-            found = load_peft(path)[0].base_model or 'unknown'
-            if bases.setdefault(side, found) != found:
+            base = load_peft(path)[0].base_model or 'unknown'
+            if bases.setdefault(side, base) != base:
                 raise InputError(
-                    f'{path}: belongs to {found!r}, the other {side} adapters to {bases[side]!r}'
+                    f'{path}: belongs to {base!r}, the other {side} adapters to {bases[side]!r}'
                 )
     source, target = (
-        {task: functools.partial(_load, directory / task / side) for task in tasks}
-        for side in SIDES
+        {task: functools.partial(_load, place(task, side)) for task in tasks} for side in SIDES
     )
     return source, target, bases
+
+
+def _layout(
+    directory: pathlib.Path,
+) -> tuple[list[str], Callable[[str, str], pathlib.Path]]:
+    """Returns the names of tasks, and where the adapter of a task and a side lies."""
+    sides = [directory / side for side in SIDES]
+    if all(side.is_dir() for side in sides):
+        names = {name for side in sides for name in _directories(side)}
+        return sorted(names), lambda task, side: directory / side / task
+    return _directories(directory), lambda task, side: directory / task / side
+
+
+def _directories(directory: pathlib.Path) -> list[str]:
+    """Returns the names of visible directories, sorted."""
+    return sorted(p.name for p in directory.iterdir() if p.is_dir() and p.name[0] != '.')
 
 
 def _load(path: pathlib.Path) -> Adapter:

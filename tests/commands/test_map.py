@@ -5,8 +5,10 @@ import pathlib
 import numpy as np
 import pytest
 
-from lorajax import io, lora, mapping
+from lorajax import io, lora, mapping, models
 from lorajax.errors import ArgumentError, InputError
+from lorajax.mapping.pairs import SIDES
+from lorajax.models import config as config_lib
 from tests.commands import toy_adapters
 from tests.commands.command_line import run
 
@@ -57,3 +59,74 @@ def test_bad_input_leaves_nothing(pairs):
     with pytest.raises(ArgumentError, match='exists already'):
         run('map', f'--pairs={pairs}/pairs', f'--output={pairs}/pairs')
     assert not (pairs / 'mapping').exists()
+
+
+def test_shapes_that_differ_within_a_side_are_named(pairs):
+    directory = pairs / 'pairs' / 't2' / 'target'
+    wide = lora.pad_rank(toy_adapters.draw('target', 5), 3)
+    lora.save_peft(directory, lora.LoraConfig(rank=3, alpha=3, base_model='a/target'), wide)
+    with pytest.raises(InputError, match=r't2.*q_proj'):
+        run('map', f'--pairs={pairs}/pairs', f'--output={pairs}/mapping', '--method=mean')
+    assert not (pairs / 'mapping').exists()
+
+
+def write_with_peft(directory, base, seed, rank=2):
+    """Saves a random adapter of a base model as peft does."""
+    peft, torch = pytest.importorskip('peft'), pytest.importorskip('torch')
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(lora.TARGETS),
+                             init_lora_weights=False)  # fmt: skip
+    wrapped = peft.get_peft_model(model, config)
+    wrapped.save_pretrained(directory)
+
+
+@pytest.fixture(scope='module')
+def bases(tmp_path_factory):
+    pytest.importorskip('torch')
+    from tests.models import reference
+
+    root = tmp_path_factory.mktemp('bases')
+    for side, family in (('source', 'qwen2'), ('target', 'llama')):
+        reference.make(root / side, family)
+    return {side: root / side for side in SIDES}
+
+
+@pytest.fixture(scope='module')
+def collection(bases, tmp_path_factory):
+    root = tmp_path_factory.mktemp('pairs')
+    for seed in range(4):
+        for side, base in bases.items():
+            write_with_peft(root / f'task{seed}' / side, base, seed)
+    write_with_peft(root.parent / 'query', bases['source'], 9)
+    return root
+
+
+@pytest.mark.parity
+def test_map_then_translate_adapters_of_peft_and_run_the_result_in_peft(
+    collection, bases, tmp_path
+):
+    peft, torch = pytest.importorskip('peft'), pytest.importorskip('torch')
+    run('map', f'--pairs={collection}', f'--output={tmp_path}/mapping')
+    assert io.read_json(tmp_path / 'mapping' / 'bases.json') == {
+        side: str(path) for side, path in bases.items()
+    }
+    query = collection.parent / 'query'
+    out = tmp_path / 'out'
+    run('translate', f'--mapping={tmp_path}/mapping', f'--adapter={query}', f'--output={out}')
+    assert 'base_model:' in (out / 'README.md').read_text()
+    from transformers import AutoModelForCausalLM
+
+    plain = AutoModelForCausalLM.from_pretrained(bases['target'])
+    tokens = torch.arange(3, 15)[None]
+    with torch.no_grad():
+        before = plain(tokens).logits
+        wrapped = peft.PeftModel.from_pretrained(plain, out)
+        after = wrapped(tokens).logits.numpy()
+    model = models.load_model(str(bases['target']))
+    mine = lora.load_peft(out, config_lib.read(bases['target']).num_layers)[1]
+    expected = np.asarray(model.logits(tokens.numpy().astype(np.int32), adapter=mine))
+    assert np.abs(after - before.numpy()).max() > 1e-3
+    np.testing.assert_allclose(after, expected, atol=1e-4 * np.abs(expected).max())

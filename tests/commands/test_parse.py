@@ -38,9 +38,8 @@ def test_every_flagfile_is_read_by_its_command():
 def test_the_flagfile_of_one_adapter_is_the_recipe_that_train_has_anyway():
     plain = parse.parse(TRAIN)
     assert parse.parse([*TRAIN, f'--flagfile={ROOT}/launch/lora.flags']) == plain
-    assert {name: getattr(plain.experiment, name) for name in ('max_len', 'lora_rank', 'dtype')} == {
-        'max_len': 1024, 'lora_rank': 16, 'dtype': 'bfloat16',
-    }  # fmt: skip
+    settings = plain.experiment
+    assert (settings.max_len, settings.lora_rank, settings.dtype) == (1024, 16, 'bfloat16')
 
 
 @pytest.mark.parametrize('name', [n for n in COMMANDS if n not in ('run', 'doctor', 'report')])

@@ -146,8 +146,8 @@ def test_a_bad_row_ends_before_any_weight_is_read_and_nothing_is_written(tmp_pat
         with pytest.raises(InputError, match=line):
             run(*call)
     rows.write_text(good)
-    with pytest.raises(ArgumentError, match=r'max_len 32: no prompt .* the shortest has \d+ tokens'):
+    with pytest.raises(
+        ArgumentError, match=r'max_len 32: no prompt .* the shortest has \d+ tokens'
+    ):
         run(*call)
     assert not (tmp_path / 'out').exists()
-
-

@@ -55,7 +55,9 @@ def test_a_run_is_continued_with_the_same_settings_or_not_at_all():
     with pytest.raises(ArgumentError) as error:
         dataclasses.replace(begun, lora_rank=3).check_same(stored)
     assert error.value.argument == 'lora_rank' and 'was begun with 4' in str(error.value)
-    with pytest.raises(ArgumentError, match='methods mean,topk3_global_ridge: .* begun with mean,'):
+    with pytest.raises(
+        ArgumentError, match=r'methods mean,topk3_global_ridge: .* begun with mean,'
+    ):
         dataclasses.replace(begun, top_k=3).check_same(stored)
 
 

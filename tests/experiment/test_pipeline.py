@@ -1,5 +1,6 @@
 """The whole experiment through its command line, on real data formats and tiny models."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -11,6 +12,9 @@ import time
 import numpy as np
 import pytest
 
+from lorajax.errors import ArgumentError, InputError
+from lorajax.experiment import pipeline
+from lorajax.experiment.workdir import Workdir
 from tests import tiny_models
 from tests.tasks import small_data
 
@@ -27,11 +31,11 @@ SMALL = [
 ]  # fmt: skip
 
 
-def launch(*args, check=True):
+def launch(*args, check=True, env=None):
     """Runs `python -m lorajax.launch` and returns the finished process."""
     done = subprocess.run(
         [sys.executable, '-m', 'lorajax.launch', *args],
-        capture_output=True, text=True, cwd=ROOT, check=False,
+        capture_output=True, text=True, cwd=ROOT, check=False, env=env,
     )  # fmt: skip
     if check:
         assert done.returncode == 0, done.stderr[-3000:]
@@ -130,6 +134,14 @@ def test_other_flags_are_refused_for_a_begun_run(inputs, finished):
     assert done.stderr.strip().splitlines()[-1].startswith('lorajax: --lora_rank=3: ')
 
 
+def test_lost_results_are_rebuilt_by_the_same_command(inputs, finished):
+    results = finished / 'results.json'
+    before = results.read_text()
+    results.unlink()
+    launch(*flags_for(inputs, finished))
+    assert results.read_text() == before
+
+
 def test_a_run_killed_in_training_ends_with_the_same_results(inputs, finished, tmp_path):
     workdir = tmp_path / 'killed'
     command = [sys.executable, '-m', 'lorajax.launch', *flags_for(inputs, workdir)]
@@ -184,6 +196,106 @@ def test_the_report_is_rebuilt_without_models(inputs, finished):
     results.unlink()
     launch('report', f'--workdir={finished}')
     assert (report.read_text(), results.read_text()) == before
+
+
+def test_the_toy_runs_on_eight_devices(tmp_path):
+    """Batches of every stage are odd; the mesh must not care."""
+    environment = {**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}
+    launch(
+        '--flagfile=launch/toy.flags', f'--workdir={tmp_path}/run', '--mesh=4,1,2',
+        '--anchors=toy_math_keep_5,toy_code_keep_1', '--heldouts=toy_code_keep_5',
+        '--methods=mean,matched_ridge,distilled', '--train_per_task=12', '--num_epochs=1',
+        '--batch_size=6', '--eval_per_task=7', '--eval_batch_size=5', '--study_items=3',
+        '--anchor_counts=2', '--top_k_grid=1', '--transfer_methods=mean', '--max_new_tokens=6',
+        '--adapters_per_step=2', env=environment,
+    )  # fmt: skip
+    rows = (tmp_path / 'run/outcomes/toy_code_keep_5.jsonl').read_text().splitlines()
+    # base, three methods, placebo, span oracle, repeated, oracle
+    assert len(rows) == 8 * 7
+    assert (tmp_path / 'run/report/ROUND4_REPORT.md').is_file()
+
+
+def test_a_stage_without_its_input_says_which_stage_is_missing(experiment):
+    with pytest.raises(InputError, match='stage prepare first'):
+        pipeline.run(dataclasses.replace(experiment, stages=('train',)))
+    assert not experiment.files.root.exists()
+    pipeline.run(experiment)
+    with pytest.raises(InputError, match='stage train first'):
+        pipeline.run(dataclasses.replace(experiment, stages=('map',)))
+    with pytest.raises(InputError, match='stage evaluate first'):
+        pipeline.run(dataclasses.replace(experiment, stages=('report',)))
+
+
+def test_a_second_process_is_kept_out(experiment):
+    with (
+        pipeline.lock(experiment.files),
+        pytest.raises(ArgumentError, match='another process'),
+        pipeline.lock(experiment.files),
+    ):
+        raise AssertionError('entered twice')
+
+
+def test_the_refused_process_takes_nothing_from_the_holder(experiment):
+    with pipeline.lock(experiment.files):
+        (experiment.files.root / 'work').write_text('half done')
+        with pytest.raises(ArgumentError), pipeline.lock(experiment.files):
+            raise AssertionError('entered twice')
+        assert (experiment.files.root / 'work').read_text() == 'half done'
+    assert not experiment.files.root.exists()  # new, and without a config: removed by its maker
+
+
+@pytest.mark.parametrize('is_there', [False, True])
+def test_of_many_that_start_at_once_one_works_and_loses_nothing(tmp_path, is_there):
+    """Processes that race for a new directory; each that enters must find its own file again."""
+    script = """
+import pathlib, sys, time
+from lorajax.errors import InputError
+from lorajax.experiment import pipeline
+from lorajax.experiment.workdir import Workdir
+files = Workdir(pathlib.Path(sys.argv[1]))
+gate = pathlib.Path(sys.argv[2])
+print('ready', flush=True)
+while not gate.exists():
+    pass
+for i in range(60):
+    try:
+        with pipeline.lock(files):
+            mine = files.root / 'mine'
+            assert not mine.exists(), 'two are inside'
+            mine.write_text(sys.argv[3])
+            time.sleep(0.002)
+            assert mine.read_text() == sys.argv[3]
+            mine.unlink()
+    except InputError as error:
+        assert 'another process is running there' in str(error), error
+"""
+    workdir, gate = tmp_path / 'run', tmp_path / 'gate'
+    if is_there:
+        workdir.mkdir()
+    racers = [
+        subprocess.Popen(
+            [sys.executable, '-c', script, str(workdir), str(gate), str(number)], cwd=ROOT,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(3)
+    ]  # fmt: skip
+    for racer in racers:
+        assert racer.stdout.readline() == 'ready\n', racer.stderr.read()
+    gate.touch()
+    for racer in racers:
+        _, stderr = racer.communicate(timeout=120)
+        assert racer.returncode == 0, stderr
+    left = os.listdir(workdir) if workdir.exists() else []
+    assert left in ([], ['.lock']) and (workdir.exists() or not is_there)
+
+
+def test_a_work_directory_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with (
+        pytest.raises(ArgumentError, match='is a file, expected a directory'),
+        pipeline.lock(Workdir(tmp_path / 'file')),
+    ):
+        raise AssertionError('entered')
 
 
 def test_real_rows_run_end_to_end(shared_data, tmp_path):

@@ -1,6 +1,7 @@
 """First stage: everything that can be checked early, the data, config.json."""
 
 import shutil
+from typing import Any
 
 import jax
 
@@ -64,7 +65,7 @@ def check_prepared(experiment: Experiment) -> None:
 
 def _draw(experiment: Experiment) -> tuple[dict[str, data.TaskData], JsonDict]:
     """Chooses the rows of every task, and counts what training and evaluation sets share."""
-    chosen = {
+    chosen: dict[str, Any] = {
         'anchors': tasks.get_all(experiment.anchors),
         'heldouts': tasks.get_all(experiment.heldouts),
         'source': data.DataSource(experiment.data_dir or None),

@@ -1,0 +1,84 @@
+"""Mappings are fitted, predictions written, answers distilled; all of it once."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from lorajax import io, lora, mapping
+from lorajax.errors import InputError
+from lorajax.experiment import adapters
+from lorajax.experiment.stages import map as stage
+
+
+def bytes_of(directory):
+    return (directory / 'adapter_model.safetensors').read_bytes()
+
+
+def test_a_prediction_is_that_of_the_stored_mapping(toy_run):
+    (task,) = toy_run.heldouts
+    fitted = mapping.load(toy_run.files.mapping('matched_ridge'))
+    expected = fitted.predict(adapters.load_trained(toy_run, 'source', task))
+    config, stored = lora.load_peft(toy_run.files.predicted('matched_ridge', task))
+    assert config.base_model == toy_run.model_directory('target')
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), stored, expected)
+
+
+def test_a_mapping_is_whole_with_its_sums_and_says_what_it_is_between(toy_run):
+    directory = toy_run.files.mapping('matched_ridge')
+    io.check_sums(directory)
+    bases = json.loads((directory / 'bases.json').read_text())
+    assert bases == {side: toy_run.model_directory(side) for side in adapters.SIDES}
+    diagnostics = json.loads((directory / 'diagnostics.json').read_text())
+    assert {'fit_seconds', 'predictions', 'loo_r2'} <= diagnostics.keys()
+
+
+def test_the_selected_method_is_the_learned_one_with_the_best_score(toy_run):
+    selection = json.loads(toy_run.files.selection.read_text())
+    assert selection['selected_method'] == 'matched_ridge'
+    assert set(selection['loo_r2']) == {'matched_ridge'}  # mean and diagnostics never count
+
+
+def test_answers_are_learned_and_a_lost_adapter_is_made_again_to_the_same_bytes(copied_run):
+    files, (task,) = copied_run.files, copied_run.heldouts
+    directory = files.predicted('distilled', task)
+    first = bytes_of(directory)
+    rows = files.answered(task).read_text().splitlines()
+    assert len(rows) == 64
+    assert all(json.loads(row)['prompt'].startswith('code') for row in rows)
+    shutil.rmtree(directory)
+    assert stage.fit_and_predict(copied_run)
+    assert bytes_of(directory) == first and not files.pool_checkpoints('distilled').exists()
+    start, end = (
+        lora.load_peft(files.predicted(name, task))[1] for name in ('matched_ridge', 'distilled')
+    )
+    assert np.abs(start['layers']['q_proj']['b'] - end['layers']['q_proj']['b']).max() > 1e-4
+    assert not stage.fit_and_predict(copied_run)
+
+
+def test_a_mapping_that_was_lost_is_fitted_again(copied_run):
+    (task,) = copied_run.heldouts
+    before = bytes_of(copied_run.files.predicted('mean', task))
+    shutil.rmtree(copied_run.files.mapping('mean'))
+    assert stage.fit_and_predict(copied_run)
+    assert bytes_of(copied_run.files.predicted('mean', task)) == before
+    io.check_sums(copied_run.files.mapping('mean'))
+
+
+def test_cosines_compare_every_prediction_with_the_oracle(toy_run):
+    (task,) = toy_run.heldouts
+    cosines = json.loads(toy_run.files.cosines.read_text())[task]
+    assert set(cosines) == {
+        'mean', 'matched_ridge', 'distilled', 'placebo', 'span_oracle_tensor', 'repeated',
+    }  # fmt: skip
+    assert cosines['span_oracle_tensor'] >= cosines['matched_ridge'] > cosines['placebo']
+
+
+def test_damaged_diagnostics_are_refused(copied_run):
+    path = copied_run.files.diagnostics('matched_ridge')
+    path.write_text(path.read_text().replace('"loo_r2": ', '"loo_r2": 9', 1))
+    copied_run.files.selection.unlink()
+    with pytest.raises(InputError, match=str(path)):
+        stage.fit_and_predict(copied_run)
