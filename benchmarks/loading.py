@@ -1,16 +1,19 @@
-"""Memory and seconds of loading a full 3B-shaped checkpoint: `python -m benchmarks.loading NAME`.
+"""Loading whole checkpoints, beside transformers: `python -m benchmarks.loading [NAME ...]`.
 
-Writes the bfloat16 checkpoint in shards to a temporary directory (about 7 GB; `--directory=DIR`
-takes one that is there), and reads it in fresh processes, in turn, --repeats times:
+Writes a random bfloat16 checkpoint of each named size to a temporary directory (6.2 GB for a 3B
+model; `--directory=DIR` takes one that is there), reads its files once, so that they lie in the
+page cache, and then loads it --repeats times with each side in turn, each in a process of its own:
 
-- raw: plain sequential reading into one small buffer, dropped from the page cache before;
-- array: plain sequential reading into a new array as large as the files, dropped before. This
-  is what any loader must do at least; on virtual machines the first touch of the array's memory
-  can cost more than the disk;
-- cold: `load_model`, dropped before; warm: the same again, from the page cache.
+- ours: `load_model`, until all weights are on the device and known to be finite;
+- transformers: `from_pretrained`, which maps the files, and then a sum over every weight, which is
+  when they are read.
 
-`load_model` is bracketed by the process's peak resident memory (VmHWM), and followed by two
-forward passes of 32 tokens, the first of which compiles. `--dtype` is the parameters' dtype.
+Memory is what a process holds: the pages marked Anonymous in /proc/self/smaps_rollup, looked at
+every 50 ms, above what it held before. Pages of mapped files are the page cache's.
+
+CPU seconds are the program's own and the system's. transformers keeps the mapped files as its
+weights, ours copies them into memory of its own, and where a virtual machine's host must first
+find that memory, the system's share tells: 1.8 s a GB were seen, against 0.3 for the copy.
 """
 
 import argparse
@@ -20,103 +23,115 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 
 from tests.models import shapes
 
-LOAD = """
-import json, re, sys, time
-import jax, numpy as np
+NAMES = ('Qwen2.5-3B', 'Llama-3.2-3B')
+METER = """
+import json, os, pathlib, re, sys, threading, time
+
+def anonymous():
+    text = pathlib.Path('/proc/self/smaps_rollup').read_text()
+    return int(re.search(r'Anonymous:\\s+(\\d+)', text)[1]) * 1024
+
+peak, done = 0, threading.Event()
+def watch():
+    global peak
+    while not done.wait(0.05):
+        peak = max(peak, anonymous())
+def report(started, baseline, params, **seconds):
+    done.set()
+    watcher.join()
+    extra = max(peak, anonymous()) - baseline
+    now = os.times()
+    print(json.dumps({'params': params, 'extra': extra, 'user': now.user - started.user,
+                      'system': now.system - started.system, **seconds}))
+watcher = threading.Thread(target=watch)
+"""
+OURS = (
+    METER
+    + """
+import jax
 from lorajax import models
 jax.block_until_ready(jax.numpy.zeros(8) + 1)
-peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) * 1024
-before, start = peak(), time.monotonic()
+watcher.start()
+baseline, started, start = anonymous(), os.times(), time.monotonic()
 model = models.load_model(sys.argv[1], param_dtype=sys.argv[2], dtype='bfloat16')
 jax.block_until_ready(model.params)
-seconds, after = time.monotonic() - start, peak()
-forwards = []
-for _ in range(2 if sys.argv[3] == 'forward' else 0):
-    start = time.monotonic()
-    logits = np.asarray(model.logits(np.arange(3, 35, dtype=np.int32)[None]))
-    forwards.append(time.monotonic() - start)
-    assert np.isfinite(logits).all()
+seconds = time.monotonic() - start
 params = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
-print(json.dumps(dict(baseline=before, peak=after, seconds=seconds, forwards=forwards,
-                      params=params)))
+report(started, baseline, params, load=seconds)
 """
-READ = """
-import json, pathlib, sys, time
-import numpy as np
-files = sorted(pathlib.Path(sys.argv[1]).glob('*.safetensors'))
-size = sum(path.stat().st_size for path in files) if sys.argv[2] == 'array' else 1 << 24
-buffer, at, start = memoryview(np.empty(size, np.uint8)), 0, time.monotonic()
-for path in files:
-    with open(path, 'rb', buffering=0) as file:
-        while count := file.readinto(buffer[at:at + (1 << 24)]):
-            at += count if sys.argv[2] == 'array' else 0
-print(json.dumps(dict(seconds=time.monotonic() - start)))
+)
+THEIRS = (
+    METER
+    + """
+import torch, transformers
+from transformers.models import llama, qwen2
+llama.LlamaForCausalLM, qwen2.Qwen2ForCausalLM
+watcher.start()
+baseline, started, start = anonymous(), os.times(), time.monotonic()
+dtype = getattr(torch, sys.argv[2])
+model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=dtype)
+middle = time.monotonic()
+with torch.no_grad():
+    total = sum(float(value.sum()) for value in model.parameters())
+seconds = time.monotonic() - middle
+params = sum(value.nbytes for value in model.parameters())
+report(started, baseline, params, load=middle - start, touch=seconds)
 """
+)
 
 
-def drop_from_cache(files: list[pathlib.Path]) -> None:
-    """Makes the kernel forget the pages of files."""
-    for path in files:
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(descriptor)
-
-
-def child(code: str, *arguments: str) -> dict:
+def child(code: str, *arguments: str) -> dict[str, float]:
     """Runs code in a process of its own and returns the JSON that it prints."""
     done = subprocess.run(
-        [sys.executable, '-c', code, *arguments], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return json.loads(done.stdout)
+        [sys.executable, '-c', code, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(directory: str, dtype: str, repeats: int) -> None:
-    """Prints the figures of one checkpoint."""
-    files = sorted(pathlib.Path(directory).glob('*.safetensors'))
-    size = sum(path.stat().st_size for path in files)
-    print(f'{len(files)} shards, {size / 1e9:.2f} GB; load averages {os.getloadavg()}', flush=True)
-    for repeat in range(repeats):
-        forward = 'forward' if repeat == 0 else ''
-        for kind in ('raw', 'array', 'cold', 'warm'):
-            if kind != 'warm':
-                drop_from_cache(files)
-            if kind in ('raw', 'array'):
-                row = child(READ, directory, kind)
-            else:
-                row = child(LOAD, directory, dtype, forward if kind == 'warm' else '')
-            line = f'{kind}: {row["seconds"]:.1f} s = {size / row["seconds"] / 1e9:.2f} GB/s'
-            if 'peak' in row:
-                extra = row['peak'] - row['baseline']
-                line += (
-                    f'; peak {extra / 1e9:.2f} GB above a baseline of {row["baseline"] / 1e9:.2f} '
-                    f'GB = {extra / row["params"]:.3f} x parameters'
-                )
-                for seconds, which in zip(row['forwards'], ('first', 'second'), strict=False):
-                    line += f'; {which} forward {seconds:.1f} s'
-            print(line, flush=True)
+def measure(directory: str, name: str, dtype: str, repeats: int) -> None:
+    """Prints a row for each round."""
+    for path in sorted(pathlib.Path(directory).glob('*.safetensors')):
+        with open(path, 'rb', buffering=0) as file:
+            while file.read(1 << 24):
+                pass
+    for _ in range(repeats):
+        ours, theirs = child(OURS, directory, dtype), child(THEIRS, directory, dtype)
+        whole = theirs['load'] + theirs['touch']
+        memory = [f'{row["extra"] / row["params"]:.2f}' for row in (ours, theirs)]
+        print(
+            f'| {name} | {ours["load"]:.1f} | {theirs["load"]:.1f} + {theirs["touch"]:.1f} | '
+            f'{ours["load"] / whole:.2f} | {ours["user"]:.1f} + {ours["system"]:.1f} | '
+            f'{theirs["user"]:.1f} + {theirs["system"]:.1f} | '
+            f'{" | ".join(memory)} |',
+            flush=True,
+        )
 
 
 def main() -> None:
-    """Measures one model."""
+    """Measures the named models."""
     parser = argparse.ArgumentParser()
-    parser.add_argument('name', choices=list(shapes.REAL))
+    parser.add_argument('names', nargs='*', metavar='NAME', help=', '.join(shapes.REAL))
     parser.add_argument('--directory')
-    parser.add_argument('--dtype', default='bfloat16')
+    parser.add_argument('--dtype', default='bfloat16', choices=['bfloat16', 'float32'])
     parser.add_argument('--repeats', type=int, default=3)
     arguments = parser.parse_args()
-    start = time.monotonic()
-    if arguments.directory:
-        measure(arguments.directory, arguments.dtype, arguments.repeats)
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        shapes.write(directory, arguments.name)
-        print(f'{arguments.name}: written in {time.monotonic() - start:.0f} s', flush=True)
-        measure(directory, arguments.dtype, arguments.repeats)
+    print(f'load averages {os.getloadavg()}')
+    print(
+        '| model | ours, s | transformers, load + touch, s | ratio | ours, CPU s | '
+        'transformers, CPU s | ours, anonymous / parameters | transformers |\n'
+        '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
+        flush=True,
+    )
+    for name in arguments.names or NAMES:
+        with tempfile.TemporaryDirectory() as temporary:
+            directory = arguments.directory or temporary
+            if not arguments.directory:
+                shapes.write(directory, name)
+            measure(directory, name, arguments.dtype, arguments.repeats)
 
 
 if __name__ == '__main__':

@@ -2,7 +2,7 @@
 
 from lorajax.models.config import ModelConfig, RopeScaling
 from lorajax.models.decoding import Greedy, Sampling
-from lorajax.models.hf.merge import merge_and_save
+from lorajax.models.hf import merge_and_save
 from lorajax.models.model import Model, load_model, random_model
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -31,7 +32,12 @@ def attend(q: jax.Array, kv_blocks: tuple[KeyValues, ...]) -> jax.Array:
 
     Source: Vaswani et al. 2017, section 3.2.1; Ainslie et al. 2023 (grouped queries).
     """
-    scale = q.shape[-1] ** -0.5
+    chex.assert_rank(q, 5)
+    batch, length, heads, _, width = q.shape
+    for k, v, mask in kv_blocks:
+        chex.assert_shape((k, v), (batch, None, heads, width))
+        chex.assert_shape(mask, (batch, length, k.shape[1]))
+    scale = width**-0.5
     scores = []
     for block in kv_blocks:
         s = jnp.einsum('btkgh,bskh->bkgts', q, block.k, preferred_element_type=jnp.float32)
@@ -53,6 +59,7 @@ def causal_mask(segment_ids: jax.Array) -> jax.Array:
       segment_ids: int32[B, T]; 0 marks padding, equal positive numbers one sequence. A plain
         0/1 attention mask is the case of one sequence a row.
     """
+    chex.assert_rank(segment_ids, 2)
     length = segment_ids.shape[-1]
     same = segment_ids[:, :, None] == segment_ids[:, None, :]
     causal = jnp.tril(jnp.ones((length, length), bool))
@@ -65,6 +72,7 @@ def positions_of(segment_ids: jax.Array) -> jax.Array:
     Works for left and right padding and for several segments a row; the tokens of a segment
     must be adjacent.
     """
+    chex.assert_rank(segment_ids, 2)
     length = segment_ids.shape[-1]
     index = jnp.arange(length, dtype=jnp.int32)
     previous = jnp.pad(segment_ids, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]

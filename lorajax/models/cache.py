@@ -1,5 +1,6 @@
 """The key/value cache of decoding."""
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,8 @@ def from_prefill(kv: tuple[jax.Array, jax.Array], segment_ids: jax.Array, num_sl
         return jnp.pad(array, pad)
 
     k, v = kv
+    chex.assert_equal_shape((k, v))
+    chex.assert_shape(k, (None, *segment_ids.shape, None, None))
     return Cache(widen(k, -3), widen(v, -3), widen(segment_ids > 0, -1))
 
 
@@ -58,5 +61,6 @@ def write(cache: Cache, kv: tuple[jax.Array, jax.Array], slot: jax.Array) -> Cac
         return jax.lax.dynamic_update_slice_in_dim(array, update.astype(array.dtype), slot, axis)
 
     k, v = kv
+    chex.assert_shape((k, v), (*cache.k.shape[:-3], 1, *cache.k.shape[-2:]))
     true = jnp.ones((*cache.valid.shape[:-1], 1), bool)
     return Cache(put(cache.k, k, -3), put(cache.v, v, -3), put(cache.valid, true, -1))

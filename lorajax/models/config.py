@@ -6,6 +6,7 @@ from typing import Any
 
 from lorajax import io
 from lorajax.errors import InputError
+from lorajax.io import fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,42 +69,30 @@ class ModelConfig:
         return self.num_matmul_params + norms + biases + untied
 
 
-_ROPE_FIELDS = tuple(field.name for field in dataclasses.fields(RopeScaling))
-_COUNTS = [
-    'vocab_size',
-    'num_hidden_layers',
-    'hidden_size',
-    'num_attention_heads',
-    'intermediate_size',
-    'num_key_value_heads',
-    'head_dim',
-    'max_position_embeddings',
-]
-
-
-def _rope(raw: dict[str, Any], where: str) -> tuple[float, RopeScaling | None]:
-    """Reads RoPE base and scaling from the old (`rope_scaling`) or new (`rope_parameters`) keys."""
-    rope = raw.get('rope_parameters') or raw.get('rope_scaling') or {}
-    if not isinstance(rope, dict):
-        raise InputError(f'{where}: RoPE scaling is {rope!r}, expected an object')
-    theta = rope.get('rope_theta', raw.get('rope_theta', 10000.0))
-    numbers = {'rope_theta': theta} | {n: rope[n] for n in _ROPE_FIELDS if n in rope}
-    for name, value in numbers.items():
-        if type(value) not in (int, float) or not value > 0:
-            raise InputError(f'{where}: {name} is {value!r}, expected a positive number')
-    kind = rope.get('rope_type', rope.get('type', 'default'))
-    if kind == 'default':
-        return float(theta), None
-    if kind != 'llama3':
-        raise InputError(f"{where}: rope_type is {kind!r}, expected 'default' or 'llama3'")
-    missing = [name for name in _ROPE_FIELDS if name not in rope]
-    if missing:
-        raise InputError(f'{where}: llama3 RoPE scaling lacks {", ".join(missing)}')
-    return float(theta), RopeScaling(**{name: rope[name] for name in _ROPE_FIELDS})
+_ROPE_NUMBERS = ('factor', 'low_freq_factor', 'high_freq_factor')
+_ORIGINAL = 'original_max_position_embeddings'
+_LARGEST = 1e38  # these numbers are used in float32
+_NOT_NEGATIVE = fields.Kind(
+    'a number from 0 on', lambda value: fields.NUMBER.fits(value) and 0 <= value < _LARGEST
+)
+_POSITIVE = fields.Kind(
+    'a positive number', lambda value: fields.NUMBER.fits(value) and 0 < value < _LARGEST
+)
+_ACTIVATIONS = ('silu', 'swish')  # two names of one function
+# Options that change the forward pass where they differ from what is implemented.
+_FIXED = {
+    'hidden_act': fields.one_of(*_ACTIVATIONS),
+    'use_sliding_window': fields.one_of(False),
+    'mlp_bias': fields.one_of(False),
+    'partial_rotary_factor': fields.one_of(1, 1.0),
+}
+_FULL_LAYERS = fields.list_of(fields.one_of('full_attention'))
 
 
 def from_hf(raw: dict[str, Any], where: str = 'config.json') -> ModelConfig:
     """Builds a `ModelConfig` from the content of an HF `config.json`.
+
+    A field that is absent or null has the value that transformers 5 gives it.
 
     Args:
       raw: the parsed file, in the style of transformers 4 or 5.
@@ -113,62 +102,100 @@ def from_hf(raw: dict[str, Any], where: str = 'config.json') -> ModelConfig:
       The config.
 
     Raises:
-      InputError: for an unknown family, a missing field or an option that changes the
-        forward pass and is not implemented (other activations, sliding windows, ...).
+      InputError: for an unknown family, a missing field, one of another type or range than it
+        must be, or an option that changes the forward pass and is not implemented (other
+        activations, sliding windows, ...).
     """
-    if not isinstance(raw, dict):
-        raise InputError(f'{where}: is a JSON {type(raw).__name__}, expected an object')
-    family = raw.get('model_type')
-    if family not in ('qwen2', 'llama'):
-        raise InputError(f"{where}: model_type is {family!r}, expected 'qwen2' or 'llama'")
-    unsupported: dict[str, tuple[Any, ...]] = {
-        'hidden_act': ('silu',),
-        'use_sliding_window': (False,),
-        'mlp_bias': (False,),
-        'attention_bias': (family == 'qwen2', None),
-        'quantization_config': (None,),
-    }
-    for name, accepted in unsupported.items():
-        if name in raw and raw[name] not in accepted:
-            raise InputError(f'{where}: {name} is {raw[name]!r}, expected {accepted[0]!r}')
-    names = (
-        'vocab_size num_hidden_layers hidden_size num_attention_heads intermediate_size '
-        'rms_norm_eps'
-    )
-    missing = [name for name in names.split() if raw.get(name) is None]
-    if missing:
-        raise InputError(f'{where}: lacks {", ".join(missing)}')
-    for name in _COUNTS:
-        if raw.get(name) is not None and (type(raw[name]) is not int or raw[name] < 1):
-            raise InputError(f'{where}: {name} is {raw[name]!r}, expected a positive integer')
-    if type(raw['rms_norm_eps']) not in (int, float) or not raw['rms_norm_eps'] >= 0:
+    raw = fields.require_object(where, raw)
+    family = fields.require(where, raw, 'model_type', fields.one_of('qwen2', 'llama'))
+    if raw.get('quantization_config') is not None:
         raise InputError(
-            f'{where}: rms_norm_eps is {raw["rms_norm_eps"]!r}, expected a number from 0 on'
+            f'{where}: quantization_config is {io.show(raw["quantization_config"])}, expected none'
         )
-    heads = raw['num_attention_heads']
+    for name, kind in _FIXED.items():
+        fields.require(where, raw, name, kind, default=None)
+    # Qwen2 has its three biases whatever this says; Llama with biases has another on o_proj.
+    bias = fields.BOOLEAN if family == 'qwen2' else fields.one_of(False)
+    fields.require(where, raw, 'attention_bias', bias, default=False)
+    layer_types = fields.require(where, raw, 'layer_types', _FULL_LAYERS, default=None)
+
+    def count(name: str, **default: int | None) -> Any:
+        return fields.require(where, raw, name, fields.COUNT, **default)
+
+    depth, width, heads = (
+        count(name) for name in ('num_hidden_layers', 'hidden_size', 'num_attention_heads')
+    )
+    if layer_types is not None and len(layer_types) != depth:
+        raise InputError(
+            f'{where}: layer_types has {len(layer_types)} entries, expected num_hidden_layers, '
+            f'{depth}'
+        )
+    kv_heads = count('num_key_value_heads', default=heads)
+    if heads % kv_heads:
+        raise InputError(
+            f'{where}: num_attention_heads {heads} is not a multiple of num_key_value_heads '
+            f'{kv_heads}'
+        )
+    head_dim = count('head_dim', default=width // heads)
+    if not head_dim or head_dim % 2:
+        raise InputError(f'{where}: head_dim is {head_dim}, expected a positive even number')
     theta, scaling = _rope(raw, where)
-    config = ModelConfig(
+    return ModelConfig(
         family=family,
-        vocab_size=raw['vocab_size'],
-        num_layers=raw['num_hidden_layers'],
-        embed_dim=raw['hidden_size'],
+        vocab_size=count('vocab_size'),
+        num_layers=depth,
+        embed_dim=width,
         num_heads=heads,
-        num_kv_heads=raw.get('num_key_value_heads') or heads,
-        head_dim=raw.get('head_dim') or raw['hidden_size'] // heads,
-        mlp_dim=raw['intermediate_size'],
-        norm_eps=raw['rms_norm_eps'],
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        mlp_dim=count('intermediate_size'),
+        norm_eps=fields.require(where, raw, 'rms_norm_eps', _NOT_NEGATIVE, default=1e-6),
         rope_theta=theta,
         rope_scaling=scaling,
         qkv_bias=family == 'qwen2',
-        tie_embeddings=raw.get('tie_word_embeddings', False),
-        max_positions=raw.get('max_position_embeddings', 32768),
+        tie_embeddings=fields.require(
+            where, raw, 'tie_word_embeddings', fields.BOOLEAN, default=False
+        ),
+        max_positions=count('max_position_embeddings', default=32768),
     )
-    if config.num_heads % config.num_kv_heads:
+
+
+def _rope(raw: dict[str, Any], where: str) -> tuple[float, RopeScaling | None]:
+    """Reads RoPE base and scaling from the old (`rope_scaling`) or new (`rope_parameters`) keys.
+
+    Where both are there the old key wins, and a length beside them wins over the one within, as
+    in transformers (`RotaryEmbeddingConfigMixin`).
+    """
+    scaling, parameters = (
+        fields.require(where, raw, name, fields.OBJECT, default={})
+        for name in ('rope_scaling', 'rope_parameters')
+    )
+    rope = scaling or parameters
+    # The base may stand in either place.
+    place = rope if 'rope_theta' in rope else raw
+    theta = float(fields.require(where, place, 'rope_theta', _POSITIVE, default=10000.0))
+    kind_name = 'rope_type' if 'rope_type' in rope else 'type'
+    kind = fields.require(
+        where, rope, kind_name, fields.one_of('default', 'llama3'), default='default'
+    )
+    fields.require(
+        where, rope, 'partial_rotary_factor', _FIXED['partial_rotary_factor'], default=None
+    )
+    if kind == 'default':
+        return theta, None
+    if raw.get(_ORIGINAL) is not None:
+        rope = {**rope, _ORIGINAL: raw[_ORIGINAL]}
+    missing = [name for name in (*_ROPE_NUMBERS, _ORIGINAL) if name not in rope]
+    if missing:
+        raise InputError(f'{where}: llama3 RoPE scaling lacks {", ".join(missing)}')
+    numbers = {n: float(fields.require(where, rope, n, _POSITIVE)) for n in _ROPE_NUMBERS}
+    if numbers['high_freq_factor'] <= numbers['low_freq_factor']:
         raise InputError(
-            f'{where}: num_attention_heads {config.num_heads} is not a multiple of '
-            f'num_key_value_heads {config.num_kv_heads}'
+            f'{where}: high_freq_factor is {numbers["high_freq_factor"]}, expected more than '
+            f'low_freq_factor, {numbers["low_freq_factor"]}'
         )
-    return config
+    original = fields.require(where, rope, _ORIGINAL, fields.COUNT)
+    return theta, RopeScaling(**numbers, original_max_position_embeddings=original)
 
 
 def to_hf(config: ModelConfig) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -87,7 +88,7 @@ class DecodeState:
 
 
 def is_stacked(adapter: Adapter | None) -> bool:
-    """Says whether an adapter tree has a leading axis of several adapters."""
+    """Returns whether an adapter tree has a leading axis of several adapters."""
     leaves = jax.tree.leaves(adapter)
     return bool(leaves) and leaves[0].ndim == 4
 
@@ -276,6 +277,8 @@ def generate(
     Returns:
       int32[(A,) B, max_new_tokens], the new tokens including the stop id.
     """
+    chex.assert_equal_shape((tokens, segment_ids))
+    chex.assert_rank(tokens, 3 if is_stacked(adapter) else 2)
     sampler = sampler or Greedy()
     key = jax.random.key(0) if key is None else key
     stops = jnp.asarray(eos_ids, jnp.int32).reshape(-1)

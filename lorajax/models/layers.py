@@ -1,5 +1,6 @@
 """The modules of a decoder layer; the mathematics is in free functions beside them."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
     Source: Zhang & Sennrich 2019; the cast order (normalise, round, scale) is that of the
     Llama reference, which matters in bfloat16.
     """
+    chex.assert_shape(scale, x.shape[-1:])
     x32 = x.astype(jnp.float32)
     normal = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + epsilon)
     return normal.astype(x.dtype) * scale.astype(x.dtype)

@@ -1,5 +1,6 @@
 """Negative log-likelihood of chosen tokens: the training loss and the teacher-forced score."""
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -34,6 +35,9 @@ def target_nll(
     Returns:
       float32[(A,) B, M], nats, 0 where the mask is 0.
     """
+    chex.assert_equal_shape((tokens, segment_ids))
+    chex.assert_equal_shape((target_index, target_mask))
+    chex.assert_equal_shape_prefix((tokens, target_index), tokens.ndim - 1)
     hidden, _ = forward(module, params, adapter, tokens, segment_ids)
     before = jnp.take_along_axis(hidden, target_index[..., None] - 1, axis=-2)  # (A) B M D
     targets = jnp.take_along_axis(tokens, target_index, axis=-1)

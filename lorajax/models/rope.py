@@ -1,5 +1,6 @@
 """Rotary position embedding, with the frequency scaling of Llama 3.1 and later."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,6 +52,8 @@ def rotate(x: jax.Array, angle: jax.Array) -> jax.Array:
     Returns:
       [B, T, heads, H] in the dtype of `x`; the rotation itself is done in float32.
     """
+    chex.assert_rank(x, 4)
+    chex.assert_shape(angle, (*x.shape[:2], x.shape[-1] // 2))
     cos, sin = jnp.cos(angle)[:, :, None, :], jnp.sin(angle)[:, :, None, :]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     rotated = (first * cos - second * sin, second * cos + first * sin)

@@ -4,6 +4,7 @@ The parameters of all layers are stacked on a leading L axis and the layers are 
 compile time does not grow with depth and an adapter is one array per projection and factor.
 """
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,8 @@ REMAT_POLICIES = {
     'full': jax.checkpoint_policies.nothing_saveable,  # keep the residual stream alone
 }
 
-# Logical axes of every parameter, kernels in the order of the files; `lorajax.sharding` maps them to mesh axes.
+# Logical axes of every parameter, kernels in the order of the files; `lorajax.sharding` maps them
+# to mesh axes.
 PARAM_AXES: dict[str, tuple[str | None, ...]] = {
     'embed/embedding': ('vocab', 'embed'),
     'lm_head/kernel': ('vocab', 'embed'),
@@ -76,6 +78,8 @@ class Transformer(nn.Module):
         Returns:
           [B, T, D] after the final norm, and keys and values [L, B, T, K, H] or None.
         """
+        chex.assert_rank(tokens, 2)
+        chex.assert_equal_shape((tokens, segment_ids))
         c = self.config
         shape = (c.vocab_size, c.embed_dim)
         embedding = _Matrix(
@@ -130,6 +134,7 @@ def unembed(params: dict, hidden: jax.Array) -> jax.Array:
     answer's in training, the last one in decoding.
     """
     matrix = params['lm_head']['kernel'] if 'lm_head' in params else params['embed']['embedding']
+    chex.assert_shape(matrix, (None, hidden.shape[-1]))
     return jnp.einsum(
         '...d,vd->...v',
         hidden,

@@ -97,10 +97,18 @@ def expect(directory, config):
     return result
 
 
-def compute(model, dtype=None, adapter=True):
+NEAR, FAR, ADAPTER = 'near', 'far', 'adapter'
+
+
+def compute(model, dtype=None, parts=(NEAR, FAR, ADAPTER)):
     """Returns what a port computes, by item, as `expect`; traced anew on every call.
 
-    Without `adapter` its items, and those of its gradients (slow to compile), are left out.
+    Args:
+      model: the port.
+      dtype: of the computation, if not the model's.
+      parts: which items, since each part is compiled: `NEAR` padded and packed rows with their
+        hidden states, `FAR` the logits at positions up to 20,000, `ADAPTER` what has an adapter,
+        gradients (slow to compile) included.
     """
     tokens, mask, far, packed = inputs(model.config.vocab_size)
     real = mask.astype(bool)
@@ -116,19 +124,22 @@ def compute(model, dtype=None, adapter=True):
         return unembed(params, hidden), hidden, layers
 
     run = jax.jit(run)
-    # The packed row rides with the padded ones: one program less to compile.
-    out = run(
-        model.params, np.concatenate([tokens, tokens[:1]]), np.concatenate([mask, packed])
-    )  # fmt: skip
-    logits, hidden, layers = (np.asarray(value) for value in out)
-    result = {'logits, padded left and right': logits[:4][real]}
-    for index in range(1, model.config.num_layers):
-        result[f'hidden states, layer {index}'] = layers[index - 1, :4][real]
-    result['hidden states, final'] = hidden[:4][real]
-    ones = np.ones_like(tokens[:1])
-    result['logits, positions to 20000'] = run(model.params, tokens[:1], ones, far)[0]
-    result['logits, packed rows'] = logits[4:]
-    if adapter:
+    result = {}
+    if NEAR in parts:
+        # The packed row rides with the padded ones: one program less to compile.
+        out = run(
+            model.params, np.concatenate([tokens, tokens[:1]]), np.concatenate([mask, packed])
+        )  # fmt: skip
+        logits, hidden, layers = (np.asarray(value) for value in out)
+        result['logits, padded left and right'] = logits[:4][real]
+        for index in range(1, model.config.num_layers):
+            result[f'hidden states, layer {index}'] = layers[index - 1, :4][real]
+        result['hidden states, final'] = hidden[:4][real]
+        result['logits, packed rows'] = logits[4:]
+    if FAR in parts:
+        ones = np.ones_like(tokens[:1])
+        result['logits, positions to 20000'] = run(model.params, tokens[:1], ones, far)[0]
+    if ADAPTER in parts:
         adapter = jax.tree.map(jnp.asarray, random_adapter(model.config))
         logits = run(model.params, tokens, mask, adapter=adapter)[0]
         result['logits with adapter'] = np.asarray(logits)[real]

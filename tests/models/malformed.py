@@ -208,7 +208,7 @@ CASES = {
     ),
     'config.json is a list': (
         _text(CONFIG, '[]'),
-        '{d}/config.json: is a JSON list, expected an object',
+        '{d}/config.json: holds [], expected an object',
     ),
     'unknown family': (
         _config(model_type='gpt2'),
@@ -216,16 +216,19 @@ CASES = {
     ),
     'no family': (
         _config(model_type=None),
-        "{d}/config.json: model_type is None, expected 'qwen2' or 'llama'",
+        "{d}/config.json: lacks model_type, expected 'qwen2' or 'llama'",
     ),
-    'missing field': (_config(hidden_size=None), '{d}/config.json: lacks hidden_size'),
+    'missing field': (
+        _config(hidden_size=None),
+        '{d}/config.json: lacks hidden_size, expected an integer from 1 to 2147483647',
+    ),
     'width is text': (
         _config(hidden_size='64'),
-        "{d}/config.json: hidden_size is '64', expected a positive integer",
+        "{d}/config.json: hidden_size is '64', expected an integer from 1 to 2147483647",
     ),
     'no heads': (
         _config(num_attention_heads=0),
-        '{d}/config.json: num_attention_heads is 0, expected a positive integer',
+        '{d}/config.json: num_attention_heads is 0, expected an integer from 1 to 2147483647',
     ),
     'heads that do not divide': (
         _config(num_key_value_heads=3),
@@ -250,15 +253,73 @@ CASES = {
     ),
     'other activation': (
         _config(hidden_act='gelu'),
-        "{d}/config.json: hidden_act is 'gelu', expected 'silu'",
+        "{d}/config.json: hidden_act is 'gelu', expected 'silu' or 'swish'",
     ),
     'sliding window': (
         _config(use_sliding_window=True),
-        '{d}/config.json: use_sliding_window is True, expected False',
+        '{d}/config.json: use_sliding_window is true, expected false',
+    ),
+    'a boolean as text': (
+        _config(tie_word_embeddings='false'),
+        "{d}/config.json: tie_word_embeddings is 'false', expected true or false",
+    ),
+    'a boolean as number': (
+        _config(tie_word_embeddings=1),
+        '{d}/config.json: tie_word_embeddings is 1, expected true or false',
+    ),
+    'layers as true': (
+        _config(num_hidden_layers=True),
+        '{d}/config.json: num_hidden_layers is true, expected an integer from 1 to 2147483647',
+    ),
+    'epsilon beyond float32': (
+        _config(rms_norm_eps=1e39),
+        '{d}/config.json: rms_norm_eps is 1e+39, expected a number from 0 on',
+    ),
+    'layer types of a sliding window': (
+        _config(layer_types=['full_attention', 'sliding_attention', 'full_attention']),
+        "{d}/config.json: layer_types is ['full_attention', 'sliding_attention', "
+        "'full_attention'], expected a list, each element 'full_attention'",
+    ),
+    'layer types of another depth': (
+        _config(layer_types=['full_attention']),
+        '{d}/config.json: layer_types has 1 entries, expected num_hidden_layers, 3',
+    ),
+    'a part of the channels rotated': (
+        _config(partial_rotary_factor=0.5),
+        '{d}/config.json: partial_rotary_factor is 0.5, expected 1 or 1.0',
+    ),
+    'RoPE scaling is a list': (
+        _config(rope_scaling=['llama3']),
+        "{d}/config.json: rope_scaling is ['llama3'], expected an object",
+    ),
+    'RoPE frequencies in the wrong order': (
+        _config(
+            rope_scaling={
+                'rope_type': 'llama3',
+                'factor': 8.0,
+                'low_freq_factor': 4.0,
+                'high_freq_factor': 1.0,
+                'original_max_position_embeddings': 64,
+            }
+        ),
+        '{d}/config.json: high_freq_factor is 1.0, expected more than low_freq_factor, 4.0',
+    ),
+    'odd heads': (
+        _config(head_dim=7),
+        '{d}/config.json: head_dim is 7, expected a positive even number',
+    ),
+    'more layers than any machine could list': (
+        _config(num_hidden_layers=2_000_000_000),
+        '{d}: lacks tensor model.layers.3.input_layernorm.weight and 23999999963 more',
+    ),
+    'a width that no machine could hold': (
+        _config(intermediate_size=2_000_000_000),
+        '{d}/model.safetensors: model.layers.0.mlp.down_proj.weight is (32, 56), '
+        'config.json says (32, 2000000000)',
     ),
     'quantized': (
         _config(quantization_config={'bits': 4}),
-        "{d}/config.json: quantization_config is {'bits': 4}, expected None",
+        "{d}/config.json: quantization_config is {'bits': 4}, expected none",
     ),
     'more layers than weights': (
         _other_depth,
@@ -336,6 +397,24 @@ CASES = {
     'an unknown tensor': (
         _tensors(lambda t: t.update(extra=t[TENSOR])),
         '{d}/model.safetensors: unknown tensor extra for qwen2',
+    ),
+    'a tensor under two names': (
+        _tensors(lambda t: t.update({TENSOR.removeprefix('model.'): t[TENSOR]})),
+        '{d}/model.safetensors: model.layers.0.mlp.up_proj.weight is also there as '
+        'layers.0.mlp.up_proj.weight',
+    ),
+    'a layer too many': (
+        _tensors(lambda t: t.update({TENSOR.replace('.0.', '.3.'): t[TENSOR]})),
+        '{d}/model.safetensors: unknown tensor model.layers.3.mlp.up_proj.weight for qwen2',
+    ),
+    'the same layer by another number': (
+        _tensors(lambda t: t.update({TENSOR.replace('.0.', '.00.'): t[TENSOR]})),
+        '{d}/model.safetensors: unknown tensor model.layers.00.mlp.up_proj.weight for qwen2',
+    ),
+    'a number that the dtype of the weights cannot hold': (
+        _tensors(lambda t: t.update({TENSOR: t[TENSOR].astype(np.float64) + 1e300})),
+        '{d}/model.safetensors: model.layers.0.mlp.up_proj.weight holds a number that exceeds '
+        'float32',
     ),
     'a tensor in two shards': (
         _in_two_shards,

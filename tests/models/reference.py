@@ -41,3 +41,11 @@ def make(directory, family, tied=True, **overrides):
                 value.copy_(0.5 * torch.randn_like(value))
     model.save_pretrained(directory)
     return model
+
+
+def assert_same_state(first, second):
+    """Two torch models have the same tensors, bit for bit and of the same dtypes."""
+    ours, theirs = first.state_dict(), second.state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        assert ours[name].dtype == value.dtype and torch.equal(ours[name], value), name

@@ -1,14 +1,21 @@
-"""Parity of the ports with `transformers`."""
+"""Models equal `transformers`, and adapters do what they should."""
 
+import dataclasses
+import pathlib
+
+import jax
 import numpy as np
 import pytest
 
-from lorajax import models
+from lorajax import lora, models, sharding
+from lorajax.errors import ArgumentError, InputError
+from lorajax.models import presets
+from tests.models.identities import random_adapter, tokens_for
 
 torch = pytest.importorskip('torch')
 from tests.models import reference  # noqa: E402
 
-pytestmark = pytest.mark.parity
+PUBLISHED = pathlib.Path(__file__).resolve().parents[3] / 'shared' / 'models'
 FAMILIES = [('qwen2', True), ('qwen2', False), ('llama', True), ('llama', False)]
 
 
@@ -24,6 +31,7 @@ def padded_batch(rng, sides):
     return tokens, mask
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(('family', 'tied'), FAMILIES)
 def test_logits_equal_transformers(tmp_path, family, tied):
     expected_model = reference.make(tmp_path, family, tied)
@@ -42,6 +50,7 @@ def test_logits_equal_transformers(tmp_path, family, tied):
     assert np.abs(actual - expected)[real].max() <= 1e-4 * scale
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(('family', 'tied'), FAMILIES)
 def test_greedy_text_equals_transformers(tmp_path, family, tied):
     expected_model = reference.make(tmp_path, family, tied)
@@ -56,3 +65,104 @@ def test_greedy_text_equals_transformers(tmp_path, family, tied):
     ).numpy()[:, tokens.shape[1] :]
     actual = np.asarray(model.generate(tokens, mask, max_new_tokens=64))
     np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize('name', ['stories260K', 'babyllama-105'])
+def test_published_checkpoints_equal_transformers(name):
+    """Two small decoders that others trained: logits, and a text that one recognises."""
+    import transformers
+
+    directory = PUBLISHED / name
+    if not directory.is_dir():
+        pytest.skip('no published checkpoints beside the clone')
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    model = models.load_model(str(directory))
+    ids = tokenizer('Once upon a time, there was a little girl').input_ids
+    tokens = np.array([ids], np.int32)
+    with torch.no_grad():
+        wide = torch.tensor(tokens.astype(np.int64))
+        expected = theirs(wide).logits.numpy()
+        text = theirs.generate(
+            wide, attention_mask=torch.ones_like(wide), max_new_tokens=48, do_sample=False
+        ).numpy()[:, tokens.shape[1] :]
+    actual = np.asarray(model.logits(tokens))
+    # float32 through five layers; 1.1e-6 of the largest logit was seen on an AMD EPYC.
+    assert np.abs(actual - expected).max() <= 1e-5 * np.abs(expected).max()
+    np.testing.assert_array_equal(
+        model.generate(tokens, max_new_tokens=48)[:, : text.shape[1]], text
+    )
+
+
+@pytest.fixture(
+    scope='module', params=[presets.QWEN2_TINY, presets.LLAMA3_TINY], ids=['qwen2', 'llama']
+)
+def model(request):
+    return models.random_model(request.param, jax.random.key(0))
+
+
+def test_zero_adapter_is_the_base_bit_for_bit(model):
+    tokens = tokens_for(model.config)
+    zero = jax.tree.map(np.zeros_like, random_adapter(model.config, 0))
+    np.testing.assert_array_equal(model.logits(tokens), model.logits(tokens, adapter=zero))
+    np.testing.assert_array_equal(model.logits(tokens), model.logits(tokens, adapter={}))
+
+
+@pytest.mark.parametrize('targets', [lora.TARGETS, ('q_proj',), ('v_proj', 'down_proj')])
+def test_merged_equals_adapter_and_unmerge_undoes_it(model, targets):
+    tokens = tokens_for(model.config)
+    adapter = random_adapter(model.config, 1, targets)
+    merged = dataclasses.replace(model, params=lora.merge(model.params, adapter))
+    expected = np.asarray(model.logits(tokens, adapter=adapter))
+    np.testing.assert_allclose(merged.logits(tokens), expected, atol=2e-4)
+    assert np.abs(expected - np.asarray(model.logits(tokens))).max() > 0.01
+    back = lora.unmerge(merged.params, adapter)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), back, model.params)
+
+
+def test_stacked_adapters_equal_one_after_the_other(model):
+    tokens = tokens_for(model.config)
+    adapters = [random_adapter(model.config, seed) for seed in range(3)]
+    stacked = model.logits(tokens, adapter=lora.stack(adapters))
+    for row, adapter in zip(stacked, adapters, strict=True):
+        np.testing.assert_allclose(row, model.logits(tokens, adapter=adapter), atol=1e-4)
+
+
+def test_packed_rows_equal_the_rows_alone(model):
+    first, second = tokens_for(model.config, (1, 5)), tokens_for(model.config, (1, 7), seed=1)
+    packed = np.concatenate([first, second, np.zeros((1, 2), np.int32)], axis=1)
+    segments = np.array([[1] * 5 + [2] * 7 + [0] * 2], np.int32)
+    logits = np.asarray(model.logits(packed, segments))
+    np.testing.assert_allclose(logits[:, :5], model.logits(first), atol=1e-4)
+    np.testing.assert_allclose(logits[:, 5:12], model.logits(second), atol=1e-4)
+
+
+def test_right_padded_prompts_are_refused(model):
+    with pytest.raises(InputError, match='left padding'):
+        model.generate(tokens_for(model.config, (1, 3)), np.array([[1, 1, 0]]))
+
+
+@pytest.mark.parametrize('factor', ['a', 'b'])
+def test_an_adapter_of_other_widths_is_refused(model, factor):
+    adapter = random_adapter(model.config, 0, ('q_proj',))
+    entry = adapter['layers']['q_proj']
+    entry[factor] = entry[factor][:, :-1, :-1]
+    with pytest.raises(InputError, match=r'^adapter: q_proj has factors .*, expected '):
+        model.logits(tokens_for(model.config), adapter=adapter)
+    other = {'layers': {'z_proj': entry}}
+    with pytest.raises(InputError, match=r"^adapter: unknown projection 'z_proj'"):
+        model.logits(tokens_for(model.config), adapter=other)
+
+
+@pytest.mark.parametrize('argument', ['param_dtype', 'dtype'])
+def test_a_dtype_without_floats_is_refused(tmp_path, argument):
+    with pytest.raises(ArgumentError) as error:
+        models.load_model(str(tmp_path), **{argument: 'int8'})
+    assert (error.value.argument, error.value.value) == (argument, 'int8')
+
+
+def test_a_mesh_that_does_not_divide_the_heads_is_refused():
+    mesh = jax.sharding.AbstractMesh((1, 1, 4), sharding.MESH_AXES)
+    with pytest.raises(ArgumentError, match='tensor = 4 does not divide the 2 key/value heads'):
+        models.model.param_shardings(mesh, presets.QWEN2_TINY)

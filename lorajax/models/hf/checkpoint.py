@@ -225,8 +225,9 @@ def _place(
     """Returns a leaf on its devices; of each part, a device gets what is its own."""
     shape = ((len(parts),) if is_stacked else ()) + parts[0].value.shape
 
-    def read(index: tuple[slice, ...]) -> np.ndarray:
+    def read(index: tuple[slice, ...] | None) -> np.ndarray:
         """Copies the part of the leaf that one device keeps."""
+        index = index or (slice(None),) * len(shape)
         if not is_stacked:
             index = (slice(None), *index)
         blocks = [part.value[index[1:]] for part in parts[index[0]]]

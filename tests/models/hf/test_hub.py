@@ -272,3 +272,9 @@ def test_without_a_network_the_command_line_says_so_in_seconds(tmp_path):
         '(ConnectError: '
     )
     assert 'Traceback' not in done.stderr
+
+
+def test_an_unknown_hub_id_without_network_gives_one_line():
+    with pytest.raises(InputError, match='nobody/nothing') as error:
+        hub_lib.resolve('nobody/nothing')
+    assert '\n' not in str(error.value)

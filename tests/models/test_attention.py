@@ -1,0 +1,69 @@
+"""Attention against a plain float64 loop, and the masks."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from lorajax.models import attention
+from lorajax.models.attention import KeyValues, attend
+
+B, T, S, K, G, H = 2, 3, 5, 2, 2, 4
+
+
+def arrays(length, seed=0):
+    """Keys, values and a mask of which some rows see nothing of this block."""
+    rng = np.random.default_rng(seed)
+    k, v = (rng.normal(size=(B, length, K, H)).astype(np.float32) for _ in range(2))
+    return KeyValues(jnp.array(k), jnp.array(v), jnp.array(rng.random((B, T, length)) < 0.6))
+
+
+def queries(seed=9):
+    q = np.random.default_rng(seed).normal(size=(B, T, K, G, H))
+    return jnp.array(q.astype(np.float32))
+
+
+def plain(q, k, v, mask):
+    """One query at a time, float64; every query sees something."""
+    q, k, v = (np.asarray(array, np.float64) for array in (q, k, v))
+    out = np.zeros(q.shape)
+    for b, t, head, group in np.ndindex(q.shape[:-1]):
+        seen = np.flatnonzero(mask[b, t])
+        scores = k[b, seen, head] @ q[b, t, head, group] / np.sqrt(H)
+        weights = np.exp(scores - scores.max())
+        out[b, t, head, group] = weights @ v[b, seen, head] / weights.sum()
+    return out
+
+
+def test_it_equals_a_plain_loop():
+    block = arrays(S)
+    block = block._replace(mask=block.mask.at[:, :, 0].set(True))
+    expected = plain(queries(), *block)
+    # float32 sums of at most five products.
+    np.testing.assert_allclose(attend(queries(), (block,)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_blocks_are_attended_to_as_if_they_were_one():
+    first, second = arrays(S), arrays(T, seed=1)
+    first = first._replace(mask=first.mask.at[:, :, 0].set(True))
+    joined = [jnp.concatenate(pair, axis=1) for pair in zip(first[:2], second[:2], strict=True)]
+    mask = jnp.concatenate([first.mask, second.mask], axis=2)
+    expected = plain(queries(), *joined, mask)
+    np.testing.assert_allclose(attend(queries(), (first, second)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_query_that_sees_nothing_gives_the_mean_not_nan():
+    block = arrays(S)._replace(mask=jnp.zeros((B, T, S), bool))
+    out = np.asarray(attend(queries(), (block,)))
+    mean = np.asarray(block.v).mean(axis=1)[:, None, :, None]
+    np.testing.assert_allclose(out, np.broadcast_to(mean, out.shape), rtol=1e-5, atol=1e-6)
+
+
+def test_a_token_sees_itself_and_what_precedes_it_in_its_segment():
+    mask = np.asarray(attention.causal_mask(jnp.array([[0, 1, 1, 2]])))[0]
+    expected = [[0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]]
+    np.testing.assert_array_equal(mask, np.array(expected, bool))
+
+
+def test_positions_count_within_segments():
+    segments = jnp.array([[0, 0, 1, 1, 1], [1, 1, 2, 2, 0], [1, 1, 1, 1, 1]])
+    expected = [[0, 0, 0, 1, 2], [0, 1, 0, 1, 0], [0, 1, 2, 3, 4]]
+    np.testing.assert_array_equal(attention.positions_of(segments), expected)
