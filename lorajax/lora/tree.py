@@ -82,8 +82,9 @@ def pad_rank(adapter: Adapter, rank: int) -> Adapter:
 
 def stack(adapters: Sequence[Adapter]) -> Adapter:
     """Stacks equal-shaped adapters on a leading axis A, on the host."""
-    chex.assert_trees_all_equal_structs(*adapters)
-    chex.assert_trees_all_equal_shapes(*adapters)
+    if len(adapters) > 1:  # chex refuses to compare one with nothing
+        chex.assert_trees_all_equal_structs(*adapters)
+        chex.assert_trees_all_equal_shapes(*adapters)
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *adapters)
 
 

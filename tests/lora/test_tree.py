@@ -55,11 +55,12 @@ def test_adapters_of_one_key_share_their_factors_whatever_they_adapt():
 
 
 def test_stacking_and_taking_apart_are_inverse():
-    adapters = [random_adapter(seed) for seed in range(3)]
-    stacked = lora.stack(adapters)
-    assert stacked['layers']['q_proj']['a'].shape == (3, 3, 64, 4)
-    for before, after in zip(adapters, lora.unstack(stacked), strict=True):
-        assert_equal(before, after)
+    for count in (1, 3):
+        adapters = [random_adapter(seed) for seed in range(count)]
+        stacked = lora.stack(adapters)
+        assert stacked['layers']['q_proj']['a'].shape == (count, 3, 64, 4)
+        for before, after in zip(adapters, lora.unstack(stacked), strict=True):
+            assert_equal(before, after)
 
 
 def test_adapters_of_other_shapes_or_targets_do_not_stack():
