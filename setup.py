@@ -9,7 +9,7 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'lorajax/__init__.py').read_text()).group(1)
 
 # jax and flax are pinned together: flax 0.12.8 reads jax internals that jax 0.11.1 removed,
-# and the measurements in BUILD.md were taken with this pair.
+# and the measurements in docs/results.md were taken with this pair.
 JAX = '0.10.2'
 
 setup(

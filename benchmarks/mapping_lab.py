@@ -3,8 +3,8 @@
 Makes the worlds (about a quarter of an hour of one core each; kept, so that a killed call goes on
 where it stopped), fits every method on the anchors of each, evaluates the predicted adapters of
 the held-outs, and writes `contest.json`, `contest.md` and `contest.png`. Hyperparameters come
-from leave-one-out on anchors or are constants. `CHOSEN` was named on other worlds; BUILD.md
-says which.
+from leave-one-out on anchors or are constants. `CHOSEN` was named on other worlds;
+docs/results.md says which.
 """
 
 import dataclasses

@@ -3,7 +3,7 @@
 `python -m benchmarks.parity [logits] [training]`, both by default. Needs the [test] extra.
 `logits` has one row per family and tying, `training` one per family and recipe: 50 steps of LoRA
 at the layer shapes of Qwen2.5-0.5B and Llama-3.2-1B, two layers, float32, against peft and
-torch's AdamW. See BUILD.md for the last figures.
+torch's AdamW. See docs/results.md for the last figures.
 """
 
 import dataclasses

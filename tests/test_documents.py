@@ -9,6 +9,7 @@ import pytest
 
 import lorajax
 from lorajax.commands import parse
+from tests.test_architecture import declared
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCUMENTS = ('README.md', 'BUILD.md', 'CHANGELOG.md', 'docs/results.md', 'docs/log.md')
@@ -201,6 +202,13 @@ def test_the_map_names_every_room():
     }
     rooms |= {path.name for path in package.glob('*.py') if path.name != '__init__.py'}
     assert set(map_rows()) == rooms
+
+
+def test_the_dependencies_are_those_of_setup():
+    table = text_of('BUILD.md').split('## Dependencies')[1]
+    cells = re.findall(r'^\| ([^|]+) \| (?!`\[test\]`)[^|]*\|', table, re.M)[2:]  # head, rule
+    named = {name.split()[0].lower() for cell in cells for name in cell.split(', ')}
+    assert {name.replace('_', '-') for name in named} == declared()
 
 
 def test_the_map_names_files_that_are_there():
