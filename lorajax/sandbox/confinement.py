@@ -9,11 +9,13 @@ the kernel, none needing privileges:
   or removed. Mandatory: without it `lock` raises.
 - Landlock (Linux 5.13): of the file system only the Python installation, the system's
   libraries and numpy can be read. Where the kernel lacks it, files that the user may read
-  stay readable, and `lock` says so.
+  stay readable, and `lock` says so. `stat` is not covered: that a file exists, its size and
+  times can be seen.
 - limits on address space, processor time, open files, processes, core dumps.
 - identity: capabilities are dropped, and root becomes nobody (or the only user of an own user
   namespace, where the interpreter lies in a directory closed to nobody); empty network and
-  IPC namespaces where the kernel grants them.
+  IPC namespaces where the kernel grants them. Without a change of user or namespace, and
+  without Landlock, `lock` raises: the memory of other processes of the user would be open.
 
 Not covered: side channels, exhaustion of CPU within the time limit, flaws of the kernel.
 
@@ -31,7 +33,7 @@ import struct
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 # name: (x86_64, aarch64); None where an architecture lacks the call
 _CALLS: dict[str, tuple[int, int | None]] = {
@@ -153,7 +155,7 @@ def _landlock(libc: ctypes.CDLL, readable: Sequence[str]) -> int:
 
 
 def _open_to_others(paths: Sequence[str]) -> bool:
-    """Says whether a user without rights of his own can read these directories."""
+    """Returns whether a user without rights of his own can read these directories."""
     for path in paths:
         real = os.path.realpath(path)
         if os.path.exists(real) and not os.stat(real).st_mode & 0o004:
@@ -178,7 +180,20 @@ def _become_nobody(readable: Sequence[str]) -> bool:
     return True
 
 
-def _drop_identity(libc: ctypes.CDLL, readable: Sequence[str]) -> dict[str, str]:
+class Identity(NamedTuple):
+    """Who a confined process is.
+
+    Attributes:
+      user, network: for people.
+      is_apart: it is another user than the one who started it, or of another user namespace.
+    """
+
+    user: str
+    network: str
+    is_apart: bool
+
+
+def _drop_identity(libc: ctypes.CDLL, readable: Sequence[str]) -> Identity:
     """Leaves root, privileges and the machine's network behind, as far as the kernel lets us."""
     empty = _CLONE_NEWNET | _CLONE_NEWIPC
     own_network = libc.unshare(empty) == 0
@@ -189,10 +204,11 @@ def _drop_identity(libc: ctypes.CDLL, readable: Sequence[str]) -> dict[str, str]
     header, nothing = struct.pack('=Ii', 0x20080522, 0), bytes(24)  # capability version 3
     _checked(libc, 'capset', libc.capset(header, nothing))
     user = 'nobody' if nobody else 'the caller, without capabilities'
-    return {
-        'user': user + (', in a user namespace of its own' if own_users else ''),
-        'network': 'no socket can be made' + (', empty namespace' if own_network else ''),
-    }
+    return Identity(
+        user=user + (', in a user namespace of its own' if own_users else ''),
+        network='no socket can be made' + (', empty namespace' if own_network else ''),
+        is_apart=nobody or own_users,
+    )
 
 
 def import_numpy_from(directory: str | None) -> None:
@@ -225,7 +241,8 @@ def lock(readable: Sequence[str], memory_mb: int, cpu_s: int | None) -> dict[str
       What is in force, JSON-able.
 
     Raises:
-      OSError: if system calls cannot be filtered, or a limit cannot be set.
+      OSError: if system calls cannot be filtered, a limit cannot be set, or nothing keeps the
+        process from the memory of its user's other ones.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     program = seccomp_program(platform.machine())
@@ -235,6 +252,10 @@ def lock(readable: Sequence[str], memory_mb: int, cpu_s: int | None) -> dict[str
     _checked(libc, 'prctl', libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
     _checked(libc, 'prctl', libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     version = _landlock(libc, readable)
+    if not version and not identity.is_apart:
+        # It could read /proc/<pid>/mem and /proc/<pid>/environ of whatever its user runs: the
+        # tests and expected values in the process that started it, and tokens.
+        raise OSError('the kernel has no Landlock and grants no user namespace')
     limits = {
         resource.RLIMIT_AS: memory_mb << 20,
         resource.RLIMIT_CPU: cpu_s,
@@ -250,7 +271,9 @@ def lock(readable: Sequence[str], memory_mb: int, cpu_s: int | None) -> dict[str
     instructions = ctypes.create_string_buffer(program, len(program))
     filters = struct.pack('@HP', len(program) // 8, ctypes.addressof(instructions))
     _checked(libc, 'seccomp', libc.prctl(_PR_SET_SECCOMP, 2, filters, 0, 0))
-    return identity | {
+    return {
+        'user': identity.user,
+        'network': identity.network,
         'system_calls': f'{len(_CALLS) + len(_UNLESS) + 1} allowed, the rest fail (seccomp)',
         'processes': 'no process or thread can be started, no signal sent',
         'files': 'nothing can be written; '
@@ -258,5 +281,6 @@ def lock(readable: Sequence[str], memory_mb: int, cpu_s: int | None) -> dict[str
             f'only Python and the system libraries can be read (Landlock {version})'
             if version
             else 'what the user may read can be read (this kernel has no Landlock)'
-        ),
+        )
+        + '; that other files exist, their sizes and times can be seen',
     }

@@ -17,7 +17,7 @@ from typing import Any
 MAX_BYTES = 32 << 20  # of one message
 
 
-class WireError(Exception):
+class ProtocolError(Exception):
     """What arrived is no message, or a value cannot be sent."""
 
 
@@ -25,12 +25,12 @@ def send(descriptor: int, message: Any) -> None:
     """Writes one message: length, then JSON.
 
     Raises:
-      WireError: if it is longer than `MAX_BYTES`.
+      ProtocolError: if it is longer than `MAX_BYTES`.
       OSError: if the other side is gone.
     """
     body = json.dumps(message).encode()
     if len(body) > MAX_BYTES:
-        raise WireError(f'message of {len(body)} bytes, at most {MAX_BYTES} can be sent')
+        raise ProtocolError(f'message of {len(body)} bytes, at most {MAX_BYTES} can be sent')
     rest = memoryview(struct.pack('>I', len(body)) + body)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
@@ -41,15 +41,28 @@ def receive(descriptor: int) -> Any:
 
     Raises:
       EOFError: if the other side is gone.
-      WireError: if the bytes are no message.
+      ProtocolError: if the bytes are no message.
     """
     (length,) = struct.unpack('>I', _read(descriptor, 4))
     if length > MAX_BYTES:
-        raise WireError(f'message of {length} bytes, at most {MAX_BYTES} are taken')
+        raise ProtocolError(f'message of {length} bytes, at most {MAX_BYTES} are taken')
     try:
         return json.loads(_read(descriptor, length))
     except (ValueError, RecursionError) as error:
-        raise WireError(f'not a message: {error}') from None
+        raise ProtocolError(f'not a message: {error}') from None
+
+
+def text_of(error: BaseException, limit: int = 200) -> str:
+    """Returns what an exception says, cut and printable, whatever it holds.
+
+    `str` of an exception runs code of the exception, refuses integers of more than 4,300 digits,
+    and may give surrogates that no file can hold.
+    """
+    try:
+        text = str(error)[:limit]
+    except BaseException as failure:  # noqa: BLE001 whatever a foreign exception raises
+        text = f'(its text cannot be made: {type(failure).__name__})'
+    return text.encode('utf-8', 'backslashreplace').decode()
 
 
 def _read(descriptor: int, length: int) -> bytes:
@@ -109,14 +122,14 @@ def decode(data: Any, handle: Callable[[Any], Any]) -> Any:
     """Rebuilds a value from what `encode` made.
 
     Raises:
-      WireError: if `data` is nothing that `encode` makes.
+      ProtocolError: if `data` is nothing that `encode` makes.
     """
     if type(data) in _PLAIN or type(data) is int:
         return data
     if type(data) is list:
         return [item if type(item) in _PLAIN else decode(item, handle) for item in data]
     if not (isinstance(data, dict) and len(data) == 1):
-        raise WireError('not an encoded value')
+        raise ProtocolError('not an encoded value')
     ((tag, body),) = data.items()
     try:
         if tag in _SEQUENCE_TYPES:
@@ -136,7 +149,7 @@ def decode(data: Any, handle: Callable[[Any], Any]) -> Any:
         if tag == 'array' and 'numpy' in sys.modules:
             return sys.modules['numpy'].array(decode(body, handle))
     except (TypeError, ValueError, decimal.InvalidOperation) as error:
-        raise WireError(f'not an encoded {tag}: {error}') from None
+        raise ProtocolError(f'not an encoded {tag}: {error}') from None
     if tag == 'handle':
         return handle(body)
-    raise WireError(f'unknown tag {tag[:40]!r}')
+    raise ProtocolError(f'unknown tag {tag[:40]!r}')

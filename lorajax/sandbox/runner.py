@@ -13,8 +13,10 @@ at all:
 
 Not guaranteed: a program may answer correctly for the wrong reason, such as a table of the
 answers that it has learnt; reading is confined only where the kernel has Landlock
-(`protections` says whether); a flaw of the kernel breaks everything. Tests are trusted not to
-be hostile, though they are locked in too.
+(`protections` says whether), and even there `stat` tells that a file exists, its size and its
+times; a flaw of the kernel breaks everything. Tests are trusted not to be hostile, though they
+are locked in too. Where neither Landlock nor another user or user namespace keeps a program
+from the memory of this process, nothing is run.
 
 Programs that need threads, subprocesses or files fail here. Importing this module runs nothing.
 """
@@ -38,8 +40,8 @@ from typing import Any
 from lorajax.errors import InputError
 
 _START_S = 60.0  # a process that has not started by then never will
-_GRACE_S = 5.0  # beyond the tester's own clock, before it is killed itself
-_TESTER_MB = 4096
+_GRACE_S = 2.0  # beyond the judge's own clock, before it is killed itself
+_JUDGE_MB = 4096
 
 _SYSTEM_LIBRARIES = (
     '/lib', '/lib64', '/usr/lib', '/usr/lib64', '/etc/ld.so.cache', '/usr/share/zoneinfo',
@@ -76,12 +78,12 @@ class Verdict:
     failures: dict[str, str | None]
 
     def passed(self, test: str) -> bool:
-        """Says whether a test program passed."""
+        """Returns whether a test program passed."""
         return self.failures[test] is None
 
 
-class _Tester:
-    """A tester process and the socket to it; it judges one program at a time."""
+class _Judge:
+    """A judge process and the socket to it; it judges one program at a time."""
 
     def __init__(self) -> None:
         """Starts the process and waits until it is locked in.
@@ -93,12 +95,13 @@ class _Tester:
         with theirs:
             self._process = _launch(
                 'judge',
-                {'socket': theirs.fileno(), 'memory_mb': _TESTER_MB},
+                {'socket': theirs.fileno(), 'memory_mb': _JUDGE_MB},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=(theirs.fileno(),),
             )
+        self.is_usable = True
         self._socket.settimeout(_START_S)
         try:
             self.protections: dict[str, Any] = self._receive()
@@ -109,11 +112,12 @@ class _Tester:
             reason = trace.decode(errors='replace').strip().rpartition('\n')[2]
             raise InputError(
                 f'sandbox: cannot confine programs on this machine ({reason or "no start"}); '
-                'expected Linux with seccomp, or a run without --allow_code_execution'
+                'expected Linux with seccomp and with Landlock or user namespaces, or a run that '
+                'executes no code'
             ) from None
 
     def _receive(self) -> Any:
-        """Reads one message from the tester, which is trusted."""
+        """Reads one message from the judge, which is trusted."""
         return json.loads(self._read(int.from_bytes(self._read(4))))
 
     def _read(self, length: int) -> bytes:
@@ -127,12 +131,15 @@ class _Tester:
         return data
 
     def judge(
-        self, program: Program, candidate: 'subprocess.Popen[bytes]', timeout_s: float
+        self, program: Program, worker: 'subprocess.Popen[bytes]', timeout_s: float
     ) -> dict[str, str | None]:
         """Returns the failures of a program whose process has just been started.
 
+        A step that takes longer than its limit, in C code where the judge's own clock is not
+        heard, ends the judge (`is_usable` says so); verdicts given before it stay.
+
         Raises:
-          EOFError, OSError: if the tester dies or hangs; it is of no more use then.
+          InputError: if the program's process does not start.
         """
         job = {
             'code': program.code,
@@ -143,13 +150,31 @@ class _Tester:
             'start_s': _START_S,
         }
         body = json.dumps(job).encode()
-        pipes = [pipe for pipe in (candidate.stdin, candidate.stdout) if pipe is not None]
-        self._socket.settimeout(_START_S + timeout_s * (len(program.tests) + 1) + _GRACE_S)
-        socket.send_fds(self._socket, [b'j'], [pipe.fileno() for pipe in pipes])
-        for pipe in pipes:
-            pipe.close()
-        self._socket.sendall(len(body).to_bytes(4) + body)
-        return self._receive()
+        pipes = [pipe for pipe in (worker.stdin, worker.stdout) if pipe is not None]
+        names = [name for name, _ in program.tests]
+        failures: dict[str, str | None] = {}
+        try:
+            self._socket.settimeout(_START_S + _GRACE_S)
+            socket.send_fds(self._socket, [b'j'], [pipe.fileno() for pipe in pipes])
+            for pipe in pipes:
+                pipe.close()
+            self._socket.sendall(len(body).to_bytes(4) + body)
+            broken = self._receive()
+            if broken is not None:
+                raise InputError(
+                    f'sandbox: {broken}; expected the program to start within {_START_S:g} s'
+                )
+            self._socket.settimeout(timeout_s + _GRACE_S)
+            failure = self._receive()
+            if failure is not None:
+                return dict.fromkeys(names, failure)
+            for name in names:
+                failures[name] = self._receive()
+        except (EOFError, OSError):
+            self.is_usable = False
+            lost = 'timeout: its tests did not end, or their process died'
+            return dict.fromkeys(names, lost) | failures
+        return failures
 
     def close(self) -> None:
         """Ends the process."""
@@ -204,9 +229,9 @@ def protections() -> dict[str, Any]:
     Raises:
       InputError: if programs cannot be confined here.
     """
-    tester = _Tester()
-    tester.close()
-    return tester.protections
+    judge = _Judge()
+    judge.close()
+    return judge.protections
 
 
 def run_programs(
@@ -231,17 +256,17 @@ def run_programs(
     """
     if workers is None:
         workers = len(os.sched_getaffinity(0))
-    idle: queue.SimpleQueue[_Tester] = queue.SimpleQueue()
+    idle: queue.SimpleQueue[_Judge] = queue.SimpleQueue()
 
     def run(program: Program) -> Verdict:
         if not program.code.strip():
             return Verdict({name: 'empty: no program' for name, _ in program.tests})
         try:
-            tester = idle.get_nowait()
+            judge = idle.get_nowait()
         except queue.Empty:
-            tester = _Tester()
+            judge = _Judge()
         cpu_s = math.ceil(timeout_s * (len(program.tests) + 1)) + 1
-        candidate = _launch(
+        worker = _launch(
             'worker',
             {'memory_mb': memory_mb, 'cpu_s': cpu_s},
             stdin=subprocess.PIPE,
@@ -249,18 +274,13 @@ def run_programs(
             stderr=subprocess.DEVNULL,
         )
         try:
-            failures = tester.judge(program, candidate, timeout_s)
-        except (EOFError, OSError):
-            tester.close()
-            lost = 'timeout: its tests did not end, or their process died'
-            return Verdict({name: lost for name, _ in program.tests})
+            return Verdict(judge.judge(program, worker, timeout_s))
         finally:
-            _end(candidate)
-        idle.put(tester)
-        broken = next((f for f in failures.values() if f and f.startswith('sandbox')), None)
-        if broken:
-            raise InputError(f'{broken}; expected the program to start within {_START_S:g} s')
-        return Verdict(failures)
+            _end(worker)
+            if judge.is_usable:
+                idle.put(judge)
+            else:
+                judge.close()
 
     pool = concurrent.futures.ThreadPoolExecutor(max(1, min(workers, len(programs))))
     try:

@@ -4,7 +4,7 @@ It is told which function to call with which arguments, and answers with values.
 a test, an expected value or a verdict, so a program that exits, patches `assert` or `__eq__`,
 walks the frames or closes every descriptor can only fail to answer.
 
-Imports the standard library and its neighbours alone: a candidate starts in 30 ms.
+Imports the standard library and its neighbours alone: a worker starts in 30 ms.
 """
 
 import builtins
@@ -20,7 +20,7 @@ _LONGEST_ITERATION = 1_000_000  # elements of a generator that the program retur
 
 
 class _Objects:
-    """Objects of the candidate that cannot travel, kept here and known by number."""
+    """Objects of the worker that cannot travel, kept here and known by number."""
 
     def __init__(self) -> None:
         self._kept: list[Any] = []
@@ -36,7 +36,7 @@ class _Objects:
 
 
 def main(settings: dict[str, Any]) -> None:
-    """Runs a program and answers calls of its functions until the tester is gone.
+    """Runs a program and answers calls of its functions until the judge is gone.
 
     Args:
       settings: numpy, readable, memory_mb and cpu_s, from `sandbox`.
@@ -49,7 +49,7 @@ def main(settings: dict[str, Any]) -> None:
     sys.path[:] = [entry for entry in sys.path if entry != settings['root']]
     confinement.lock(settings['readable'], settings['memory_mb'], settings['cpu_s'])
     protocol.send(answers, 'ready')
-    objects, namespace = _Objects(), {'__name__': 'candidate', '__builtins__': builtins}
+    objects, namespace = _Objects(), {'__name__': 'program', '__builtins__': builtins}
     while True:
         operation, *encoded = protocol.receive(requests)
         try:
@@ -57,13 +57,14 @@ def main(settings: dict[str, Any]) -> None:
             value = _OPERATIONS[operation](namespace, *arguments)
             reply = {'value': protocol.encode(value, objects.keep)}
         except BaseException as error:  # noqa: BLE001 whatever a foreign program raises
-            reply = {'error': type(error).__name__, 'text': str(error)[:200]}
+            name = type(error).__name__.encode('utf-8', 'backslashreplace').decode()
+            reply = {'error': name, 'text': protocol.text_of(error)}
         protocol.send(answers, reply)
 
 
 def _run(namespace: dict[str, Any], code: str) -> dict[str, Any]:
     """Executes code; returns what it defined."""
-    exec(compile(code, '<candidate>', 'exec'), namespace)
+    exec(compile(code, '<program>', 'exec'), namespace)
     return {name: value for name, value in namespace.items() if not name.startswith('__')}
 
 

@@ -64,7 +64,7 @@ def test_arrays():
     ],
 )  # fmt: skip
 def test_what_no_encoder_makes_is_refused(data):
-    with pytest.raises(protocol.WireError):
+    with pytest.raises(protocol.ProtocolError):
         protocol.decode(data, refuse)
 
 
@@ -75,7 +75,7 @@ def test_bytes_that_are_no_message(data):
     reading, writing = os.pipe()
     with os.fdopen(reading), os.fdopen(writing):
         os.write(writing, data)
-        with pytest.raises(protocol.WireError):
+        with pytest.raises(protocol.ProtocolError):
             protocol.receive(reading)
 
 
@@ -88,5 +88,5 @@ def test_a_closed_pipe_is_the_end():
 
 
 def test_a_long_message_is_not_sent():
-    with pytest.raises(protocol.WireError, match='at most'):
+    with pytest.raises(protocol.ProtocolError, match='at most'):
         protocol.send(-1, 'x' * (protocol.MAX_BYTES + 1))
