@@ -1,0 +1,57 @@
+"""What a training writes down about itself."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lorajax.errors import InputError
+from lorajax.tasks.batching import Batch
+from lorajax.training.metrics import LossWindow, MetricWriter
+
+
+def batch(real, size):
+    """A batch of one adapter with `real` tokens of `size`."""
+    segment_ids = (np.arange(size) < real).astype(np.int32)[None, None]
+    return Batch(segment_ids, segment_ids, segment_ids, segment_ids.astype(np.float32))
+
+
+def test_rows_are_appended_and_nothing_is_written_without_a_path(tmp_path):
+    path = tmp_path / 'new' / 'metrics.jsonl'
+    MetricWriter(path).write('train', loss=1.5)
+    MetricWriter(path).write('eval', task='a')
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row['event'] for row in rows] == ['train', 'eval']
+    assert rows[0]['loss'] == 1.5 and rows[0]['time'] <= rows[1]['time']
+    MetricWriter(None).write('train', loss=1.5)
+
+
+def test_a_window_writes_means_of_the_steps_that_count(tmp_path):
+    path = tmp_path / 'metrics.jsonl'
+    window = LossWindow('source', ['a', 'b'], MetricWriter(path))
+    window.add(batch(6, 8), jnp.array([1.0, 4.0]), np.array([True, True]))
+    window.add(batch(2, 8), jnp.array([2.0, np.nan]), np.array([True, False]))
+    values = window.flush(11, 3)
+    window.add(batch(8, 8), jnp.array([3.0, np.nan]), np.array([True, False]))
+    window.flush(12, 3)
+    first, second = (json.loads(line) for line in path.read_text().splitlines())
+    assert first['step'] == 12 and second['step'] == 13
+    assert first['loss'] == [1.5, 4.0] and second['loss'] == [3.0, None]
+    assert first['padding_share'] == 0.5 and second['padding_share'] == 0.0
+    assert first['tasks'] == ['a', 'b'] and first['side'] == 'source'
+    assert first['compile_count'] == 3 and first['tokens_per_second'] > 0
+    assert first.get('host_peak_bytes', 0) + first.get('device_peak_bytes', 0) > 1e6
+    assert values['loss'] == '2.750'
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_the_first_loss_that_is_not_finite_is_named_with_its_task_and_step(value):
+    window = LossWindow('source', ['a', 'b'], MetricWriter(None))
+    everyone = np.array([True, True])
+    window.add(batch(8, 8), jnp.array([1.0, 1.0]), everyone)
+    window.add(batch(8, 8), jnp.array([1.0, value]), everyone)
+    window.add(batch(8, 8), jnp.array([np.nan, np.nan]), everyone)
+    message = rf'^source: loss of b is {value} at step 18; try a lower learning rate$'
+    with pytest.raises(InputError, match=message):
+        window.flush(19, 1)

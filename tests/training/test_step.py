@@ -1,0 +1,86 @@
+"""One training step: its loss, who moves, and how often it is compiled."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lorajax import models
+from lorajax.models import presets
+from lorajax.training import train_adapters
+from lorajax.training.optimizer import make_optimizer
+from lorajax.training.plan import TrainPlan
+from lorajax.training.state import init_state
+from lorajax.training.step import make_train_step
+from tests.training.examples import CONFIG, make_examples
+
+TASKS = {'a': make_examples(1, 4), 'b': make_examples(2, 3)}  # the second leaves a row empty
+
+
+@pytest.fixture(scope='module')
+def tiny():
+    return models.random_model(presets.QWEN2_TINY, jax.random.key(0))
+
+
+def step_of(model, config=CONFIG):
+    return make_train_step(model.module, model.mesh, make_optimizer(config), config.targets)
+
+
+def first_step(model, rates=None):
+    """State before, state after, loss and batch of the first step of `TASKS`."""
+    plan = TrainPlan(TASKS, CONFIG, 4, pad_id=0)
+    state = init_state(model.config, CONFIG, list(TASKS), model.mesh)
+    before = jax.tree.map(np.array, state)  # copies: a view of the memory would keep it
+    rates = plan.rates[0] if rates is None else rates
+    after, loss = step_of(model)(model.params, state, plan.batch(0), rates, CONFIG.scale)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.adapters))  # donated
+    return before, jax.tree.map(np.asarray, after), np.asarray(loss), plan.batch(0)
+
+
+def test_the_loss_is_the_mean_over_the_answer_tokens_of_a_batch(tiny):
+    _, _, loss, batch = first_step(tiny)
+    tokens, mask = (x.reshape(8, -1) for x in (batch.tokens, batch.segment_ids))
+    log_probabilities = np.asarray(jax.nn.log_softmax(tiny.logits(tokens, mask)))  # b is 0: base's
+    row = 0
+    for adapter in range(2):
+        nll = []
+        for index, counts in zip(batch.target_index[adapter], batch.target_mask[adapter],
+                                 strict=True):  # fmt: skip
+            chosen = index[counts > 0]
+            nll += (-log_probabilities[row, chosen - 1, tokens[row, chosen]]).tolist()
+            row += 1
+        np.testing.assert_allclose(loss[adapter], np.mean(nll), rtol=1e-5)  # float32
+
+
+def test_an_adapter_with_a_rate_of_zero_keeps_its_bits(tiny):
+    before, after, _, _ = first_step(tiny, rates=jnp.array([1e-2, 0.0]))
+    moved, still = (after.adapters['layers']['v_proj']['b'][i] for i in (0, 1))
+    assert moved.any() and not still.any()
+    jax.tree.map(
+        lambda new, old: np.testing.assert_array_equal(new[1], old[1]),
+        after.adapters, before.adapters,
+    )  # fmt: skip
+
+
+def test_a_second_group_of_equal_shapes_compiles_nothing(tiny):
+    train_adapters(tiny, TASKS, CONFIG, pad_id=0)
+    compiled = []
+
+    def listen(event, _, **kwargs):
+        if event == '/jax/core/compile/backend_compile_duration':
+            compiled.append(kwargs)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        before = step_of(tiny)._cache_size()
+        other = dataclasses.replace(CONFIG, seed=9, learning_rate=3e-3, repeat=1, alpha=4.0)
+        tasks = {'c': make_examples(5, 4), 'd': make_examples(6, 3)}
+        train_adapters(tiny, tasks, other, pad_id=0)
+        assert compiled == []
+        assert step_of(tiny, other)._cache_size() == before
+        jax.jit(lambda x: 3 * x)(1.0)
+        assert len(compiled) == 1  # the listener does hear
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
