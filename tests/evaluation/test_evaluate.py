@@ -95,7 +95,7 @@ def test_errors_of_programs_that_no_file_can_hold_are_stored(tmp_path):
     outcomes.write(tmp_path / 't.jsonl', [outcomes.storable(row)])
     (stored,) = outcomes.read(tmp_path / 't.jsonl', 't')
     assert stored['prediction'] == program + '\ufffd'
-    assert stored['details']['error'].startswith('ValueError')
+    assert 'ValueError' in stored['details']['error']
 
 
 def test_refusals(setting):
