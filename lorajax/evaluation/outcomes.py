@@ -87,7 +87,8 @@ def make_table(rows: Iterable[Row], label: str) -> Table:
         answers = table.setdefault(row['method'], {})
         if row['item'] in answers:
             raise InputError(
-                f'{label}: row {number} is a second answer of {row["method"]} to {row["item"]!r}'
+                f'{label}: row {number} is a second answer of {io.shorten(row["method"])} to '
+                f'{io.show(row["item"])}'
             )
         answers[row['item']] = row
     for name in ('base', 'oracle'):
@@ -98,8 +99,8 @@ def make_table(rows: Iterable[Row], label: str) -> Table:
         if answers.keys() != set(items):
             odd = min(answers.keys() ^ set(items))
             raise InputError(
-                f'{label}: {method} and base answer different items ({len(answers)} and '
-                f'{len(items)}; {odd!r} is only in one), expected the same'
+                f'{label}: {io.shorten(method)} and base answer different items ({len(answers)} '
+                f'and {len(items)}; {io.show(odd)} is only in one), expected the same'
             )
         table[method] = {item: answers[item] for item in items}
     return table
@@ -113,7 +114,7 @@ def _check_row(place: str, row: Any, task: str) -> None:
         if name not in row:
             raise InputError(f'{place} has no {name!r}')
     if row['task'] != task:
-        raise InputError(f'{place} is of task {row["task"]!r}, expected {task!r}')
+        raise InputError(f'{place} is of task {io.show(row["task"])}, expected {task!r}')
     for name in ('method', 'item'):
         if not isinstance(row[name], str):
             raise InputError(f'{place} has {name} = {io.shorten(repr(row[name]))}, expected a name')

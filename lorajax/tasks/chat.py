@@ -16,6 +16,7 @@ import numpy as np
 
 from lorajax import io
 from lorajax.errors import InputError
+from lorajax.io import fields
 from lorajax.tasks.task import Example
 
 # Llama 3's template prints today's date unless it is given one; results must not depend on
@@ -225,31 +226,43 @@ def load_chat_format(directory: pathlib.Path) -> ChatFormat:
 
     if not any((directory / name).is_file() for name in ('tokenizer.json', 'tokenizer.model')):
         raise InputError(f'{directory}: holds no tokenizer.json')
+    stops = _stop_ids(directory)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split('\n')[0]
-        raise InputError(f'{directory}: tokenizer does not load: {reason}') from None
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise InputError(f'{directory}: has no fast tokenizer, expected tokenizer.json')
-    stops = _stop_ids(directory)
-    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in stops:
-        stops = (tokenizer.eos_token_id, *stops)
-    if not stops:
-        raise InputError(f'{directory}: no eos_token_id in tokenizer or generation_config.json')
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
-    return ChatFormat(tokenizer, stops, pad_id)
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise InputError(f'{directory}: has no fast tokenizer, expected tokenizer.json')
+        if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in stops:
+            stops = (tokenizer.eos_token_id, *stops)
+        if not stops:
+            raise InputError(f'{directory}: no eos_token_id in tokenizer or generation_config.json')
+        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
+        chat_format = ChatFormat(tokenizer, stops, pad_id)
+        # A template is a program: what it cannot write is said now, not after an hour.
+        chat_format.decode(chat_format.encode(Example('probe', 'a', 'b', 'b')).answer)
+    except InputError:
+        raise
+    # The tokenizers package raises Exception itself; transformers and a template raise whatever
+    # the first wrong type in their files leads to.
+    except Exception as error:  # noqa: BLE001
+        reason = str(error).strip().split('\n')[0] or type(error).__name__
+        raise InputError(
+            f'{directory}: tokenizer does not load: {io.shorten(reason, 200)}'
+        ) from None
+    return chat_format
 
 
 def _stop_ids(directory: pathlib.Path) -> tuple[int, ...]:
     """Returns the stop ids of generation_config.json, else of config.json, else none."""
     for name in ('generation_config.json', 'config.json'):
         path = directory / name
-        ids = io.read_json(path).get('eos_token_id') if path.is_file() else None
+        content = io.read_json(path) if path.is_file() else {}
+        ids = fields.require_object(path, content).get('eos_token_id')
         if ids is None:
             continue
         listed = ids if isinstance(ids, list) else [ids]
         if not listed or not all(type(i) is int and i >= 0 for i in listed):
-            raise InputError(f'{path}: eos_token_id is {ids!r}, expected a token id or several')
+            raise InputError(
+                f'{path}: eos_token_id is {io.show(ids)}, expected a token id or several'
+            )
         return tuple(listed)
     return ()

@@ -105,7 +105,7 @@ def _messages(value: Any, where: str, field: str) -> tuple[Message, ...]:
             )
         role, content = message.get('role'), message.get('content')
         if role not in _ROLES:
-            raise InputError(f'{name}: role is {role!r}, expected one of {", ".join(_ROLES)}')
+            raise InputError(f'{name}: role is {io.show(role)}, expected one of {", ".join(_ROLES)}')
         if not isinstance(content, str):
             raise InputError(f'{name}: content is {_kind(content)}, expected a text')
         # An empty system message is how one switches a template's own off.

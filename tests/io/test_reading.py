@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from benchmarks import fuzz
 from lorajax import io
 from lorajax.errors import InputError
 
@@ -54,3 +55,11 @@ def test_long_and_unprintable_texts_are_shortened():
     assert io.shorten('a' * 80) == 'a' * 80
     assert io.shorten('a' * 81) == 'a' * 77 + '...'
     assert io.shorten('a\nb\ud800\x1b[2J ü') == 'a\\nb\\ud800\\x1b[2J ü'
+
+
+@pytest.mark.parametrize('name', [name for name in fuzz.KINDS if 'mapping' not in name])
+def test_damaged_files_of_every_kind_end_in_a_value_or_in_one_line(name):
+    """The first damages of a long search, see benchmarks/fuzz.py."""
+    tried, refused, failures = fuzz.search(fuzz.KINDS[name], seed=0, count=25)
+    assert not failures, failures[0]
+    assert tried == 25 and refused > 5  # damage that nobody notices would search nothing

@@ -52,7 +52,7 @@ BAD = [
     ({'messages': [message('tool', 'x'), ANSWER]},
      "messages[0]: role is 'tool', expected one of system, user, assistant"),
     ({'messages': [{'content': 'x'}]},
-     'messages[0]: role is None, expected one of system, user, assistant'),
+     'messages[0]: role is null, expected one of system, user, assistant'),
     ({'messages': [message('user', ''), ANSWER]},
      'messages[0]: content of user is empty, expected a text'),
     ({'messages': [USER, message('assistant', '')]},
