@@ -65,7 +65,7 @@ def test_readings_are_those_of_likelihoods_one_by_one(setting):
         model, chat, registry.get('arc_challenge'), EXAMPLES, adapters,
         batch_size=3, max_len=256, max_new_tokens=4, adapters_per_step=2,
     )  # fmt: skip
-    found = {(row['method'], row['item']): row['details'] for row in rows}
+    details_of = {(row['method'], row['item']): row['details'] for row in rows}
     seen = set()
     for name, adapter in adapters.items():
         for example in EXAMPLES:
@@ -79,7 +79,7 @@ def test_readings_are_those_of_likelihoods_one_by_one(setting):
                 reading: labels[int(np.argmax(scores))] == example.reference
                 for reading, scores in zip(choices.READINGS, (letters, whole, each), strict=True)
             }
-            details = found[name, example.item]
+            details = details_of[name, example.item]
             assert {k: details[k] for k in choices.READINGS} == expected
             seen.add(tuple(expected.values()))
     assert len(seen) > 2  # the readings differ, so none can stand in for another

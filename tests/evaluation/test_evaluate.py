@@ -74,12 +74,12 @@ def test_a_loss_that_is_no_number_spoils_its_own_row_only(setting, rows):
     embedding[only_last] = np.nan
     params = {**model.params, 'embed': {'embedding': jax.numpy.asarray(embedding)}}
     broken = dataclasses.replace(model, params=params)
-    found = evaluate(broken, chat, registry.get('gsm8k'), EXAMPLES, {'base': None}, **LIMITS)
-    assert [row['nll'] is None for row in found] == [False] * 4 + [True]
-    for row, sound in zip(found[:-1], rows[:4], strict=True):
+    broken_rows = evaluate(broken, chat, registry.get('gsm8k'), EXAMPLES, {'base': None}, **LIMITS)
+    assert [row['nll'] is None for row in broken_rows] == [False] * 4 + [True]
+    for row, sound in zip(broken_rows[:-1], rows[:4], strict=True):
         assert row['prediction'] == sound['prediction']
         assert row['nll'] == pytest.approx(sound['nll'], rel=1e-4)
-    json.dumps(found, allow_nan=False)
+    json.dumps(broken_rows, allow_nan=False)
 
 
 def test_errors_of_programs_that_no_file_can_hold_are_stored(tmp_path):

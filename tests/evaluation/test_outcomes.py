@@ -29,9 +29,9 @@ def rows():
     ],
 )
 def test_anything_becomes_storable(value, expected):
-    found = outcomes.storable(value)
-    assert found == expected
-    json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+    stored = outcomes.storable(value)
+    assert stored == expected
+    json.dumps(stored, ensure_ascii=False, allow_nan=False).encode()
 
 
 def test_rows_come_back_as_they_were_written(tmp_path, rows):

@@ -83,9 +83,9 @@ def test_the_selected_method_must_be_one_that_was_scored(small):
 
 
 def test_not_run(small):
-    found = small.results()
-    assert found['experiment2'] == {'run': False, 'cells': []}
-    assert not found['experiment3']['run']
+    results_of_one = small.results()
+    assert results_of_one['experiment2'] == {'run': False, 'cells': []}
+    assert not results_of_one['experiment3']['run']
 
 
 def test_tasks_with_common_problem_ids_are_linked(small):
