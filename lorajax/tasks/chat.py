@@ -15,7 +15,7 @@ import jinja2
 import numpy as np
 
 from lorajax import io
-from lorajax.errors import InputError
+from lorajax.errors import ArgumentError, InputError
 from lorajax.io import fields
 from lorajax.tasks.task import Example
 
@@ -112,19 +112,20 @@ class ChatFormat:
           system: a message of system before it; None for what the template writes itself.
 
         Raises:
-          InputError: if there is a system message and no template, or one that refuses it.
+          ArgumentError: if there is a system message and no template, or one that refuses it.
         """
         if system is None:
             # A template writes the special tokens itself; without one the tokenizer adds its own.
             has_template = bool(self.tokenizer.chat_template)
             return self._ids(self.prompt_text(prompt), add_special_tokens=not has_template)
         if not self.tokenizer.chat_template:
-            raise InputError('--system: the tokenizer has no chat template to write it')
+            raise ArgumentError('system', system, 'the tokenizer has no chat template to write it')
         messages = [{'role': 'system', 'content': system}, *_turn(prompt)]
         try:
             text = self._render(messages, add_generation_prompt=True)
         except jinja2.TemplateError as error:
-            raise InputError(f'--system: the chat template refuses it: {error}') from None
+            problem = f'the chat template refuses it: {error}'
+            raise ArgumentError('system', system, problem) from None
         return self._ids(text, add_special_tokens=False)
 
     def encode_answer(self, prompt: str, answer: str) -> np.ndarray:

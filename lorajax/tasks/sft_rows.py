@@ -61,7 +61,9 @@ def _first_of_user(row: Any, where: str) -> str:
         messages = _messages(prompt, where, 'prompt')
     else:
         names = ', '.join(row) if isinstance(row, dict) else f'no fields, but {_kind(row)}'
-        raise InputError(f'{where}: has {names or "no fields"}; expected prompt, or messages')
+        raise InputError(
+            f'{where}: has {io.shorten(names) or "no fields"}; expected prompt, or messages'
+        )
     texts = [message['content'] for message in messages if message['role'] == 'user']
     if not texts:
         raise InputError(f'{where}: no message is of user, expected a prompt')
@@ -87,7 +89,7 @@ def _conversation(row: Any, where: str) -> Conversation:
         first_target = len(start)
     else:
         found = ', '.join(row) if isinstance(row, dict) else f'no fields, but {_kind(row)}'
-        raise InputError(f'{where}: has {found or "no fields"}; expected {_FORMS}')
+        raise InputError(f'{where}: has {io.shorten(found) or "no fields"}; expected {_FORMS}')
     _check_order([message['role'] for message in messages], where)
     return Conversation(where, messages, first_target)
 
@@ -105,7 +107,9 @@ def _messages(value: Any, where: str, field: str) -> tuple[Message, ...]:
             )
         role, content = message.get('role'), message.get('content')
         if role not in _ROLES:
-            raise InputError(f'{name}: role is {io.show(role)}, expected one of {", ".join(_ROLES)}')
+            raise InputError(
+                f'{name}: role is {io.show(role)}, expected one of {", ".join(_ROLES)}'
+            )
         if not isinstance(content, str):
             raise InputError(f'{name}: content is {_kind(content)}, expected a text')
         # An empty system message is how one switches a template's own off.

@@ -4,5 +4,5 @@ import pathlib
 
 CHECKPOINTS = pathlib.Path(__file__).parent / 'checkpoints'
 
-# What --source_model and --target_model call the two shipped checkpoints.
+# What runs call the two shipped checkpoints where a model is asked for.
 MODELS = {'toy-source': CHECKPOINTS / 'source', 'toy-target': CHECKPOINTS / 'target'}

@@ -1,15 +1,40 @@
-"""The loss counts the answer and its end token, and nothing else, in both templates."""
+"""From messages to tokens, in the chat formats of both families.
+
+The loss counts every answer with its end token and nothing else. The reference is transformers:
+the templates with marked answers, `apply_chat_template` with `return_assistant_tokens_mask`.
+"""
+
+import dataclasses
+import json
 
 import numpy as np
 import pytest
 
-from lorajax.errors import InputError
-from lorajax.tasks.chat import load_chat_format, truncate
+from lorajax import models
+from lorajax.errors import ArgumentError, InputError
+from lorajax.tasks.batching import make_batch, shape_of
+from lorajax.tasks.chat import Conversation, load_chat_format, truncate
 from lorajax.tasks.task import Example
-from tests import tiny_models
+from tests import chat_templates, tiny_models
 
 TEXTS = ['What is 2 + 2? The answer is 4.', 'Paris is a city in France.']
 EXAMPLE = Example(item='x', prompt='What is 2 + 2?', answer='The answer is 4.', reference='4')
+DATE = '26 Jul 2024'
+SYSTEM = {'role': 'system', 'content': 'Answer in one word.'}
+ONE = [
+    {'role': 'user', 'content': 'What is 2 + 2?'},
+    {'role': 'assistant', 'content': 'It is 4.'},
+]
+THREE = [
+    *ONE,
+    {'role': 'user', 'content': 'Where is Paris?'},
+    {'role': 'assistant', 'content': 'Paris is in France.\n\nYes.'},
+    {'role': 'user', 'content': '3?\n'},
+    {'role': 'assistant', 'content': '5'},
+]
+FORMS = {'one': ONE, 'system and one': [SYSTEM, *ONE], 'three': THREE,
+         'system and three': [SYSTEM, *THREE],
+         'two of the user': [ONE[0], *ONE]}  # fmt: skip
 
 
 def load(tmp_path, family):
@@ -62,3 +87,274 @@ def test_truncation_keeps_the_beginning(tmp_path):
 def test_a_directory_without_tokenizer_is_refused(tmp_path):
     with pytest.raises(InputError, match='tokenizer'):
         load_chat_format(tmp_path / 'nothing')
+
+
+def test_a_system_message_needs_a_template_that_takes_it(tmp_path):
+    chat = load(tmp_path, 'qwen2')
+    written = chat.tokenizer.decode(chat.encode_prompt('Hi', system='Be brief.'))
+    assert written.startswith('<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi')
+    chat.tokenizer.chat_template = "{{ raise_exception('no system here') }}"
+    with pytest.raises(
+        ArgumentError, match=r'system Be brief\.: the chat template refuses it: no s'
+    ):
+        chat.encode_prompt('Hi', system='Be brief.')
+    chat.tokenizer.chat_template = None
+    with pytest.raises(
+        ArgumentError, match=r'system Be brief\.: the tokenizer has no chat templat'
+    ):
+        chat.encode_prompt('Hi', system='Be brief.')
+
+
+@pytest.fixture(scope='module', params=['qwen2', 'llama'])
+def chat(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp(request.param)
+    chat_templates.write(directory, request.param)
+    return load_chat_format(directory)
+
+
+def family_of(chat):
+    return 'llama' if chat.tokenizer.bos_token else 'qwen2'
+
+
+def encode(chat, messages, first_target=0):
+    return chat.encode_conversation(Conversation('rows.jsonl:1', tuple(messages), first_target))
+
+
+def tokens_and_mask(encoded):
+    tokens = np.concatenate([encoded.prompt, encoded.answer])
+    mask = np.zeros(len(tokens), int)
+    mask[encoded.targets] = 1
+    return tokens, mask
+
+
+def reference(chat, messages):
+    """What transformers writes and counts, up to the last counted token."""
+    out = chat.tokenizer.apply_chat_template(
+        messages, chat_template=chat_templates.MARKED[family_of(chat)], tokenize=True,
+        return_dict=True, return_assistant_tokens_mask=True, date_string=DATE,
+    )  # fmt: skip
+    mask = np.array(out['assistant_masks'])
+    stop = np.flatnonzero(mask)[-1] + 1
+    return np.array(out['input_ids'])[:stop], mask[:stop]
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_tokens_and_loss_mask_are_those_of_transformers(chat, form):
+    tokens, mask = tokens_and_mask(encode(chat, FORMS[form]))
+    expected_tokens, expected_mask = reference(chat, FORMS[form])
+    np.testing.assert_array_equal(tokens, expected_tokens)
+    np.testing.assert_array_equal(mask, expected_mask)
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_the_targets_spell_the_answers_and_their_end_tokens(chat, form):
+    encoded = encode(chat, FORMS[form])
+    tokens, mask = tokens_and_mask(encoded)
+    end = chat_templates.END[family_of(chat)]
+    answers = [m['content'] for m in FORMS[form] if m['role'] == 'assistant']
+    assert chat.tokenizer.decode(tokens[mask > 0]) == ''.join(text + end for text in answers)
+    assert encoded.is_target is None or encoded.is_target[0]  # truncation relies on it
+
+
+def test_the_whole_text_is_that_of_each_format(chat):
+    tokens, _ = tokens_and_mask(encode(chat, [SYSTEM, *THREE[:4]]))
+    written = chat.tokenizer.decode(tokens)
+    if family_of(chat) == 'qwen2':
+        assert written == (
+            '<|im_start|>system\nAnswer in one word.<|im_end|>\n<|im_start|>user\nWhat is 2 + 2?'
+            '<|im_end|>\n<|im_start|>assistant\nIt is 4.<|im_end|>\n<|im_start|>user\nWhere is '
+            'Paris?<|im_end|>\n<|im_start|>assistant\nParis is in France.\n\nYes.<|im_end|>'
+        )
+        default = 'You are Qwen, created by Alibaba Cloud. You are a helpful assistant.'
+        assert chat.tokenizer.decode(encode(chat, ONE).prompt).startswith(
+            f'<|im_start|>system\n{default}<|im_end|>\n<|im_start|>user\n'
+        )
+    else:
+        head = (
+            '<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date:'
+            ' December 2023\nToday Date: 26 Jul 2024\n\n'
+        )
+        user, assistant = (
+            f'<|start_header_id|>{role}<|end_header_id|>\n\n' for role in ('user', 'assistant')
+        )
+        assert written == (
+            f'{head}Answer in one word.<|eot_id|>{user}What is 2 + 2?<|eot_id|>{assistant}'
+            f'It is 4.<|eot_id|>{user}Where is Paris?<|eot_id|>{assistant}Paris is in France.\n\n'
+            'Yes.<|eot_id|>'
+        )
+        assert chat.tokenizer.decode(encode(chat, ONE).prompt) == (
+            f'{head}<|eot_id|>{user}What is 2 + 2?<|eot_id|>{assistant}'
+        )
+
+
+@pytest.mark.parametrize('before', [[], ONE])
+def test_the_boundary_holds_where_one_token_would_cross_it(tmp_path, before):
+    chat_templates.write(tmp_path, 'qwen2')  # Llama's template trims the line break away
+    chat = load_chat_format(tmp_path)
+    messages = [*before, ONE[0], {'role': 'assistant', 'content': '\nIt is 4.'}]
+    tokens, mask = tokens_and_mask(encode(chat, messages))
+    whole = chat.tokenizer.apply_chat_template(messages, tokenize=True)['input_ids']
+    assert len(whole) == len(tokens)  # one token less in the middle, a line break at the end
+    assert chat.tokenizer.decode(tokens) == chat.tokenizer.decode(whole).removesuffix('\n')
+    # What is generated after is exactly what was trained.
+    prompt = chat.tokenizer.apply_chat_template(
+        messages[:-1], tokenize=True, add_generation_prompt=True
+    )['input_ids']
+    np.testing.assert_array_equal(tokens[: len(prompt)], prompt)
+    last = tokens[len(prompt) :]
+    assert chat.tokenizer.decode(last) == '\nIt is 4.<|im_end|>'
+    assert mask[len(prompt) :].all() and not mask[len(prompt) - 1]
+
+
+def test_one_turn_is_encoded_as_an_example_is(chat):
+    example = Example(item='x', prompt='What is 2 + 2?', answer='It is 4.', reference='4')
+    found, expected = encode(chat, ONE), chat.encode(example)
+    np.testing.assert_array_equal(found.prompt, expected.prompt)
+    np.testing.assert_array_equal(found.answer, expected.answer)
+    assert found.is_target is None
+
+
+def test_earlier_answers_of_a_prompt_are_context(chat):
+    encoded = encode(chat, [SYSTEM, *THREE], first_target=5)
+    _, expected = reference(chat, [SYSTEM, *THREE])
+    tokens, mask = tokens_and_mask(encoded)
+    assert chat.tokenizer.decode(tokens[mask > 0]) == '5' + chat_templates.END[family_of(chat)]
+    assert len(mask) == len(expected) and encoded.is_target is None
+
+
+def test_batches_and_truncation_keep_the_mask(chat):
+    encoded = encode(chat, THREE)
+    tokens, mask = tokens_and_mask(encoded)
+    assert shape_of([encoded]) == (len(tokens), mask.sum())
+    batch = make_batch([encoded], 2, len(tokens) + 3, int(mask.sum()) + 2, pad_id=0)
+    chosen = batch.target_index[0][batch.target_mask[0] > 0]
+    np.testing.assert_array_equal(chosen, np.flatnonzero(mask))
+    np.testing.assert_array_equal(batch.tokens[0, chosen], tokens[mask > 0])
+    assert batch.target_mask.sum() == mask.sum()
+    for size in (len(tokens) - 1, len(encoded.prompt) + 1):
+        cut, cut_mask = tokens_and_mask(truncate(encoded, size))
+        np.testing.assert_array_equal(cut, tokens[:size])
+        np.testing.assert_array_equal(cut_mask, mask[:size])
+    assert truncate(encoded, len(encoded.prompt)) is None
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize('family', ['qwen2', 'llama'])
+def test_the_loss_of_a_conversation_is_that_of_torch_on_marked_labels(tmp_path, family):
+    torch = pytest.importorskip('torch')
+    from lorajax.evaluation.inference import answer_nll
+    from tests.models import reference as checkpoints
+
+    chat_templates.write(tmp_path / 'chat', family)
+    chat = load_chat_format(tmp_path / 'chat')
+    theirs = checkpoints.make(
+        tmp_path / 'base', family, vocab_size=len(chat.tokenizer), initializer_range=0.05
+    )
+    rows = [FORMS['system and three'], ONE]
+    found = answer_nll(
+        models.load_model(str(tmp_path / 'base')), None, [encode(chat, m) for m in rows], 2, 0
+    )
+    for value, messages in zip(found, rows, strict=True):
+        ids, mask = reference(chat, messages)
+        labels = torch.tensor(np.where(mask > 0, ids, -100))[None]
+        with torch.no_grad():
+            loss = theirs(torch.tensor(ids)[None], labels=labels).loss.item()
+        assert value == pytest.approx(loss, rel=1e-5)
+
+
+def test_templates_that_refuse_or_rewrite_are_named(tmp_path):
+    tokenizer = chat_templates.write(tmp_path, 'qwen2')
+    chat = load_chat_format(tmp_path)
+    refusing = dataclasses.replace(chat, tokenizer=tokenizer)
+    tokenizer.chat_template = "{{ raise_exception('no system here') }}"
+    with pytest.raises(InputError, match=r'^rows\.jsonl:1: the chat .*no system here$'):
+        encode(refusing, [SYSTEM, *ONE])
+    tokenizer.chat_template = (  # as models that think do it: all answers but the last are cut
+        "{% for m in messages %}{{ m['content'] if loop.last or m['role'] == 'user' }}"
+        '<|im_end|>{% endfor %}'
+    )
+    with pytest.raises(InputError, match=r'^rows.jsonl:1: .* writes message 3 otherwise .* one an'):
+        encode(refusing, THREE)
+    tokenizer.chat_template = None
+    with pytest.raises(InputError, match=r'^rows.jsonl:1: the tokenizer has no chat template'):
+        encode(refusing, THREE)
+
+
+def test_a_template_without_end_tokens_gets_one_after_every_answer(tmp_path):
+    tokenizer = chat_templates.write(tmp_path, 'qwen2')
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
+    chat = dataclasses.replace(load_chat_format(tmp_path), tokenizer=tokenizer)
+    tokens, mask = tokens_and_mask(encode(chat, THREE[:4]))
+    assert chat.tokenizer.decode(tokens[mask > 0]) == (
+        'It is 4.\n<|im_end|>Paris is in France.\n\nYes.\n<|im_end|>'
+    )
+
+
+def write_ids(directory, generation, config, eos):
+    """Rewrites where stop ids come from; None leaves the field or file out."""
+    chat_templates.write(directory, 'llama')
+    path = directory / 'generation_config.json'
+    path.unlink() if generation is None else path.write_text(json.dumps(generation))
+    (directory / 'config.json').write_text(json.dumps({'model_type': 'llama', **config}))
+    if not eos:
+        path = directory / 'tokenizer_config.json'
+        raw = json.loads(path.read_text())
+        del raw['eos_token']
+        path.write_text(json.dumps(raw))
+
+
+@pytest.mark.parametrize(
+    ('generation', 'config', 'eos', 'expected'),
+    [
+        ({'eos_token_id': [1, 4, 5]}, {'eos_token_id': 7}, True, (1, 4, 5)),
+        ({'eos_token_id': 5}, {'eos_token_id': 7}, True, (5,)),
+        ({'eos_token_id': [1, 4]}, {}, True, (5, 1, 4)),  # the tokenizer's own ends chats
+        ({'eos_token_id': [1, 4]}, {}, False, (1, 4)),
+        ({'temperature': 1.0}, {'eos_token_id': [5, 1]}, True, (5, 1)),
+        (None, {'eos_token_id': 1}, False, (1,)),
+        (None, {}, True, (5,)),
+    ],
+)
+def test_stop_ids_come_from_generation_config_then_config_then_tokenizer(
+    tmp_path, generation, config, eos, expected
+):
+    write_ids(tmp_path, generation, config, eos)
+    assert load_chat_format(tmp_path).stop_ids == expected
+
+
+def test_stop_ids_that_are_none_or_no_ids_are_refused(tmp_path):
+    write_ids(tmp_path / 'a', None, {}, False)
+    with pytest.raises(InputError, match='no eos_token_id in tokenizer or generation_config'):
+        load_chat_format(tmp_path / 'a')
+    for bad in ('<|eot_id|>', [], [1, None], True, -1):
+        write_ids(tmp_path / str(bad), {'eos_token_id': bad}, {}, True)
+        with pytest.raises(InputError, match=r'generation_config\.json: eos_token_id is .*expec'):
+            load_chat_format(tmp_path / str(bad))
+
+
+@pytest.mark.parity
+def test_generation_stops_at_the_first_of_several_ids_as_in_transformers(tmp_path):
+    torch = pytest.importorskip('torch')
+    from tests.models import reference as checkpoints
+
+    theirs = checkpoints.make(tmp_path, 'llama', vocab_size=500)
+    ours = models.load_model(str(tmp_path))
+    prompt = np.arange(10, 30, dtype=np.int32)[None]
+    free = np.asarray(ours.generate(prompt, max_new_tokens=24))[0]
+    late, early = free[15], free[6]
+    assert early not in free[:6] and late not in free[:6]
+    write_ids(tmp_path, {'eos_token_id': [int(late), int(early)]}, {}, False)
+    chat = load_chat_format(tmp_path)
+    found = np.asarray(
+        ours.generate(prompt, max_new_tokens=24, eos_ids=chat.stop_ids, pad_id=chat.pad_id)
+    )[0]
+    expected = theirs.generate(
+        torch.tensor(prompt.astype(np.int64)), max_new_tokens=24, do_sample=False,
+        eos_token_id=list(chat.stop_ids), pad_token_id=chat.pad_id,
+    ).numpy()[0, 20:]  # fmt: skip
+    np.testing.assert_array_equal(found[:7], free[:7])
+    np.testing.assert_array_equal(found[:7], expected)
+    assert (found[7:] == chat.pad_id).all() and len(expected) == 7

@@ -92,3 +92,39 @@ def test_files_that_hold_no_rows_are_named(tmp_path):
         sft_rows.read(tmp_path / 'absent.jsonl')
     with pytest.raises(InputError, match='is a directory, expected a file'):
         sft_rows.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'row',
+    [
+        {'prompt': 'x'}, {'prompt': 'x', 'completion': 'y'}, {'prompt': 'x', 'completion': None},
+        {'prompt': [message('user', 'x')]}, {'messages': [message('user', 'x')], 'other': 3},
+        {'messages': [message('system', 's'), message('user', 'x'), ANSWER, message('user', 'z')]},
+    ],
+)  # fmt: skip
+def test_prompts_are_what_the_user_says_first(tmp_path, row):
+    path = tmp_path / 'prompts.jsonl'
+    path.write_text(json.dumps(row) + '\n\n' + json.dumps({'prompt': 'w'}))
+    assert sft_rows.read_prompts(path) == ['x', 'w']
+
+
+@pytest.mark.parametrize(
+    ('text', 'line'),
+    [
+        ('', ': is empty, expected rows with a prompt'),
+        ('{"prompt": ""}', ':1: prompt[0]: content of user is empty, expected a text'),
+        ('{"prompt": 5}', ':1: prompt is a number, expected a list of messages'),
+        ('{"prompt": "a"}\n{"completion": "b"}', ':2: has completion; expected prompt, or messages'),
+        ('{"messages": [{"role": "system", "content": "a"}]}',
+         ':1: no message is of user, expected a prompt'),
+        ('{"messages": ["a"]}',
+         ':1: messages[0] is a text, expected an object with role and content'),
+        ('[1]', ':1: has no fields, but a list; expected prompt, or messages'),
+    ],
+)  # fmt: skip
+def test_prompts_of_another_form_are_one_line_with_file_and_line(tmp_path, text, line):
+    path = tmp_path / 'prompts.jsonl'
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        sft_rows.read_prompts(path)
+    assert str(error.value) == f'{path}{line}'
