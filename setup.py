@@ -34,6 +34,7 @@ setup(
         'datasets>=4.0',  # benchmark rows, from the hub or from files
         'huggingface_hub>=1.0',  # model files by hub id
         'safetensors>=0.6',  # weights and adapters on disk
+        'ml_dtypes>=0.5',  # bfloat16 on the host
         'numpy>=2.0',
         'scipy>=1.13',  # exact tests and intervals; triangular and non-negative solves
         'math-verify[antlr4_13_2]>=0.9,<0.10',  # LaTeX of answers, into sympy trees

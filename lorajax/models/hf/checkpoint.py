@@ -68,7 +68,7 @@ def shards(directory: pathlib.Path) -> list[pathlib.Path]:
     """
     files = [directory / name for name in sorted(set(read_index(directory).values()))]
     for file in files:
-        if not file.is_file():
+        if not os.path.isfile(file):  # False also for a name that no file can have
             raise InputError(
                 f'{directory / INDEX}: names {io.shorten(file.name)}, which is not there'
             )
