@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lorajax import lora, mapping, toy
-from lorajax.errors import ArgumentError, InputError
+from lorajax.errors import ArgumentError
 from lorajax.experiment import tasks
 from lorajax.models import load_model
 from tests.commands import toy_adapters
@@ -17,7 +17,8 @@ TASK = 'toy_code_keep_5'
 
 @pytest.fixture
 def call(tmp_path):
-    toy_adapters.write(tmp_path / 'adapter', 'source', 3, 'toy-source')
+    # Small, so that the source model ends its answers as it was taught.
+    toy_adapters.write(tmp_path / 'adapter', 'source', 3, 'toy-source', size=0.01)
     rows = [{'prompt': e.prompt} for e in tasks.get(TASK).pools(None, 'direct').train[:6]]
     rows.append({'messages': [{'role': 'user', 'content': rows[0]['prompt']}]})
     (tmp_path / 'prompts.jsonl').write_text('\n'.join(map(json.dumps, rows)))
@@ -30,11 +31,7 @@ def call(tmp_path):
 
 
 def test_an_adapter_of_the_target_is_written(call, tmp_path):
-    try:
-        run(*call)
-    except InputError as error:  # a random adapter may never end an answer
-        assert 'finished none' in str(error)
-        pytest.fail('the adapter of this seed finishes no answer; take another seed')
+    run(*call)
     config, adapter = lora.load_peft(tmp_path / 'out')
     assert config.base_model == 'toy-target' and config.rank == 2
     target = load_model(str(toy.MODELS['toy-target']))

@@ -15,7 +15,7 @@ def test_the_base_model_answers_what_it_was_trained_on(capsys):
 
 
 def test_an_adapter_changes_the_answer(tmp_path, capsys):
-    toy_adapters.write(tmp_path / 'x', 'target', 1, 'toy-target')
+    toy_adapters.write(tmp_path / 'x', 'target', 1, 'toy-target', size=30.0)
     run('generate', '--model=toy-target', PROMPT, '--max_new_tokens=8', f'--adapter={tmp_path}/x')
     assert capsys.readouterr().out.split() != ['cd', 'ce', 'cf', 'cg']
 
@@ -34,8 +34,6 @@ def test_there_is_no_longest_answer_to_go_by():
         run('generate', '--model=toy-target', PROMPT, '--max_new_tokens=0')
 
 
-def test_system_messages_and_temperature_reach_the_model(capsys):
-    with pytest.raises(InputError, match='no chat template'):
-        run('generate', '--model=toy-target', PROMPT, '--system=Be brief.')
+def test_a_temperature_draws_other_tokens(capsys):
     run('generate', '--model=toy-target', PROMPT, '--max_new_tokens=8', '--temperature=50')
     assert capsys.readouterr().out.split() != ['cd', 'ce', 'cf', 'cg']

@@ -41,3 +41,13 @@ def test_an_adapter_of_another_depth_is_refused(tmp_path):
         run('merge', '--model=toy-target', f'--adapter={tmp_path}/adapter',
             f'--output={tmp_path}/wrong')  # fmt: skip
     assert not (tmp_path / 'wrong').exists()
+
+
+def test_an_adapter_of_another_base_by_name_is_merged_with_a_warning(tmp_path, caplog):
+    config = lora.LoraConfig(rank=1, alpha=1, targets=('q_proj',))
+    tree = {'layers': {'q_proj': {'a': np.ones((4, 64, 1)), 'b': np.ones((4, 1, 64))}}}
+    lora.save_peft(tmp_path / 'adapter', config, tree, base_model='a/base')
+    with caplog.at_level('WARNING', logger='absl'):
+        run('merge', '--model=toy-source', f'--adapter={tmp_path}/adapter',
+            f'--output={tmp_path}/out')  # fmt: skip
+    assert 'belongs to a/base by its config, merged into toy-source' in caplog.text
