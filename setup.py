@@ -31,6 +31,7 @@ setup(
         'optax>=0.2.8,<0.3',  # AdamW and schedules
         'orbax-checkpoint>=0.12,<0.13',  # resumable training state
         'transformers>=5.0,<6',  # tokenizers and chat templates; no torch is imported
+        'tokenizers>=0.22,<1',  # trains the tokenizer of the toy world
         'datasets>=4.0',  # benchmark rows, from the hub or from files
         'huggingface_hub>=1.0',  # model files by hub id
         'safetensors>=0.6',  # weights and adapters on disk

@@ -136,7 +136,7 @@ def test_a_wrong_command_line_is_noticed(monkeypatch):
         assert check(words)
 
 
-@pytest.mark.parametrize('document', BOOKS)
+@pytest.mark.parametrize('document', TYPED)
 def test_paths_exist(document):
     text = text_of(document)
     named = re.findall(r'(?<![\w/.])(?:' + '|'.join(_FOLDERS) + r')/[\w./-]*\w', text)
