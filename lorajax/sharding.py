@@ -49,9 +49,9 @@ def make_mesh(shape: tuple[int, int, int], devices: Sequence[jax.Device] | None 
     )
 
 
-def pad_rows(mesh: Mesh, count: int) -> int:
+def pad_rows(mesh: Mesh | AbstractMesh, count: int) -> int:
     """Returns the least number of batch rows, `count` or more, that the mesh divides evenly."""
-    devices = math.prod(mesh.shape[axis] for axis in RULES['batch'] or ())
+    devices = math.prod(mesh.shape[axis] for axis in _names(RULES['batch']))
     return -(-count // devices) * devices
 
 

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from lorajax import sharding
-from lorajax.errors import InputError
+from lorajax.errors import ArgumentError
 from lorajax.models import presets
 from lorajax.models.hf import names as hf_names
 from lorajax.models.transformer import PARAM_AXES
@@ -29,11 +29,36 @@ def test_one_device_is_the_same_code():
 
 @pytest.mark.parametrize('shape', [(2, 1, 1), (0, -1, 1), (-1, -1, 1), (1, 1)])
 def test_meshes_that_do_not_fit_are_refused(shape):
-    with pytest.raises(InputError, match='--mesh='):
+    with pytest.raises(ArgumentError, match='number of devices') as caught:
         sharding.make_mesh(shape, jax.devices()[:1])
+    assert caught.value.argument == 'mesh'
+    assert caught.value.value == ','.join(map(str, shape))
 
 
 def test_an_axis_that_the_mesh_does_not_divide_is_named():
     mesh = jax.sharding.AbstractMesh((1, 3, 1), sharding.MESH_AXES)
-    with pytest.raises(InputError, match=r'fsdp = 3 does not divide the axis of 32 of layers/q'):
-        sharding.shardings_for(mesh, PARAM_AXES, {'layers/q_proj/kernel': (2, 32, 48)})
+    with pytest.raises(
+        ArgumentError, match=r'mesh 1,3,1: fsdp = 3 does not divide the axis of 32 of layers/q'
+    ):
+        sharding.shardings_for(mesh, PARAM_AXES, {'layers/q_proj/kernel': (2, 48, 32)})
+
+
+@pytest.mark.parametrize(
+    ('shape', 'count', 'expected'),
+    [
+        ((1, 1, 1), 6, 6),
+        ((2, 2, 1), 6, 8),
+        ((1, 8, 4), 100, 104),
+        ((1, 1, 8), 7, 7),
+        ((3, 1, 2), 6, 6),
+    ],
+)
+def test_rows_are_added_up_to_what_data_and_fsdp_divide(shape, count, expected):
+    mesh = jax.sharding.AbstractMesh(shape, sharding.MESH_AXES)
+    assert sharding.pad_rows(mesh, count) == expected
+
+
+def test_a_sharding_without_axes_is_replicated():
+    mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+    assert sharding.sharding(mesh).is_fully_replicated
+    assert sharding.mesh_text(mesh) == '1,1,1'

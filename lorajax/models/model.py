@@ -152,14 +152,21 @@ def param_shardings(mesh: Mesh, config: ModelConfig) -> dict[str, jax.sharding.N
     Raises:
       ArgumentError: if the mesh does not divide the model.
     """
-    tensor = mesh.shape['tensor']
-    if config.num_kv_heads % tensor:
-        raise ArgumentError(
-            'mesh',
-            sharding.mesh_text(mesh),
-            f'tensor = {tensor} does not divide the {config.num_kv_heads} key/value heads',
-        )
-    return sharding.shardings_for(mesh, PARAM_AXES, hf_names.shapes(config))
+    return sharding.shardings_for(mesh, param_axes(mesh, config), hf_names.shapes(config))
+
+
+def param_axes(mesh: Mesh, config: ModelConfig) -> dict[str, tuple[str | None, ...]]:
+    """Returns the logical axes of each base parameter by path.
+
+    Key and value heads are replicated where the mesh's tensor axis does not divide their number:
+    half a head on a device would make every attention a sum over devices.
+    """
+    if config.num_kv_heads % mesh.shape['tensor'] == 0:
+        return PARAM_AXES
+    return {
+        path: tuple(None if axis == 'kv_heads' else axis for axis in axes)
+        for path, axes in PARAM_AXES.items()
+    }
 
 
 def load_model(

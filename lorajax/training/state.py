@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from lorajax import sharding
 from lorajax.lora.tree import init_adapter
 from lorajax.models import ModelConfig
-from lorajax.models.transformer import PARAM_AXES
+from lorajax.models.model import param_axes
 from lorajax.rng import generator
 from lorajax.training.config import TrainConfig
 from lorajax.training.optimizer import make_optimizer
@@ -30,15 +30,15 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-def adapter_shardings(mesh: Mesh, targets: Sequence[str]) -> Adapter:
+def adapter_shardings(mesh: Mesh, shape: ModelConfig, targets: Sequence[str]) -> Adapter:
     """Returns the sharding of every leaf of stacked adapters, A and the rank replicated.
 
     `a` [A, L, in, R] follows the input axis of its base kernel, `b` [A, L, R, out] the output
     axis.
     """
-    layers = {}
+    layers, axes = {}, param_axes(mesh, shape)
     for name in targets:
-        _, fan_out, fan_in = PARAM_AXES[f'layers/{name}/kernel']
+        _, fan_out, fan_in = axes[f'layers/{name}/kernel']
         layers[name] = {
             'a': sharding.sharding(mesh, None, None, fan_in, None),
             'b': sharding.sharding(mesh, None, None, None, fan_out),
@@ -47,10 +47,13 @@ def adapter_shardings(mesh: Mesh, targets: Sequence[str]) -> Adapter:
 
 
 def state_shardings(
-    mesh: Mesh, optimizer: optax.GradientTransformation, targets: Sequence[str]
+    mesh: Mesh,
+    shape: ModelConfig,
+    optimizer: optax.GradientTransformation,
+    targets: Sequence[str],
 ) -> TrainState:
     """Returns the sharding of every leaf of a `TrainState`: moments lie where factors lie."""
-    adapters = adapter_shardings(mesh, targets)
+    adapters = adapter_shardings(mesh, shape, targets)
     replicated = sharding.sharding(mesh)
     scalars = jax.tree.map(
         lambda _: jax.ShapeDtypeStruct((), jnp.float32),
@@ -105,4 +108,4 @@ def _make_init(
         )
         return TrainState(adapters, jax.vmap(optimizer.init)(adapters))
 
-    return jax.jit(init, out_shardings=state_shardings(mesh, optimizer, targets))
+    return jax.jit(init, out_shardings=state_shardings(mesh, shape, optimizer, targets))

@@ -61,7 +61,7 @@ def make_train_step(
 
     replicated = sharding.sharding(mesh)
     rows = sharding.sharding(mesh, None, 'batch', None)
-    where = state_shardings(mesh, optimizer, targets)
+    where = state_shardings(mesh, module.config, optimizer, targets)
     return jax.jit(
         jax.vmap(one, in_axes=(None, 0, 0, 0, None)),
         in_shardings=(None, where, Batch(rows, rows, rows, rows), replicated, replicated),

@@ -162,7 +162,16 @@ def test_a_dtype_without_floats_is_refused(tmp_path, argument):
     assert (error.value.argument, error.value.value) == (argument, 'int8')
 
 
-def test_a_mesh_that_does_not_divide_the_heads_is_refused():
+def test_key_and_value_heads_that_the_mesh_does_not_divide_are_replicated():
     mesh = jax.sharding.AbstractMesh((1, 1, 4), sharding.MESH_AXES)
-    with pytest.raises(ArgumentError, match='tensor = 4 does not divide the 2 key/value heads'):
+    where = models.model.param_shardings(mesh, presets.QWEN2_TINY)
+    assert 'tensor' in where['layers/q_proj/kernel'].spec
+    for name in ('k_proj', 'v_proj'):
+        for leaf in ('kernel', 'bias'):
+            assert 'tensor' not in where[f'layers/{name}/{leaf}'].spec
+
+
+def test_a_mesh_that_does_not_divide_the_model_is_refused():
+    mesh = jax.sharding.AbstractMesh((1, 1, 3), sharding.MESH_AXES)
+    with pytest.raises(ArgumentError, match=r'mesh 1,1,3: tensor = 3 does not divide the axis'):
         models.model.param_shardings(mesh, presets.QWEN2_TINY)

@@ -12,9 +12,9 @@ CONFIG = TrainConfig(
     num_epochs=2, batch_size=4, learning_rate=1e-2, rank=4, alpha=8.0, targets=lora.TARGETS, seed=3
 )
 # Adam divides a gradient by its own size, so where a gradient is all rounding, rounding decides
-# the direction of a whole step. With an epsilon far above rounding (gradients are clipped to 1, their
-# elements are near 0.01) a step is as smooth as its gradient, and trainings that differ in nothing
-# but the order of sums stay together.
+# the direction of a whole step. With an epsilon far above rounding (gradients are clipped to a norm
+# of 1, their elements are near 0.01) a step is as smooth as its gradient, and trainings that differ
+# in nothing but the order of sums stay together.
 SMOOTH = dataclasses.replace(CONFIG, epsilon=1e-3)
 
 

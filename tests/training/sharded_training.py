@@ -16,20 +16,21 @@ os.environ['XLA_FLAGS'] = ' '.join([
     os.environ.get('XLA_FLAGS', ''),
 ])  # fmt: skip
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
+import jax
+import numpy as np
 
-from lorajax import models, sharding  # noqa: E402
-from lorajax.models import presets  # noqa: E402
-from lorajax.models.hf import checkpoint  # noqa: E402
-from lorajax.models.model import param_shardings  # noqa: E402
-from lorajax.training import MetricWriter, train_adapters  # noqa: E402
-from tests.training.examples import SMOOTH, make_examples, relative_distance  # noqa: E402
+from lorajax import models, sharding
+from lorajax.models import presets
+from lorajax.models.hf import checkpoint
+from lorajax.models.model import param_shardings
+from lorajax.training import MetricWriter, train_adapters
+from tests.training.examples import SMOOTH, make_examples, relative_distance
 
 # (data, fsdp, tensor), devices, batch size
 CASES = {
     'all axes': ((2, 2, 2), 8, 8),
     'fsdp': ((1, 8, 1), 8, 8),
+    'key/value heads replicated': ((1, 2, 4), 8, 8),  # there are two
     'data': ((8, 1, 1), 8, 8),
     'six rows on four devices': ((2, 2, 1), 4, 6),
 }

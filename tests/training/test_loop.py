@@ -138,7 +138,7 @@ def test_a_loss_that_is_not_finite_names_task_and_step(tiny):
 def test_targets_that_the_model_lacks_and_tasks_without_examples_are_refused(tiny):
     for targets in ((), ('q_proj', 'w_proj')):
         config = dataclasses.replace(CONFIG, targets=targets)
-        with pytest.raises(ArgumentError, match='lora_targets .*expected some of q_proj, k_proj'):
+        with pytest.raises(ArgumentError, match=r'lora_targets .*expected some of q_proj, k_proj'):
             train_adapters(tiny, TASKS, config, pad_id=0)
     with pytest.raises(InputError, match='c: has no training examples'):
         train_adapters(tiny, {**TASKS, 'c': []}, CONFIG, pad_id=0)
@@ -156,7 +156,9 @@ def distances():
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize('case', ['all axes', 'fsdp', 'data', 'six rows on four devices'])
+@pytest.mark.parametrize(
+    'case', ['all axes', 'fsdp', 'data', 'key/value heads replicated', 'six rows on four devices']
+)
 def test_sharded_training_equals_one_device(distances, case):
     adapters, losses = distances[case]
     # Sums in another order, over 4 steps.
