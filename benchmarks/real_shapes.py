@@ -66,10 +66,10 @@ def compare_sides(directory: pathlib.Path) -> tuple[dict[str, float], list[str]]
     actual, line = run_side('port', directory)
     lines.append(line)
     half = actual.pop(HALF)
-    found = compare.worst(compare.differences(actual, expected))
+    errors = compare.worst(compare.differences(actual, expected))
     logits = actual['logits, padded left and right']
-    found[HALF] = float(np.abs(half - logits).max() / np.abs(logits).max())
-    return found, lines
+    errors[HALF] = float(np.abs(half - logits).max() / np.abs(logits).max())
+    return errors, lines
 
 
 def main() -> None:
@@ -100,13 +100,13 @@ def main() -> None:
             if not directory:
                 directory = pathlib.Path(temporary)
                 shapes.write(directory, name, **overrides)
-            found, lines = compare_sides(directory)
+            errors, lines = compare_sides(directory)
         notes += [f'{name}: {line}' for line in lines]
         if header is None:
-            header = list(found)
+            header = list(errors)
             print('| shape |', ' | '.join(header), '|')
             print('| --- |', ' | '.join(['---:'] * len(header)), '|')
-        print(f'| {name} |', ' | '.join(f'{found[item]:.1e}' for item in header), '|', flush=True)
+        print(f'| {name} |', ' | '.join(f'{errors[item]:.1e}' for item in header), '|', flush=True)
     print('\n'.join(notes))
 
 

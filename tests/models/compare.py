@@ -172,10 +172,10 @@ def differences(actual, expected):
     }
 
 
-def worst(found):
+def worst(differences):
     """Returns the differences with all hidden states, and all gradients, as one item each."""
     result = {}
-    for name, value in found.items():
+    for name, value in differences.items():
         group = name if name.startswith('l') else ' '.join(name.split()[:1]) + 's, all'
         result[group] = max(value, result.get(group, 0.0))
     return result

@@ -459,11 +459,11 @@ def read(path):
     try:
         models.load_model(str(path))
     except InputError as error:
-        return shown(error, path)
+        return line_of(error, path)
     return 'accepted'
 
 
-def shown(error, path):
+def line_of(error, path):
     """Returns a line of complaint with `{d}` for the directory, without the package's reason."""
     line = str(error).replace(str(path), '{d}')
     return re.sub(r'(corrupt or not safetensors): .* (\(\d+ bytes\))$', r'\1 \2', line)

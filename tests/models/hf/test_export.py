@@ -55,7 +55,9 @@ def test_shards_are_begun_at_their_size_and_named_by_the_index(tmp_path):
     specs = {name: tensor_files.Spec(np.dtype('float32'), (5, 2)) for name in 'abcde'}
     export.write_tensors(tmp_path, specs, lambda name: np.full((5, 2), ord(name), 'f'), 80)
     files = [f'model-{i:05d}-of-00003.safetensors' for i in (1, 2, 3)]
-    held = [set(tensor_files.read(tmp_path / file)) for file in files]
-    assert held == [{'a', 'b'}, {'c', 'd'}, {'e'}]
-    weight_map = {name: file for file, names in zip(files, held, strict=True) for name in names}
+    names_by_file = [set(tensor_files.read(tmp_path / file)) for file in files]
+    assert names_by_file == [{'a', 'b'}, {'c', 'd'}, {'e'}]
+    weight_map = {
+        name: file for file, names in zip(files, names_by_file, strict=True) for name in names
+    }
     assert models.hf.checkpoint.read_index(tmp_path) == weight_map

@@ -256,16 +256,22 @@ def test_a_snapshot_of_which_another_program_fetched_a_part_is_enough(hub, cache
         hub_lib.resolve(REPO)
 
 
-def test_without_a_network_the_command_line_says_so_in_seconds(tmp_path):
+def test_a_hub_out_of_reach_is_not_asked_again_and_again(hub, monkeypatch):
+    monkeypatch.setattr(constants, 'ENDPOINT', 'http://127.0.0.1:9')
+    start = time.monotonic()
+    with pytest.raises(InputError, match='is out of reach'):
+        hub_lib.resolve('someone/new')
+    assert time.monotonic() - start < 15  # the hub client by itself goes on for 24 s
+
+
+def test_without_a_network_the_command_line_says_so(tmp_path):
     env = {**os.environ, 'HF_HUB_OFFLINE': '0', 'HF_ENDPOINT': 'http://127.0.0.1:9',
            'HF_HOME': str(tmp_path)}  # fmt: skip
-    start = time.monotonic()
     done = subprocess.run(
         [sys.executable, '-m', 'lorajax.launch', 'generate', '--model=owner/name', '--prompt=hi'],
-        capture_output=True, text=True, cwd=ROOT, env=env, check=False,
+        capture_output=True, text=True, cwd=ROOT, env=env, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 2
-    assert time.monotonic() - start < 30  # most of it are imports
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith(
         'lorajax: owner/name: no such directory, and http://127.0.0.1:9 is out of reach '

@@ -1,19 +1,16 @@
 """Merged checkpoints are what peft's merging gives."""
 
-import json
-
 import jax
 import ml_dtypes
 import numpy as np
 import pytest
 
-from lorajax import commands, io, lora, models
+from lorajax import lora, models
 from lorajax.errors import InputError
 from lorajax.io import tensor_files
 from lorajax.models import presets
 from lorajax.models.hf import export, merge
 from tests import tiny_models
-from tests.commands.test_commands import SMALL, args
 
 torch = pytest.importorskip('torch')
 peft = pytest.importorskip('peft')
@@ -37,6 +34,17 @@ def logits(model):
         return model.float()(torch.tensor(TOKENS.astype(np.int64))).logits.numpy()
 
 
+def merged_in_float64(wrapped, base):
+    """Returns weight plus update of every tensor, from peft's own factors and scales."""
+    exact = {name: value.double() for name, value in base.items()}
+    for path, module in wrapped.named_modules():
+        if getattr(module, 'lora_A', None):
+            a, b = (side['default'].weight.double() for side in (module.lora_A, module.lora_B))
+            name = f'{path.removeprefix("base_model.model.")}.weight'
+            exact[name] = exact[name] + module.scaling['default'] * (b @ a).detach()
+    return exact
+
+
 def tensors_below(directory):
     return {
         name: value
@@ -55,20 +63,22 @@ def test_a_merged_model_is_that_of_peft(tmp_path, family, tied, dtype):
     base.to(getattr(torch, dtype)).save_pretrained(tmp_path / 'base')
     plain = logits(load(tmp_path / 'base'))
     wrapped = peft.PeftModel.from_pretrained(load(tmp_path / 'base'), tmp_path / 'adapter')
+    exact = merged_in_float64(wrapped, load(tmp_path / 'base').state_dict())
     theirs = wrapped.merge_and_unload()
     merge.merge_and_save(tmp_path / 'base', tmp_path / 'adapter', tmp_path / 'out')
     ours = load(tmp_path / 'out')
     assert {value.dtype for value in ours.state_dict().values()} == {getattr(torch, dtype)}
-    count = different = 0
+    eps = torch.finfo(getattr(torch, dtype)).eps
     for name, value in theirs.state_dict().items():
         mine = ours.state_dict()[name]
-        count, different = count + value.numel(), different + int((mine != value).sum())
         # Sums in another order: a unit in the last place where rounding hangs on it.
-        assert torch.allclose(mine.float(), value.float(), rtol=2 * torch.finfo(value.dtype).eps,
-                              atol=1e-6), name  # fmt: skip
-    expected, found = logits(theirs), logits(ours)
-    print(f'{different} of {count} elements differ, logits by {relative(found, expected):.1e}')
-    assert relative(found, expected) <= 1e-5
+        assert torch.allclose(mine.float(), value.float(), rtol=2 * eps, atol=1e-6), name
+        # And no worse than peft's own, which is what one rounding costs.
+        errors = [float((tensor.double() - exact[name]).norm()) for tensor in (mine, value)]
+        assert errors[0] <= 1.1 * errors[1], name
+    expected, actual = logits(theirs), logits(ours)
+    # Float32 sums in another order; a unit in the last place of some weights in half precision.
+    assert relative(actual, expected) <= max(1e-5, 0.1 * eps)
     assert relative(plain, expected) > 0.05
 
 
@@ -91,7 +101,7 @@ def pair(tmp_path):
     """A base with tokenizer, and an adapter of some modules, both of lorajax."""
     tiny_models.write(tmp_path / 'base', 'qwen2', ['some text', 'more of it'])
     base = models.load_model(str(tmp_path / 'base'))
-    export.save_params(tmp_path / 'base', base.config, base.params)  # with a checksum
+    export.save_params(tmp_path / 'base', base.config, base.params)
     rng = np.random.default_rng(0)
     layers = {}
     for name in ('q_proj', 'down_proj'):
@@ -103,9 +113,8 @@ def pair(tmp_path):
     return tmp_path
 
 
-def run_merge(root, **changes):
-    given = dict(model=str(root / 'base'), adapter=str(root / 'adapter'), output=root / 'out')
-    commands.merge(SMALL, args(**{**given, **changes}))
+def run_merge(root):
+    merge.merge_and_save(root / 'base', root / 'adapter', root / 'out')
 
 
 def test_merge_keeps_all_that_is_not_adapted(pair):
@@ -133,8 +142,8 @@ def test_a_merged_model_answers_like_base_and_adapter_here(pair):
     base = models.load_model(str(pair / 'base'))
     adapter = lora.load_peft(pair / 'adapter', base.config.num_layers)[1]
     expected = np.asarray(base.logits(TOKENS, adapter=adapter))
-    found = np.asarray(models.load_model(str(pair / 'out')).logits(TOKENS))
-    assert relative(found, expected) <= 1e-4
+    actual = np.asarray(models.load_model(str(pair / 'out')).logits(TOKENS))
+    assert relative(actual, expected) <= 1e-4
     assert relative(np.asarray(base.logits(TOKENS)), expected) > 0.05
 
 
@@ -151,7 +160,7 @@ def test_shards_are_merged_into_the_same_tensors(pair):
     assert_same_state(load(pair / 'shards'), load(pair / 'out'))
 
 
-def test_a_tied_copy_of_the_head_stays_beside_the_embedding(pair):
+def test_a_second_head_stays_beside_the_embedding(pair):
     path = pair / 'base' / 'model.safetensors'
     tensors = tensor_files.read(path)
     assert 'lm_head.weight' not in tensors
@@ -221,10 +230,8 @@ def halve(root):
         (halve, f'{{r}}/adapter: merged into {Q} it exceeds float16'),
         (lambda r: (r / 'base' / 'config.json').write_text('{}'),
          "{r}/base/config.json: lacks model_type, expected 'qwen2' or 'llama'"),
-        (lambda r: (r / 'out').write_text(''),
-         '--output={r}/out: exists already, expected a new directory'),
     ],
-    ids=['nan', 'flip', 'widths', 'depth', 'float16', 'family', 'output'],
+    ids=['nan', 'flip', 'widths', 'depth', 'float16', 'family'],
 )  # fmt: skip
 def test_what_cannot_be_merged_leaves_nothing_behind(pair, prepare, line):
     prepare(pair)
@@ -233,15 +240,6 @@ def test_what_cannot_be_merged_leaves_nothing_behind(pair, prepare, line):
         run_merge(pair)
     assert str(error.value).startswith(line.replace('{r}', str(pair)))
     assert sorted(pair.rglob('*')) == before
-
-
-def test_an_adapter_of_another_base_by_name_is_merged_with_a_warning(pair, caplog):
-    path = pair / 'adapter' / 'adapter_config.json'
-    io.write_json(path, {**json.loads(path.read_text()), 'base_model_name_or_path': 'a/base'})
-    io.write_sums(pair / 'adapter')
-    with caplog.at_level('WARNING', logger='absl'):
-        run_merge(pair)
-    assert f'belongs to a/base by its config, merged into {pair}/base' in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -257,6 +255,6 @@ def test_merging_agrees_with_the_merge_of_trees(tmp_path, preset):
     tree = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.1), tree)
     lora.save_peft(tmp_path / 'adapter', lora.LoraConfig(rank=3, alpha=7), tree)
     merge.merge_and_save(tmp_path / 'base', tmp_path / 'adapter', tmp_path / 'out')
-    found = models.load_model(str(tmp_path / 'out')).params
+    merged = models.load_model(str(tmp_path / 'out')).params
     expected = lora.merge(base.params, tree)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), found, expected)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), merged, expected)
