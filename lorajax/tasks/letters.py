@@ -50,14 +50,16 @@ def chosen(prediction: str, labels: Sequence[str], choices: Sequence[str]) -> st
       choices: the text of each.
     """
     text = _MARKUP.sub('', prediction[-_LONGEST:]).strip()
-    for label, choice in zip(labels, choices, strict=True):
-        if text and _bare(text) == _bare(choice):
-            return label
     some = f'[{"".join(labels)}]'
     either = f'[{"".join(labels)}{"".join(labels).lower()}]'
+    # Letters come first: of the choices CO, O2 and C the third may be B.
     alone = re.fullmatch(rf'[\s({{\["\']*({either})[\s)}}\]"\'.:,]*', text)
     if alone:
         return alone[1].upper()
+    choices = [_MARKUP.sub('', choice).strip() for choice in choices]
+    for label, choice in zip(labels, choices, strict=True):
+        if text and _bare(text) == _bare(choice):
+            return label
     first = re.match(
         rf'[\s({{\["\']*(?:({some})(?=[.):}},"\'\s]*(?:\n|$)|[.):}}])|({either})(?=\)))', text
     )
@@ -91,7 +93,7 @@ def _with_marks(text: str, labels: Sequence[str], choices: Sequence[str]) -> str
         key=lambda pair: -len(pair[0]),
     )
     for choice, label in words:
-        if choice:
+        if choice and choice.upper() not in labels:
             pattern = rf'(?<![\w.⟦]){re.escape(choice)}(?![\w⟧]|\.\d)'
             text = re.sub(pattern, f'⟦{label.lower()}⟧', text, flags=re.IGNORECASE)
     some = f'[{"".join(labels)}]'

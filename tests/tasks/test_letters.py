@@ -206,3 +206,9 @@ def test_choices_within_one_another():
 )
 def test_long_texts_are_read(piece):
     letters.chosen((piece * 100_000)[:100_000], LABELS, CHOICES)
+
+
+def test_a_letter_is_the_label_where_choices_are_letters_too():
+    choices = ['C', 'A', 'H', 'O']
+    assert [letters.chosen(label, LABELS, choices) for label in LABELS] == LABELS
+    assert letters.chosen('H', LABELS, choices) == 'C'
