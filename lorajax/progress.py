@@ -33,8 +33,8 @@ class Progress:
 
     def _log(self) -> None:
         """Writes a line with the latest values."""
-        shown = ''.join(f', {name} {value}' for name, value in self._values.items())
-        logging.info('%s: %d of %d%s', self._label, self._done, self._total, shown)
+        values = ''.join(f', {name} {value}' for name, value in self._values.items())
+        logging.info('%s: %d of %d%s', self._label, self._done, self._total, values)
         self._last = time.monotonic()
 
     def close(self) -> None:

@@ -101,17 +101,15 @@ def reweight(
         name: jnp.full((entry['a'].shape[1], count), 1.0 / count)
         for name, entry in stacked['layers'].items()
     }
-    rows = max(len(given) for given in examples.values())
-    length, targets = (
-        bucket(n) for n in shape_of([e for given in examples.values() for e in given])
-    )
-    found = {}
-    for task, given in examples.items():
-        batch = make_batch(given, rows, length, targets, pad_id)
+    rows = max(len(few) for few in examples.values())
+    length, targets = (bucket(n) for n in shape_of([e for few in examples.values() for e in few]))
+    fitted = {}
+    for task, few in examples.items():
+        batch = make_batch(few, rows, length, targets, pad_id)
         weights, losses = _descend(
             model.module, model.params, stacked, start, batch, steps, learning_rate
         )
         if not np.isfinite(np.asarray(losses)).all():
             raise InputError(f'{task}: a loss of the reweighting is not finite')
-        found[task] = jax.tree.map(np.asarray, combine(stacked, weights))
-    return found
+        fitted[task] = jax.tree.map(np.asarray, combine(stacked, weights))
+    return fitted

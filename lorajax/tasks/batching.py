@@ -9,7 +9,7 @@ from lorajax.tasks.chat import Encoded
 
 
 class Batch(NamedTuple):
-    """What the loss needs, on the host or on devices; see `models.likelihood.target_nll`.
+    """What the loss needs, on the host or on devices; see `models.loss.target_nll`.
 
     Attributes:
       tokens: int32[B, T], prompt then answer, padded on the right.

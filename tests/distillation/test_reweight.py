@@ -67,9 +67,9 @@ def test_reweighting_lowers_the_loss_of_its_examples_below_the_mean_of_the_ancho
     }
     start = combine(stack(list(anchors.values())), mean)
     fitted = reweight(model, anchors, examples, pad_id=chat.pad_id, learning_rate=0.5)
-    for task, given in examples.items():
+    for task, few in examples.items():
         before, after = (
-            answer_nll(model, adapter, given, 8, chat.pad_id).mean()
+            answer_nll(model, adapter, few, 8, chat.pad_id).mean()
             for adapter in (jax.tree.map(np.asarray, start), fitted[task])
         )
         assert after < before - 0.1

@@ -129,8 +129,7 @@ def test_training_goes_on_from_given_adapters(tiny):
 
 
 def test_a_loss_that_is_not_finite_names_task_and_step(tiny):
-    # Only the second adapter's steps are so large: the first one's are over before.
-    config = dataclasses.replace(SMOOTH, learning_rate=1e30, max_grad_norm=1e30)
+    config = dataclasses.replace(SMOOTH, learning_rate=1e30)
     with pytest.raises(InputError, match=r'^mine: loss of a is (nan|inf) at step 1; try a lower l'):
         train_adapters(tiny, TASKS, config, pad_id=0, label='mine')
 
