@@ -4,23 +4,27 @@
     target_adapter = mapping.predict(source_adapter)
     mapping.save(directory)
 
-From the files that know only arrays to those that know everything: gram, ridge, align, bilinear
-(mathematics); subspace, anchors (adapters); rules, topk, pca, mlp, weighing, matched (weights
-of the anchors); span, blend, direct, anchored (families of mappings); methods, storage, transfer.
+From the files that know only arrays to those that know everything: float64, gram, ridge, bilinear,
+subspace (mathematics); shapes, anchors, queries (adapters); solvers, topk, pca, mlp,
+layer_alignment, kernel_alignment, anchor_weights (weights of the anchors); combination,
+bilinear_part, stacking, baselines (families of mappings); methods, storage, api.
 """
 
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.api import TransferMap, fit, load
 from lorajax.mapping.methods import METHODS, Method, method_named
-from lorajax.mapping.options import Options
+from lorajax.mapping.options import BaseModelArrays, Options
+from lorajax.mapping.queries import Queries
 from lorajax.mapping.state import Prediction
 
 __all__ = [
     'METHODS',
     'Anchors',
+    'BaseModelArrays',
     'Method',
     'Options',
     'Prediction',
+    'Queries',
     'TransferMap',
     'fit',
     'load',

@@ -1,110 +1,36 @@
-"""Adapters of one model: checked once, then read one layer of one projection at a time.
+"""Adapters of one model that a mapping is fitted on: checked once, then read tensor by tensor.
 
-A mapping sees adapters only through `Anchors`, so nothing here needs all of them in memory:
-leaves may be numpy memory maps or any object with a `shape` and first-axis indexing.
+A mapping sees adapters only through `Anchors` and `Queries`, so nothing here needs all of them in
+memory; see `shapes`.
 
 Axes: A adapters (tasks), L layers, R rank; P counts tensors, that is pairs of projection and
 layer, projections in the order of `TARGETS` and layers within them.
 """
 
-import dataclasses
-import difflib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from lorajax.errors import InputError
-from lorajax.lora.config import TARGETS
 from lorajax.mapping import gram
+from lorajax.mapping.shapes import check_matches, not_finite, read_layer, read_shapes, widest
 from lorajax.mapping.subspace import Basis, Frame, orthonormal_bases
 from lorajax.types import Adapter, Array
 
 AdapterSource = Adapter | Callable[[], Adapter]
 
 
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    """Sizes of one projection's factors: a is [layers, n_in, rank], b [layers, rank, n_out]."""
-
-    layers: int
-    n_in: int
-    rank: int
-    n_out: int
-
-
-def read_shapes(adapter: Adapter, name: str) -> dict[str, Shape]:
-    """Returns the shape of every projection of an adapter, in the order of `TARGETS`.
-
-    Args:
-      adapter: an adapter tree; leaves need only a `shape`.
-      name: what to call the adapter in messages.
-
-    Raises:
-      InputError: if the tree is not an adapter or the shapes of a pair of factors disagree.
-    """
-    layers = adapter.get('layers') if isinstance(adapter, Mapping) else None
-    if not isinstance(layers, Mapping) or not layers:
-        raise InputError(f"{name}: expected an adapter tree {{'layers': {{projection: ...}}}}")
-    for projection in layers:
-        if projection not in TARGETS:
-            close = difflib.get_close_matches(str(projection), TARGETS, 1)
-            hint = f'; did you mean {close[0]}?' if close else ''
-            raise InputError(f'{name}: unknown projection {projection!r}{hint}')
-    return {p: _read_shape(layers[p], f'{name}: {p}') for p in TARGETS if p in layers}
-
-
-def _read_shape(factors: Any, name: str) -> Shape:
-    """Shape of one projection; refuses factors that cannot be multiplied layer by layer."""
-    if not isinstance(factors, Mapping) or set(factors) != {'a', 'b'}:
-        raise InputError(f"{name}: expected the two factors 'a' and 'b'")
-    a, b = (tuple(getattr(factors[key], 'shape', ())) for key in 'ab')
-    if len(a) != 3 or len(b) != 3 or a[0] != b[0] or a[2] != b[1] or 0 in a + b:
-        raise InputError(f'{name}: expected a [L, in, R] and b [L, R, out], got {a} and {b}')
-    return Shape(layers=a[0], n_in=a[1], rank=a[2], n_out=b[2])
-
-
-def read_layer(adapter: Adapter, projection: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the factors of one tensor: float32[in, R] and float32[R, out]."""
-    factors = adapter['layers'][projection]
-    return tuple(np.asarray(factors[key][layer], np.float32) for key in 'ab')  # type: ignore
-
-
-def check_matches(
-    shapes: Mapping[str, Shape], expected: Mapping[str, Shape], name: str, any_rank: bool
-) -> None:
-    """Raises `InputError` if an adapter does not have the expected projections and shapes.
-
-    Args:
-      shapes: of the adapter.
-      expected: of the anchors.
-      name: what to call the adapter in messages.
-      any_rank: accept another rank, for methods that see only the product of the factors.
-    """
-    if set(shapes) != set(expected):
-        raise InputError(f'{name}: expected projections {list(expected)}, got {list(shapes)}')
-    for projection, want in expected.items():
-        got = shapes[projection]
-        if any_rank:
-            got = dataclasses.replace(got, rank=want.rank)
-        if got != want:
-            raise InputError(f'{name}: {projection}: expected {want}, got {shapes[projection]}')
-
-
-def not_finite(projection: str, layer: int) -> str:
-    """Returns the message for a tensor whose inner products are not finite."""
-    return (
-        f'{projection} layer {layer} holds NaN, infinity or values whose square overflows '
-        'float32; expected finite numbers'
-    )
-
-
 class Anchors:
-    """The adapters of one model that a mapping is fitted on, tasks in sorted order."""
+    """The adapters of one model that a mapping is fitted on, tasks in sorted order.
+
+    Adapters of lower rank than the widest count as if they had zeros there. Inner products are
+    kept once computed, so an `Anchors` may be shared by several fits; the adapters must not be
+    changed in the meantime.
+    """
 
     def __init__(self, adapters: Mapping[str, AdapterSource], side: str):
-        """Checks that all adapters have the same projections, shapes and rank.
+        """Checks that all adapters have the same projections and shapes, apart from the rank.
 
         Args:
           adapters: task -> adapter tree, or a callable returning one (called once, here). Leaves
@@ -122,10 +48,10 @@ class Anchors:
         for task in self.tasks:
             tree = adapters[task]
             self._trees.append(tree() if callable(tree) else tree)
-        self.shapes = read_shapes(self._trees[0], self._name(0))
-        for index, tree in enumerate(self._trees):
-            name = self._name(index)
-            check_matches(read_shapes(tree, name), self.shapes, name, any_rank=False)
+        self._shapes = [read_shapes(tree, self._name(i)) for i, tree in enumerate(self._trees)]
+        for index, shapes in enumerate(self._shapes):
+            check_matches(shapes, self._shapes[0], self._name(index), any_rank=True)
+        self.shapes = widest(self._shapes)
 
     def _name(self, index: int) -> str:
         return f'{self.side} adapter {self.tasks[index]!r}'
@@ -143,6 +69,15 @@ class Anchors:
         """Projection and layer of each tensor: the P axis of every array in a mapping."""
         return [(p, layer) for p, shape in self.shapes.items() for layer in range(shape.layers)]
 
+    def check_equal_ranks(self) -> None:
+        """Refuses adapters of different ranks, for methods that look at the factors themselves.
+
+        Raises:
+          InputError: naming an adapter unlike the first.
+        """
+        for index, shapes in enumerate(self._shapes):
+            check_matches(shapes, self._shapes[0], self._name(index), any_rank=False)
+
     def subset(self, tasks: Sequence[str]) -> 'Anchors':
         """Returns some of the anchors; inner products known here are not computed again.
 
@@ -152,16 +87,17 @@ class Anchors:
         unknown = sorted(set(tasks) - set(self.tasks))
         if unknown:
             raise InputError(f'no {self.side} adapter {unknown}, expected some of {self.tasks}')
-        picked = Anchors({task: self.trees[task] for task in tasks}, self.side)
-        rows = [self.tasks.index(task) for task in picked.tasks]
+        chosen = Anchors({task: self.trees[task] for task in tasks}, self.side)
+        rows = [self.tasks.index(task) for task in chosen.tasks]
         for name in ('delta_gram', 'factor_gram'):
             if name in self.__dict__:
-                picked.__dict__[name] = self.__dict__[name][:, rows][:, :, rows]
-        return picked
+                chosen.__dict__[name] = self.__dict__[name][:, rows][:, :, rows]
+        return chosen
 
     def layer(self, projection: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns one tensor of all anchors: float32[A, in, R] and float32[A, R, out]."""
-        pairs = [read_layer(tree, projection, layer) for tree in self._trees]
+        rank = self.shapes[projection].rank
+        pairs = [read_layer(tree, projection, layer, rank) for tree in self._trees]
         return np.stack([a for a, _ in pairs]), np.stack([b for _, b in pairs])
 
     def stream(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -215,29 +151,6 @@ class Anchors:
             parts.append(np.asarray(gram.cosines((inner, outer), own, own), np.float64))
         return np.stack(parts, axis=1)
 
-    def query_cosines(self, queries: Sequence[Adapter]) -> np.ndarray:
-        """Returns `gram.cosines` of checked queries of any rank with the anchors.
-
-        Returns:
-          float64[C, 3, P, A].
-
-        Raises:
-          InputError: if a query holds NaN or infinity.
-        """
-        parts = np.empty((len(queries), 3, len(self.tensors), len(self)))
-        for p, ((projection, layer), (a, b)) in enumerate(
-            zip(self.tensors, self.stream(), strict=True)
-        ):
-            own = gram.own_grams(a, b)
-            for c, query in enumerate(queries):
-                x, y = (factor[None] for factor in read_layer(query, projection, layer))
-                other = gram.own_grams(x, y)
-                if not all(np.isfinite(part).all() for part in other):
-                    raise InputError(f'query adapter: {not_finite(projection, layer)}')
-                blocks = gram.block_grams(a, b, x, y)
-                parts[c, :, p] = np.asarray(gram.cosines(blocks, own, other))[..., 0]
-        return parts
-
     @property
     def mean_norm(self) -> float:
         """Mean over the anchors of the norm of all their updates together."""
@@ -254,33 +167,6 @@ class Anchors:
         if bad.size:
             raise InputError(f'{self._name(bad[0, 1])}: {not_finite(*self.tensors[bad[0, 0]])}')
         return stacked
-
-    def cross(self, queries: Sequence[Adapter], space: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns inner products of checked queries with the anchors and with themselves.
-
-        Args:
-          queries: adapters with the anchors' shapes (of any one rank if `space` is 'delta').
-          space: 'factor' or 'delta'.
-
-        Returns:
-          float64[C, P, A] and float64[C, P].
-
-        Raises:
-          InputError: if a query holds NaN or infinity.
-        """
-        cross, own = [], []
-        for (projection, layer), (a, b) in zip(self.tensors, self.stream(), strict=True):
-            for query in queries:
-                x, y = (factor[None] for factor in read_layer(query, projection, layer))
-                cross.append(gram.inner_products(space, a, b, x, y)[:, 0])
-                own.append(gram.inner_products(space, x, y, x, y)[0, 0])
-                if not np.isfinite(own[-1]):
-                    raise InputError(f'query adapter: {not_finite(projection, layer)}')
-        shape = len(self.tensors), len(queries)
-        return (
-            np.reshape(cross, (*shape, len(self))).swapaxes(0, 1),
-            np.reshape(own, shape).swapaxes(0, 1),
-        )
 
 
 AnchorSource = Mapping[str, AdapterSource] | Anchors

@@ -6,10 +6,12 @@ from typing import Any
 
 from lorajax import io
 from lorajax.mapping import storage
-from lorajax.mapping.anchors import AnchorSource, Shape, check_matches, read_pair, read_shapes
+from lorajax.mapping.anchors import AnchorSource, read_pair
 from lorajax.mapping.methods import method_named
 from lorajax.mapping.options import Options, parse
-from lorajax.mapping.state import Fitted, Prediction
+from lorajax.mapping.queries import Queries
+from lorajax.mapping.shapes import Shape
+from lorajax.mapping.state import MappingState, Prediction
 from lorajax.types import Adapter, JsonDict
 
 
@@ -23,23 +25,27 @@ class TransferMap:
       tasks: anchors' tasks, sorted.
       query_shapes: what `predict` accepts.
       output_rank: rank of predictions.
-      diagnostics: JSON-able: leave-one-out scores, penalty, weights where they are fixed.
+      state: what fitting found.
     """
 
     method: str
     options: Options
     tasks: tuple[str, ...]
-    query_shapes: dict[str, Shape]
+    query_shapes: Mapping[str, Shape]
     output_rank: int
-    fitted: Fitted
+    state: MappingState
 
     @property
     def diagnostics(self) -> JsonDict:
+        """JSON-able: left-out scores and how they were made (`validation`), penalty, fallback.
+
+        See `scores.report`, and the family of the method for what else there is.
+        """
         return {
             'method': self.method,
             'anchors': list(self.tasks),
             'output_rank': self.output_rank,
-            **self.fitted.info,
+            **self.state.info,
         }
 
     def predict(self, adapter: Adapter) -> Adapter:
@@ -66,14 +72,18 @@ class TransferMap:
         """
         return self.explain_many({'adapter': adapter})['adapter']
 
-    def explain_many(self, adapters: Mapping[str, Adapter]) -> dict[str, Prediction]:
-        """Translates several adapters while reading the anchors once; see `explain`."""
+    def explain_many(self, adapters: Mapping[str, Adapter] | Queries) -> dict[str, Prediction]:
+        """Translates several adapters while reading the anchors once; see `explain`.
+
+        Args:
+          adapters: by name; `Queries` may be given instead, to share their products with the
+            anchors between mappings that were fitted on the same `Anchors`.
+        """
+        queries = adapters if isinstance(adapters, Queries) else Queries(adapters)
         method = method_named(self.method)
-        for task, adapter in adapters.items():
-            name = f'query {task}'
-            check_matches(read_shapes(adapter, name), self.query_shapes, name, method.any_rank)
-        predictions = method.predict(self.fitted, list(adapters.values()), self.output_rank)
-        return dict(zip(adapters, predictions, strict=True))
+        queries.check(self.query_shapes, method.any_rank)
+        predictions = method.predict(self.state, queries, self.output_rank)
+        return dict(zip(queries.names, predictions, strict=True))
 
     def save(self, directory: io.PathLike, dtype: str = 'float32') -> None:
         """Writes the mapping, self-contained, as safetensors and JSON; whole or not at all.
@@ -84,16 +94,12 @@ class TransferMap:
             the size (1.7 GB instead of 3.4 GB for 16 anchors of rank 16 at 3B).
 
         Raises:
-          InputError: on another dtype.
+          ArgumentError: on another dtype.
         """
-        header = {
-            'method': self.method,
-            'options': dataclasses.asdict(self.options),
-            'tasks': list(self.tasks),
-            'query_shapes': {p: dataclasses.asdict(s) for p, s in self.query_shapes.items()},
-            'output_rank': self.output_rank,
-        }
-        storage.save(directory, header, self.fitted, dtype)
+        header = storage.Header(
+            self.method, self.options, self.tasks, self.query_shapes, self.output_rank
+        )
+        storage.save(directory, header, self.state, dtype)
 
 
 def fit(
@@ -109,19 +115,22 @@ def fit(
       source_adapters, target_adapters: task -> adapter tree (or a callable returning one);
         leaves may be memory maps. `Anchors` may be given instead, to share their Gram
         matrices between several fits.
-      **options: fields of `Options` (numbers) and `Extras` (arrays of the base models).
+      **options: fields of `Options` (numbers) and `BaseModelArrays` (arrays of both models).
 
     Raises:
       InputError: on an unknown method or option, anchors that differ between the sides, are
         malformed, unlike each other, or hold NaN or infinity.
     """
     chosen = method_named(method)
-    parsed, extras = parse(options)
+    parsed, base_models = parse(options)
     source, target = read_pair(source_adapters, target_adapters)
+    if not chosen.any_rank:
+        source.check_equal_ranks()
+        target.check_equal_ranks()
     rank = parsed.output_rank or max(shape.rank for shape in target.shapes.values())
-    fitted = chosen.fit(source, target, parsed, extras)
+    state = chosen.fit(source, target, parsed, base_models)
     queries = target if chosen.query_side == 'target' else source
-    return TransferMap(method, parsed, source.tasks, queries.shapes, rank, fitted)
+    return TransferMap(method, parsed, source.tasks, queries.shapes, rank, state)
 
 
 def load(directory: io.PathLike) -> TransferMap:
@@ -130,12 +139,5 @@ def load(directory: io.PathLike) -> TransferMap:
     Raises:
       InputError: if the directory is no mapping or a file in it is damaged.
     """
-    header, fitted = storage.load(directory)
-    return TransferMap(
-        method=header['method'],
-        options=Options(**header['options']),
-        tasks=tuple(header['tasks']),
-        query_shapes={p: Shape(**shape) for p, shape in header['query_shapes'].items()},
-        output_rank=header['output_rank'],
-        fitted=fitted,
-    )
+    header, state = storage.load(directory)
+    return TransferMap(*header, state=state)

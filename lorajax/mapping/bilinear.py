@@ -8,19 +8,20 @@ minimises sum_t |Y_t - sum_k N_k X_tk M_k^T|^2 + mu_N |N|^2 + mu_M |M|^2. For fi
 regression for all N_k together, and the other way round. Unlike weights of anchors the maps
 leave the anchors' span: each acts on every query of the source.
 
-Updates are given by their factors in orthonormal bases of the anchors (`subspace.Basis`). That
-loses nothing: a ridge solution has no component outside the span of its samples.
+Updates are given by their factors in orthonormal bases of the anchors (`subspace.Basis`). Bases of
+all their directions lose nothing: a ridge solution has no component outside the span of its
+samples. Reduced ones lose what `bilinear_part` reports.
 
 Axes: A anchors, K source tensors, R and Q ranks, I, J and M, N input and output bases of the
 source and target.
 
-Source: alternating least squares for bilinear models goes back
-to Wold 1966.
+Source: alternating least squares for bilinear models goes back to Wold 1966.
 """
 
 import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -57,7 +58,9 @@ def solve_side(x: Array, c: Array, y: Array, d: Array, penalty: jax.Array) -> ja
     Returns:
       float32[K, M, I].
     """
-    _, k, i, _ = x.shape
+    anchors, k, i, rank = x.shape
+    chex.assert_shape(c, (anchors, k, rank, None))
+    chex.assert_shape([y, d], [(anchors, None, y.shape[2]), (anchors, y.shape[2], c.shape[3])])
     outer = einsum('akqn,alsn->akqls', c, c)
     normal = einsum('akiq,akqls->akils', x, outer)
     normal = einsum('akils,aljs->kilj', normal, x).reshape(k * i, k * i)

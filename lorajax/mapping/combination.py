@@ -1,78 +1,81 @@
 """Mappings whose prediction is a weighted combination of the target's anchors.
 
-Who gives the weights is a `weighing.Weigher`; what they combine are updates, or, as in the seed,
-the factors a and b each by itself.
+The weights come from an `anchor_weights.AnchorWeighting`; what they combine are updates, or, as
+in the seed, the factors a and b each by itself.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 
 from lorajax.mapping import scores
-from lorajax.mapping.anchor_weights import Weigher
+from lorajax.mapping.anchor_weights import AnchorWeighting, AnchorWeights
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.options import Options
-from lorajax.mapping.state import Fitted, Prediction, present
+from lorajax.mapping.queries import Queries
+from lorajax.mapping.state import MappingState, Prediction, require
 from lorajax.mapping.subspace import (
+    Truncated,
+    assemble,
     combine_updates,
-    lost_share,
-    stack_layers,
     update_norm,
     with_rank,
 )
 from lorajax.types import Adapter, JsonDict
 
 
-def fit(weigher: Weigher, source: Anchors, target: Anchors, options: Options) -> Fitted:
-    """Fits a weigher on paired anchors.
+def fit(
+    weighting: AnchorWeighting, source: Anchors, target: Anchors, options: Options
+) -> MappingState:
+    """Fits a weighting on paired anchors.
 
     Returns:
       The fitted mapping; `info` holds leave-one-out scores in the space of updates.
     """
-    arrays, info, left_out = weigher.fit_weighing(source, target, options)
-    if weigher.space == 'factor':
+    arrays, info, left_out = weighting.fit(source, target, options)
+    if weighting.space == 'factor':
         products = scores.factor_products(left_out, target)
     else:
         products = scores.update_products(left_out, target.delta_gram)
-    info = {**info, **scores.report(*products, target.delta_gram)}
-    info['mean_anchor_norm'] = target.mean_norm
-    if weigher.space == 'factor':
-        return Fitted(target.tensors, arrays, info, source=source, target=target)
-    return Fitted(target.tensors, arrays, info, source=source, frame=target.frame)
+    info = {
+        **info,
+        'validation': scores.LEAVE_ONE_OUT,
+        **scores.report(*products, target.delta_gram),
+        'mean_anchor_norm': target.mean_norm,
+    }
+    if weighting.space == 'factor':
+        return MappingState(target.tensors, arrays, info, source=source, target=target)
+    return MappingState(target.tensors, arrays, info, source=source, frame=target.frame)
 
 
 def predict(
-    weigher: Weigher, fitted: Fitted, queries: Sequence[Adapter], output_rank: int
+    weighting: AnchorWeighting, state: MappingState, queries: Queries, output_rank: int
 ) -> list[Prediction]:
     """Translates checked adapters.
 
     Args:
-      weigher: that `fitted` was fitted with.
-      fitted: result of `fit`.
+      weighting: that `state` was fitted with.
+      state: result of `fit`.
       queries: adapters of the source.
       output_rank: rank of the predictions.
 
     Raises:
       InputError: if a query holds NaN or infinity.
     """
-    source = present(fitted.source)
-    weighed = weigher.weigh(fitted.arrays, source, queries)
-    weights = np.stack([found.weights for found in weighed])
-    if weigher.space == 'factor':
-        combined = combine_factors(present(fitted.target), weights, output_rank)
+    source = require(state.source)
+    weighted = weighting.weights(state.arrays, source, queries)
+    weights = np.stack([one.weights for one in weighted])
+    if weighting.space == 'factor':
+        combined = combine_factors(require(state.target), weights, output_rank)
     else:
-        combined = combine_updates(present(fitted.frame), weights, output_rank)
+        combined = combine_updates(require(state.frame), weights, output_rank)
     return [
         Prediction(
             adapter,
             {
-                **describe_weights(found.weights, found.cosines, source.tasks),
-                'distance_to_span': found.distance,
-                'norm_ratio': update_norm(adapter) / (fitted.info['mean_anchor_norm'] or 1.0),
-                'energy_lost': energy,
+                **describe_weights(one, source.tasks),
+                **describe_size(adapter, energy_lost, state.info),
             },
         )
-        for found, (adapter, energy) in zip(weighed, combined, strict=True)
+        for one, (adapter, energy_lost) in zip(weighted, combined, strict=True)
     ]
 
 
@@ -92,36 +95,43 @@ def combine_factors(
     Returns:
       C pairs: the adapter, and the share of its squared norm that truncation to `rank` lost.
     """
-    factors: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in weights]
-    energies: list[list[np.ndarray]] = [[] for _ in weights]
+    parts = []
     rows = np.asarray(weights, np.float32).swapaxes(0, 1)
     for row, (a, b) in zip(rows, anchors.stream(), strict=True):
-        sums = zip(np.tensordot(row, a, 1), np.tensordot(row, b, 1), strict=True)
-        for result, energy, (x, y) in zip(factors, energies, sums, strict=True):
-            if rank != x.shape[1]:
-                x, y, kept = with_rank(x, y, rank)
-                energy.append(kept)
-            result.append((x, y))
-    return [
-        (stack_layers(anchors.tensors, result), lost_share(energy))
-        for result, energy in zip(factors, energies, strict=True)
-    ]
+        x, y = np.tensordot(row, a, 1), np.tensordot(row, b, 1)
+        if rank == x.shape[-1]:
+            parts.append(Truncated(x, y, np.zeros((len(x), 2))))  # as it is: nothing to lose
+        else:
+            parts.append(with_rank(x, y, rank))
+    return assemble(anchors.tensors, parts)
 
 
-def describe_weights(weights: np.ndarray, cosines: np.ndarray, tasks: tuple[str, ...]) -> JsonDict:
-    """Reports weights float64[P, A]: their mean over tensors, and the anchors in use.
-
-    Args:
-      weights: of the anchors in each tensor.
-      cosines: float64[A], of the query with the anchors.
-      tasks: the anchors' names.
+def describe_weights(weighted: AnchorWeights, tasks: tuple[str, ...]) -> JsonDict:
+    """Reports the anchors' weights and where the query lies.
 
     Returns:
-      'weights': {task: mean weight}; 'selected': tasks of weight other than 0, nearest first.
+      'weights': {task: mean weight over tensors}; 'selected': tasks of weight other than 0,
+      nearest first; 'distance_to_span': see `scores.span_distance`.
     """
-    means = weights.mean(0).tolist()
-    used = np.abs(weights).max(0) > 0
+    means = weighted.weights.mean(0).tolist()
+    is_used = np.abs(weighted.weights).max(0) > 0
+    order = np.argsort(-weighted.cosines, kind='stable')
     return {
         'weights': dict(zip(tasks, means, strict=True)),
-        'selected': [tasks[i] for i in np.argsort(-cosines, kind='stable') if used[i]],
+        'selected': [tasks[i] for i in order if is_used[i]],
+        'distance_to_span': weighted.span_distance,
+    }
+
+
+def describe_size(adapter: Adapter, energy_lost: float, info: JsonDict) -> JsonDict:
+    """Reports a prediction's norm over the anchors' mean norm, and what truncation lost.
+
+    Args:
+      adapter: the prediction.
+      energy_lost: share of the squared norm.
+      info: of the `MappingState`.
+    """
+    return {
+        'norm_ratio': update_norm(adapter) / (info['mean_anchor_norm'] or 1.0),
+        'energy_lost': energy_lost,
     }

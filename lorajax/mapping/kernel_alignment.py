@@ -22,22 +22,25 @@ Rostamizadeh 2012, algorithm "align") with the second model's geometry as the ta
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import chex
 import numpy as np
 import scipy.linalg
 import scipy.optimize
 
 from lorajax.mapping import gram, ridge, scores
-from lorajax.mapping.anchor_weights import Weighed, Weighing
+from lorajax.mapping.anchor_weights import AnchorWeights, FittedWeights
 from lorajax.mapping.anchors import Anchors
+from lorajax.mapping.float64 import on_host
 from lorajax.mapping.options import Options
+from lorajax.mapping.queries import Queries
 from lorajax.mapping.subspace import Tensors
-from lorajax.types import Adapter, JsonDict
+from lorajax.types import JsonDict
 
-# Penalties tried by leave-one-out, relative to the mean diagonal of the mixed kernel.
-_GRID = np.geomspace(0.01, 3.0, 16)
+_loo_r2 = on_host(ridge.loo_r2)
+
 # Layers of a projection are pooled into at most this many bands: more kernels than pairs of
 # anchors can tell apart only cost time.
 _MAX_BANDS = 8
@@ -91,7 +94,7 @@ def make_kernels(cosines: np.ndarray, query: np.ndarray) -> Kernels:
     return Kernels(np.concatenate(anchors), np.concatenate(rows))
 
 
-def match(kernels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def fit_mixture(kernels: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Returns the mixture of kernels that explains each target, by non-negative least squares.
 
     Args:
@@ -103,6 +106,7 @@ def match(kernels: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
     Source: Lawson and Hanson 1974 (the solver); see the module docstring for the idea.
     """
+    chex.assert_shape([kernels, targets], (None, kernels.shape[-1], kernels.shape[-1]))
     pairs = np.triu_indices(kernels.shape[-1], 1)
     if not len(pairs[0]):
         return np.zeros((len(targets), len(kernels)))
@@ -115,41 +119,59 @@ def match(kernels: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.stack([scipy.optimize.nnls(root, side)[0] for side in sides.T])
 
 
-def mixture_weights(kernels: Kernels, mixture: np.ndarray, penalty: float) -> np.ndarray:
+class Penalty(NamedTuple):
+    """What is added to the diagonal of every mixed kernel.
+
+    value: > 0. is_relative: whether it is a multiple of the kernel's mean diagonal.
+    """
+
+    value: float
+    is_relative: bool
+
+
+# Penalties tried by leave-one-out.
+_GRID = [Penalty(value, is_relative=True) for value in np.geomspace(0.01, 3.0, 16).tolist()]
+
+
+def mixture_weights(kernels: Kernels, mixture: np.ndarray, penalty: Penalty) -> np.ndarray:
     """Returns weights float64[Y, A] of anchors of norm 1, by ridge with the mixed kernels.
 
     Args:
       kernels: of the anchors and the query.
       mixture: float64[Y, F].
-      penalty: relative to the mean diagonal of each mixed kernel.
+      penalty: lambda; a kernel that is zero gets 1 for it.
     """
+    chex.assert_shape(mixture, (None, len(kernels.query)))
     count = kernels.query.shape[-1]
     mixed = np.tensordot(mixture, kernels.anchors, 1)
     scale = np.einsum('yaa->y', mixed) / count
-    shift = np.where(scale > 0, penalty * scale, 1.0)[:, None, None] * np.eye(count)
+    shift = penalty.value * (scale if penalty.is_relative else np.ones_like(scale))
+    shift = np.where(scale > 0, shift, 1.0)[:, None, None] * np.eye(count)
     return np.linalg.solve(mixed + shift, (mixture @ kernels.query)[..., None])[..., 0]
 
 
 @dataclasses.dataclass(frozen=True)
-class Matched:
-    """The weigher of this module; see `weighing.Weigher`.
+class KernelAlignment:
+    """The weighting of this module; see `anchor_weights.AnchorWeighting`.
 
     Squared error in weight space, by which leave-one-out chooses a penalty, prefers
     predictions that are shorter than those which work best in the model. So both the penalty
-    and the length can be fixed instead.
+    and the length can be fixed instead. Where no penalty predicts left-out anchors better than
+    their mean does, or there are too few anchors to leave one out, the mean is taken, and the
+    diagnostics say so.
 
     Attributes:
-      penalty: relative to the mean diagonal of the mixed kernels; None for leave-one-out.
+      relative_penalty: over the mean diagonal of the mixed kernels; None for leave-one-out.
       norm_share: if left-out predictions are shorter than this share of what they predict,
         all predictions are lengthened to it; 0 for never.
     """
 
-    penalty: float | None = None
+    relative_penalty: float | None = None
     norm_share: float = 0.0
 
     space = 'delta'
 
-    def fit_weighing(self, source: Anchors, target: Anchors, options: Options) -> Weighing:
+    def fit(self, source: Anchors, target: Anchors, options: Options) -> FittedWeights:
         """Learns the mixtures on all anchors, and on all but each one to score and choose."""
         bands = band_matrix(source.tensors)
         cosines = np.einsum('bx,kxst->kbst', bands, source.cosines)
@@ -157,15 +179,15 @@ class Matched:
         count = len(source)
         folds = [_fold(cosines, targets, i) for i in range(count if count > 2 else 0)]
 
-        def left_out(penalty: float) -> np.ndarray:
+        def left_out(penalty: Penalty) -> np.ndarray:
             rows = np.zeros(targets.shape)
             for i, (others, kernels, mixture) in enumerate(folds):
                 weights = mixture_weights(kernels, mixture, penalty)
                 rows[:, i, others] = _of_norm(weights, lengths[:, others])
             return rows
 
-        scaled = target.delta_gram / gram.trace_scales(target.delta_gram)[:, None, None]
-        mixture = match(make_kernels(cosines, cosines[..., 0, :]).anchors, targets)
+        kernels = make_kernels(cosines, cosines[..., 0, :])
+        mixture = fit_mixture(kernels.anchors, targets)
         arrays = {
             'bands': bands,
             'cosines': cosines,
@@ -173,28 +195,40 @@ class Matched:
             'mixture': mixture,
             'lengths': lengths,
         }
-        fixed = options.ridge_lambda or self.penalty
-        grid = [fixed] if fixed else list(_GRID)
-        trials = [float(ridge.loo_r2(left_out(g), scaled)) for g in grid] if folds else [0.0]
-        best = int(np.argmax(trials))
+        scaled = target.delta_gram / gram.trace_scales(target.delta_gram)[:, None, None]
+
+        def best_of(grid: list[Penalty]) -> tuple[float, Penalty, np.ndarray]:
+            trials = np.stack([left_out(penalty) for penalty in grid])
+            r2 = _loo_r2(trials, scaled) if folds else np.zeros(len(grid))
+            best = int(np.argmax(r2))
+            return float(r2[best]), grid[best], trials[best]
+
+        r2, penalty, rows = best_of(self._grid(options))
+        if r2 <= 0 and self.relative_penalty is not None:  # does any other find something?
+            r2, *_ = best_of(_GRID)
         info: JsonDict = {
             'anchor_span_distances': scores.anchor_span_distances(source.cosines[0]),
             'kernel_shares': _shares(mixture),
         }
-        if trials[best] <= 0 and fixed is None:
+        if r2 <= 0 and options.ridge_lambda is None:
             rows = np.broadcast_to(ridge.mean_leave_one_out(count), targets.shape)
             arrays['penalty'] = np.array([np.inf])
-            return Weighing(arrays, {**info, 'ridge_lambda': None, 'fallback': 'mean'}, rows)
-        arrays['penalty'] = np.array([grid[best]])
-        rows = left_out(grid[best])
+            info |= {'ridge_lambda': None, 'ridge_lambda_relative': None, 'fallback': 'mean'}
+            return FittedWeights(arrays, info, rows)
         scale = self._scale(rows, target)
+        arrays['penalty'] = np.array([penalty.value])
+        arrays['penalty_is_relative'] = np.array([penalty.is_relative])
         arrays['scale'] = np.array([scale])
-        info |= {
-            'ridge_lambda_relative': float(grid[best]),
-            'fallback': None,
-            'scale': scale,
-        }
-        return Weighing(arrays, info, scale * rows)
+        info |= {**_describe(penalty, kernels, mixture), 'fallback': None, 'scale': scale}
+        return FittedWeights(arrays, info, scale * rows)
+
+    def _grid(self, options: Options) -> list[Penalty]:
+        """Returns the penalties to choose from."""
+        if options.ridge_lambda is not None:
+            return [Penalty(options.ridge_lambda, is_relative=False)]
+        if self.relative_penalty is not None:
+            return [Penalty(self.relative_penalty, is_relative=True)]
+        return _GRID
 
     def _scale(self, rows: np.ndarray, target: Anchors) -> float:
         """What lengthens left-out predictions to `norm_share` of the truth, at least 1."""
@@ -204,23 +238,35 @@ class Matched:
         ratio = scores.report(*products, target.delta_gram)['loo_norm_ratio']
         return max(1.0, self.norm_share / ratio) if ratio > 0 else 1.0
 
-    def weigh(
-        self, arrays: Mapping[str, np.ndarray], source: Anchors, queries: Sequence[Adapter]
-    ) -> list[Weighed]:
-        """See `Weigher`."""
-        penalty, lengths = arrays['penalty'].item(), arrays['lengths']
+    def weights(
+        self, arrays: Mapping[str, np.ndarray], source: Anchors, queries: Queries
+    ) -> list[AnchorWeights]:
+        """See `AnchorWeighting`."""
+        value, lengths = arrays['penalty'].item(), arrays['lengths']
         results = []
-        for rows in source.query_cosines(queries):
+        for rows in queries.cosines(source):
             distance = scores.span_distance(arrays['updates'], rows[0], np.ones(rows.shape[1]))
-            banded = np.einsum('bx,kxt->kbt', arrays['bands'], rows)
-            kernels = make_kernels(arrays['cosines'], banded)
-            if np.isinf(penalty):
+            if np.isinf(value):
                 weights = np.full(lengths.shape, 1.0 / lengths.shape[1])
             else:
+                banded = np.einsum('bx,kxt->kbt', arrays['bands'], rows)
+                kernels = make_kernels(arrays['cosines'], banded)
+                penalty = Penalty(value, bool(arrays['penalty_is_relative'].item()))
                 weights = mixture_weights(kernels, arrays['mixture'], penalty)
                 weights = _of_norm(weights, lengths) * arrays['scale'].item()
-            results.append(Weighed(weights, distance, rows[0].mean(0)))
+            results.append(AnchorWeights(weights, distance, rows[0].mean(0)))
         return results
+
+
+def _describe(penalty: Penalty, kernels: Kernels, mixture: np.ndarray) -> JsonDict:
+    """A penalty both ways: absolute, and over the mixed kernels' mean diagonal (medians)."""
+    diagonals = np.einsum('faa->f', kernels.anchors) / kernels.anchors.shape[-1]
+    scale = float(np.median(mixture @ diagonals)) or 1.0
+    factors = (scale, 1.0) if penalty.is_relative else (1.0, 1.0 / scale)
+    return {
+        'ridge_lambda': penalty.value * factors[0],
+        'ridge_lambda_relative': penalty.value * factors[1],
+    }
 
 
 def _fold(
@@ -230,7 +276,7 @@ def _fold(
     others = np.delete(np.arange(targets.shape[-1]), left_out)
     pairs = np.ix_(others, others)
     kernels = make_kernels(cosines[..., pairs[0], pairs[1]], cosines[:, :, left_out][..., others])
-    return others, kernels, match(kernels.anchors, targets[:, pairs[0], pairs[1]])
+    return others, kernels, fit_mixture(kernels.anchors, targets[:, pairs[0], pairs[1]])
 
 
 def _of_norm(weights: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -1,25 +1,26 @@
-"""The table of mapping methods."""
+"""The table of mapping methods: all that is known of each stands in its row."""
 
 import dataclasses
 import difflib
+import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from lorajax.errors import InputError
 from lorajax.mapping import combination
-from lorajax.mapping.anchor_weights import RuleWeigher, Weigher
+from lorajax.mapping.anchor_weights import AnchorWeighting, KernelWeighting
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.baselines import data_free
-from lorajax.mapping.baselines.prior_correction import Anchored
-from lorajax.mapping.kernel_alignment import Matched
+from lorajax.mapping.baselines.prior_correction import PriorCorrection
+from lorajax.mapping.kernel_alignment import KernelAlignment
 from lorajax.mapping.mlp import neural_network
-from lorajax.mapping.options import Extras, Options
+from lorajax.mapping.options import BaseModelArrays, Options
 from lorajax.mapping.pca import principal_components
+from lorajax.mapping.queries import Queries
 from lorajax.mapping.solvers import constant, kernel_ridge, misassigned, nearest, projection, scaled
-from lorajax.mapping.stacking import Blend
-from lorajax.mapping.state import Fitted, Prediction
+from lorajax.mapping.stacking import Stacking
+from lorajax.mapping.state import MappingState, Prediction
 from lorajax.mapping.topk import topk_ridge
-from lorajax.types import Adapter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,225 +29,273 @@ class Method:
 
     Attributes:
       summary: one line for tables and model cards.
-      fit: (source, target, options, extras) -> Fitted.
-      predict: (fitted, queries, output_rank) -> Prediction of each query.
-      any_rank: queries may have another rank than the anchors.
+      reference: where it comes from.
+      fit: (source, target, options, base models) -> state.
+      predict: (state, queries, output_rank) -> Prediction of each query.
+      any_rank: adapters may differ in rank, since only their updates are looked at.
       is_learned: counts as a learned method in the seed's headline; False for references.
-      needs: fields of `Extras` that must be given to `fit`.
+      needs: fields of `BaseModelArrays` that must be given to `fit`; () for adapters alone.
       query_side: 'target' for diagnostics that are shown the true target adapter.
     """
 
     summary: str
-    fit: Callable[[Anchors, Anchors, Options, Extras], Fitted]
-    predict: Callable[[Fitted, Sequence[Adapter], int], list[Prediction]]
+    reference: str
+    fit: Callable[[Anchors, Anchors, Options, BaseModelArrays], MappingState]
+    predict: Callable[[MappingState, Queries, int], list[Prediction]]
     any_rank: bool
     is_learned: bool = True
     query_side: str = 'source'
     needs: tuple[str, ...] = ()
 
 
-def _span(summary: str, weigher: Weigher, is_learned: bool = True) -> Method:
-    """A method of `span`."""
+_SEED = "the seed's Round 4"
+_TRIVIAL = 'trivial baseline (OpenReview vt77NBTZhH)'
+_OURS = 'ours'
+_DUAL = 'kernel ridge (Saunders et al. 1998) on updates'
+_WEIGHTS = ('source_weights', 'target_weights')
+_ACTIVATIONS = ('source_inputs', 'target_inputs', 'source_outputs', 'target_outputs')
+
+
+def _combination(
+    summary: str, reference: str, weighting: AnchorWeighting, is_learned: bool = True
+) -> Method:
+    """A method of `combination`."""
     return Method(
         summary=summary,
-        fit=lambda source, target, options, _: combination.fit(weigher, source, target, options),
-        predict=lambda fitted, queries, rank: combination.predict(weigher, fitted, queries, rank),
-        any_rank=weigher.space == 'delta',
+        reference=reference,
+        fit=lambda source, target, options, _: combination.fit(weighting, source, target, options),
+        predict=functools.partial(combination.predict, weighting),
+        any_rank=weighting.space == 'delta',
         is_learned=is_learned,
     )
 
 
+@functools.cache
 def _topk(count: int | None, scope: str) -> Method:
     """A method `topk{K}_global_ridge` or `topk{K}_pertensor_ridge`."""
-    return _span(
+    return _combination(
         f'{scope} ridge on the {count or "K"} nearest anchors (seed)',
-        RuleWeigher(topk_ridge(count), 'factor', scope=scope.removeprefix('per')),
+        _SEED,
+        KernelWeighting(topk_ridge(count), 'factor', scope=scope.removeprefix('per')),
     )
 
 
-def _direct(summary: str, maker: data_free.Maker, *needs: str) -> Method:
-    """A method of `direct`."""
+def _data_free(
+    summary: str, reference: str, maker: data_free.Maker, needs: tuple[str, ...] = ()
+) -> Method:
+    """A method of `baselines.data_free`."""
     return Method(
         summary=summary,
-        fit=lambda source, target, options, extras: data_free.fit(
-            maker, source, target, data_free.Inputs(options, extras)
+        reference=reference,
+        fit=lambda source, target, options, base_models: data_free.fit(
+            maker, source, target, data_free.Inputs(options, base_models)
         ),
         predict=data_free.predict,
         any_rank=True,
-        needs=_both_sides(needs),
+        needs=needs,
     )
 
 
-def _anchored(summary: str, maker: data_free.Maker, *needs: str) -> Method:
-    """A method of `anchored`."""
-    parts = Anchored(maker, Matched())
+def _prior_correction(
+    summary: str, reference: str, maker: data_free.Maker, needs: tuple[str, ...]
+) -> Method:
+    """A method of `baselines.prior_correction`."""
+    parts = PriorCorrection(maker, KernelAlignment())
     return Method(
         summary=summary,
+        reference=reference,
         fit=parts.fit,
         predict=parts.predict,
         any_rank=True,
-        needs=_both_sides(needs),
+        needs=needs,
     )
 
 
-def _both_sides(needs: Sequence[str]) -> tuple[str, ...]:
-    """Names arrays of both base models."""
-    return tuple(f'{side}_{what}' for what in needs for side in ('source', 'target'))
-
-
-def _blend(summary: str, has_bilinear: bool, **weighers: Weigher) -> Method:
-    """A method of `blend`."""
-    parts = Blend(weighers, has_bilinear)
+def _stacking(summary: str, reference: str, **weightings: AnchorWeighting) -> Method:
+    """A method of `stacking`, with the bilinear map as one part."""
+    parts = Stacking(weightings, has_bilinear=True)
     return Method(
         summary=summary,
+        reference=reference,
         fit=lambda source, target, options, _: parts.fit(source, target, options),
         predict=parts.predict,
         any_rank=True,
     )
 
 
-def _oracle(scope: str) -> Method:
-    """The projection of the true target adapter on the anchors' combination."""
-    weigher = RuleWeigher(projection(), 'delta', 'trace', scope)
+def _span_oracle(scope: str) -> Method:
+    """The projection of the true target adapter on the anchors' combinations."""
+    weighting = KernelWeighting(projection(), 'delta', 'trace', scope)
     return Method(
         summary=f'diagnostic: true target adapter, projected on the anchors ({scope} weights)',
-        fit=lambda source, target, options, _: combination.fit(weigher, target, target, options),
-        predict=lambda fitted, queries, rank: combination.predict(weigher, fitted, queries, rank),
+        reference=_OURS,
+        fit=lambda _, target, options, __: combination.fit(weighting, target, target, options),
+        predict=functools.partial(combination.predict, weighting),
         any_rank=True,
         is_learned=False,
         query_side='target',
     )
 
 
+def _on_updates(normalise: str, scope: str = 'global') -> KernelWeighting:
+    """Kernel ridge on updates."""
+    return KernelWeighting(kernel_ridge(fall_back=True), 'delta', normalise, scope)
+
+
 METHODS: dict[str, Method] = {
-    'zero': _span('no adapter at all', RuleWeigher(constant(0.0), 'factor'), is_learned=False),
-    'mean': _span(
+    'zero': _combination(
+        'no adapter at all',
+        _TRIVIAL,
+        KernelWeighting(constant(0.0), 'factor'),
+        is_learned=False,
+    ),
+    'mean': _combination(
         "mean of the anchors' factors (seed)",
-        RuleWeigher(constant(1.0), 'factor'),
+        _SEED,
+        KernelWeighting(constant(1.0), 'factor'),
         is_learned=False,
     ),
-    'mean_delta': _span(
-        "mean of the anchors' updates", RuleWeigher(constant(1.0), 'delta'), is_learned=False
+    'mean_delta': _combination(
+        "mean of the anchors' updates",
+        _TRIVIAL,
+        KernelWeighting(constant(1.0), 'delta'),
+        is_learned=False,
     ),
-    'scaled_mean': _span(
+    'scaled_mean': _combination(
         'mean update times the scale that leave-one-out finds best',
-        RuleWeigher(scaled(constant(1.0)), 'delta', 'trace'),
+        _TRIVIAL,
+        KernelWeighting(scaled(constant(1.0)), 'delta', 'trace'),
         is_learned=False,
     ),
-    'nearest': _span(
+    'nearest': _combination(
         "target adapter of the nearest anchor, by cosine of the source's updates",
-        RuleWeigher(nearest(), 'delta', 'trace'),
+        _TRIVIAL,
+        KernelWeighting(nearest(), 'delta', 'trace'),
         is_learned=False,
     ),
-    'placebo': _span(
+    'placebo': _combination(
         'delta_ridge with its weights given to the wrong tasks',
-        RuleWeigher(misassigned(kernel_ridge(fall_back=True)), 'delta', 'trace'),
+        _TRIVIAL,
+        KernelWeighting(misassigned(kernel_ridge(fall_back=True)), 'delta', 'trace'),
         is_learned=False,
     ),
     'pad_truncate': dataclasses.replace(
-        _direct('source factors cut or padded to the target', data_free.make_pad_truncate),
+        _data_free(
+            'source factors cut or padded to the target',
+            'github.com/hamehrabi/ual_adapter',
+            data_free.make_pad_truncate,
+        ),
         is_learned=False,
     ),
-    'global_ridge': _span(
+    'global_ridge': _combination(
         'one ridge on all flattened factors (seed)',
-        RuleWeigher(kernel_ridge(fall_back=False), 'factor'),
+        _SEED,
+        KernelWeighting(kernel_ridge(fall_back=False), 'factor'),
     ),
-    'pertensor_ridge': _span(
+    'pertensor_ridge': _combination(
         'one ridge per tensor on flattened factors (seed)',
-        RuleWeigher(kernel_ridge(fall_back=False), 'factor', scope='tensor'),
+        _SEED,
+        KernelWeighting(kernel_ridge(fall_back=False), 'factor', scope='tensor'),
     ),
     'topk8_global_ridge': _topk(8, 'global'),
     'topk8_pertensor_ridge': _topk(8, 'pertensor'),
-    'pertensor_mlp': _span(
+    'pertensor_mlp': _combination(
         'one small neural network per tensor on flattened factors (seed)',
-        RuleWeigher(neural_network(), 'factor', scope='tensor'),
+        _SEED,
+        KernelWeighting(neural_network(), 'factor', scope='tensor'),
     ),
-    'pertensor_pca': _span(
+    'pertensor_pca': _combination(
         "ridge per tensor onto principal components of the target's factors (HF8qoeEo1u)",
-        RuleWeigher(principal_components(), 'factor', scope='tensor'),
+        'OpenReview HF8qoeEo1u',
+        KernelWeighting(principal_components(), 'factor', scope='tensor'),
     ),
-    'delta_ridge': _span(
-        'kernel ridge on updates, tensors trace-normalised',
-        RuleWeigher(kernel_ridge(fall_back=True), 'delta', 'trace'),
+    'delta_ridge': _combination(
+        'kernel ridge on updates, tensors trace-normalised', _DUAL, _on_updates('trace')
     ),
-    'delta_cosine_ridge': _span(
+    'delta_cosine_ridge': _combination(
         'kernel ridge on updates, every tensor of every adapter scaled to norm 1',
-        RuleWeigher(kernel_ridge(fall_back=True), 'delta', 'cosine'),
+        _DUAL,
+        _on_updates('cosine'),
     ),
-    'delta_module_ridge': _span(
-        'kernel ridge on updates, one kernel per projection',
-        RuleWeigher(kernel_ridge(fall_back=True), 'delta', 'trace', 'module'),
+    'delta_module_ridge': _combination(
+        'kernel ridge on updates, one kernel per projection', _DUAL, _on_updates('trace', 'module')
     ),
-    'delta_tensor_ridge': _span(
-        'kernel ridge on updates, one kernel per tensor',
-        RuleWeigher(kernel_ridge(fall_back=True), 'delta', 'trace', 'tensor'),
+    'delta_tensor_ridge': _combination(
+        'kernel ridge on updates, one kernel per tensor', _DUAL, _on_updates('trace', 'tensor')
     ),
-    'delta_hierarchical_ridge': _span(
+    'delta_hierarchical_ridge': _combination(
         'kernel ridge on updates, global and per-tensor kernels mixed by leave-one-out',
-        RuleWeigher(kernel_ridge(fall_back=True), 'delta', 'trace', 'hierarchical'),
+        f'{_DUAL}; Evgeniou and Pontil 2004',
+        _on_updates('trace', 'hierarchical'),
     ),
-    'delta_scaled_ridge': _span(
+    'delta_scaled_ridge': _combination(
         'delta_ridge times the scale that leave-one-out finds best',
-        RuleWeigher(scaled(kernel_ridge(fall_back=True)), 'delta', 'trace'),
+        _DUAL,
+        KernelWeighting(scaled(kernel_ridge(fall_back=True)), 'delta', 'trace'),
     ),
-    'matched_ridge': _span(
-        'kernel ridge on updates, kernels per tensor mixed to match the target (ours)', Matched()
+    'matched_ridge': _combination(
+        'kernel ridge on updates, kernels per tensor mixed to match the target (ours)',
+        f'{_OURS}; Cortes, Mohri, Rostamizadeh 2012',
+        KernelAlignment(),
     ),
-    'matched_scaled': _span(
+    'matched_scaled': _combination(
         'matched_ridge with a small fixed penalty, lengthened where averages are short (ours)',
+        f'{_OURS}; Cortes, Mohri, Rostamizadeh 2012',
         # Both numbers were chosen on toy worlds that the contest does not use.
-        Matched(penalty=0.03, norm_share=0.6),
+        KernelAlignment(relative_penalty=0.03, norm_share=0.6),
     ),
-    'delta_pca': _span(
+    'delta_pca': _combination(
         "ridge per tensor onto principal components of the target's updates",
-        RuleWeigher(principal_components(), 'delta', 'trace', 'tensor'),
+        'OpenReview HF8qoeEo1u, on updates',
+        KernelWeighting(principal_components(), 'delta', 'trace', 'tensor'),
     ),
-    'bilinear': _blend(
-        'bilinear map over several source layers, by alternating ridge', has_bilinear=True
+    'bilinear': _stacking(
+        'bilinear map over several source layers, by alternating ridge',
+        f'{_OURS}; Wold 1966 (alternating least squares)',
     ),
-    'bilinear_ridge': _blend(
-        'bilinear map and delta_ridge, stacked by leave-one-out',
-        has_bilinear=True,
-        delta_ridge=RuleWeigher(kernel_ridge(fall_back=True), 'delta', 'trace'),
+    'bilinear_ridge': _stacking(
+        'bilinear map and delta_ridge, stacked by left-out predictions',
+        f'{_OURS}; Breiman 1996 (stacking)',
+        delta_ridge=_on_updates('trace'),
     ),
-    'stacked': _blend(
-        'matched_ridge, delta_hierarchical_ridge and bilinear, stacked by leave-one-out',
-        has_bilinear=True,
-        matched_ridge=Matched(),
-        delta_hierarchical_ridge=RuleWeigher(
-            kernel_ridge(fall_back=True), 'delta', 'trace', 'hierarchical'
-        ),
+    'stacked': _stacking(
+        'matched_ridge, delta_hierarchical_ridge and bilinear, stacked by left-out predictions',
+        f'{_OURS}; Breiman 1996 (stacking)',
+        matched_ridge=KernelAlignment(),
+        delta_hierarchical_ridge=_on_updates('trace', 'hierarchical'),
     ),
-    'cross_lora': _direct(
+    'cross_lora': _data_free(
         'leading subspaces of the base weights aligned by order (Cross-LoRA)',
+        'arXiv 2508.05232',
         data_free.make_cross_lora,
-        'weights',
+        _WEIGHTS,
     ),
-    'lora_x': _direct(
+    'lora_x': _data_free(
         "projection on the target's leading subspaces where widths agree (LoRA-X)",
+        'arXiv 2501.16559',
         data_free.make_lora_x,
-        'weights',
+        _WEIGHTS,
     ),
-    'theseus': _direct(
+    'theseus': _data_free(
         'orthogonal Procrustes on activations of shared text (Theseus)',
+        'arXiv 2602.12952',
         data_free.make_theseus,
-        'inputs',
-        'outputs',
+        _ACTIVATIONS,
     ),
-    'activation_ridge': _direct(
+    'activation_ridge': _data_free(
         'ridge regression on activations of shared text',
+        _OURS,
         data_free.make_state_ridge,
-        'inputs',
-        'outputs',
+        _ACTIVATIONS,
     ),
-    'anchored_theseus': _anchored(
+    'anchored_theseus': _prior_correction(
         'Theseus as prior, corrected by what it misses on the anchors (ours)',
+        f'{_OURS}; arXiv 2602.12952',
         data_free.make_theseus,
-        'inputs',
-        'outputs',
+        _ACTIVATIONS,
     ),
-    'span_oracle': _oracle('global'),
-    'span_oracle_tensor': _oracle('tensor'),
+    'span_oracle': _span_oracle('global'),
+    'span_oracle_tensor': _span_oracle('tensor'),
 }
 
 

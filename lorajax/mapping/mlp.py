@@ -9,6 +9,7 @@ are not published.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,10 @@ import numpy as np
 import optax
 
 from lorajax.mapping import ridge
+from lorajax.mapping.float64 import on_host
 from lorajax.mapping.options import Options
-from lorajax.mapping.solvers import Problem, Query, Rule, State, folds
-from lorajax.types import Array, JsonDict
+from lorajax.mapping.solvers import Fit, Problem, Query, Solver, State, folds
+from lorajax.types import Array
 
 HIDDEN = 32
 LEARNING_RATE = 3e-3
@@ -75,89 +77,112 @@ def train_networks(keys: jax.Array, x: jax.Array, y: jax.Array, checkpoints: int
     return jax.lax.scan(checkpoint, start, length=checkpoints)[1]
 
 
-def coordinates(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def coordinates(kernel: Array) -> tuple[jax.Array, jax.Array]:
     """Returns the anchors' centred coordinates and their pseudo-inverse.
 
     Args:
       kernel: float64[..., A, A].
 
     Returns:
-      float64[..., A, A] x, rows of mean square 1 taken together, and float64[..., A, A] with
-      weights = 1/A + inverse @ prediction for a prediction in these coordinates.
+      float64[..., A, A - 1] x, rows of mean square 1 taken together, and an inverse of the same
+      shape: weights = 1/A + inverse @ prediction for a prediction in these coordinates.
     """
     centred = ridge.centre(kernel)
-    unit = np.sqrt(centred.mean_diagonal)[..., None]
-    roots = np.sqrt(centred.values)
-    is_used = centred.values > 1e-9 * centred.values.max(-1, keepdims=True)
-    inverse = np.where(is_used, unit / np.where(is_used, roots, 1.0), 0.0)
-    return (
-        centred.vectors * np.where(is_used, roots, 0.0)[..., None, :] / unit[..., None],
-        centred.vectors * inverse[..., None, :],
-    )
+    unit = jnp.sqrt(centred.mean_diagonal)[..., None]
+    roots = jnp.sqrt(centred.values)
+    is_used = centred.values > 1e-9 * centred.values[..., -1:]
+    inverse = jnp.where(is_used, unit / jnp.where(is_used, roots, 1.0), 0.0)
+    forward = jnp.where(is_used, roots, 0.0)[..., None, :] / unit[..., None]
+    vectors = jnp.asarray(centred.vectors)
+    return vectors * forward, vectors * inverse[..., None, :]
 
 
-def query_coordinates(kernel: np.ndarray, cross: np.ndarray) -> np.ndarray:
-    """Returns a query in the anchors' coordinates: float64[..., A] from its kernel row."""
+def query_coordinates(kernel: Array, cross: Array) -> jax.Array:
+    """Returns queries in the anchors' coordinates, float64[..., A - 1], from their kernel rows."""
     centred = ridge.centre(kernel)
     row = cross - centred.row_means
-    row = row - row.mean(-1, keepdims=True)
     _, inverse = coordinates(kernel)
-    return np.einsum('...ij,...i->...j', inverse, row) / centred.mean_diagonal[..., None]
+    return jnp.einsum('...ij,...i->...j', inverse, row) / centred.mean_diagonal[..., None]
 
 
-def neural_network() -> Rule:
+class Coordinates(NamedTuple):
+    """What networks are trained on, and how to read their answers.
+
+    x, y: float64[..., A, A - 1] of the anchors on both sides. inverse: of y. queries:
+    float64[..., A - 1].
+    """
+
+    x: Array
+    y: Array
+    inverse: Array
+    queries: Array
+
+
+@on_host
+def _coordinates(problem: Problem, cross: Array) -> Coordinates:
+    """Coordinates of problems and their queries, batch axes before G."""
+    x, _ = coordinates(problem.source)
+    y, inverse = coordinates(problem.target)
+    return Coordinates(x, y, inverse, query_coordinates(problem.source, cross))
+
+
+def neural_network() -> Solver:
     """Networks of `train_networks`; the number of steps by leave-one-out, equal for all."""
 
-    def fit(problem: Problem, options: Options) -> tuple[State, JsonDict]:
+    def fit(problem: Problem, options: Options) -> Fit:
         key = jax.random.key(options.seed)
         checkpoint, rows = CHECKPOINTS - 1, np.zeros(problem.source.shape)
         if problem.anchors > 2:
             candidates = _left_out_candidates(key, problem)
-            scores = ridge.loo_r2(candidates, problem.target)
-            checkpoint = int(np.argmax(scores))
+            checkpoint = int(np.argmax(_loo_r2(candidates, problem.target)))
             rows = candidates[checkpoint]
-        x, _ = coordinates(problem.source)
-        y, _ = coordinates(problem.target)
-        networks = _train(key, x, y, checkpoint + 1)
-        state = {f'network.{name}': np.array(leaf[-1]) for name, leaf in networks.items()}
-        return {**state, 'left_out': rows}, {'steps': (checkpoint + 1) * STEPS_PER_CHECKPOINT}
+        known = _coordinates(problem, problem.source[:, 0])
+        networks = _train(key, known.x, known.y)
+        state = {f'network.{name}': np.array(leaf[checkpoint]) for name, leaf in networks.items()}
+        return Fit(state, {'steps': (checkpoint + 1) * STEPS_PER_CHECKPOINT}, rows)
 
-    def weights(state: State, problem: Problem, query: Query) -> np.ndarray:
+    def weights(state: State, problem: Problem, queries: Query) -> np.ndarray:
         network: Network = {
             name.removeprefix('network.'): leaf
             for name, leaf in state.items()
             if name.startswith('network.')
         }
-        x = query_coordinates(problem.source, query.source).astype(np.float32)
-        y = np.asarray(jax.vmap(apply_network)(network, x), np.float64)
-        return _weights_of(y, problem.target)
+        known = _coordinates(problem, queries.source)
+        x = known.queries.astype(np.float32)
+        y = jax.vmap(apply_network, (0, 1), 1)(network, x)
+        return _weights_of(np.asarray(y, np.float64), known.inverse)
 
-    def left_out(state: State, problem: Problem) -> np.ndarray:
-        return state['left_out']
-
-    return Rule(fit, weights, left_out)
+    return Solver(fit, weights)
 
 
-def _train(key: jax.Array, x: np.ndarray, y: np.ndarray, checkpoints: int) -> Network:
-    """Trains one network per row of the leading axis."""
+_loo_r2 = on_host(ridge.loo_r2)
+
+
+def _train(key: jax.Array, x: np.ndarray, y: np.ndarray) -> Network:
+    """Trains one network per row of the leading axis; leaves [CHECKPOINTS, G, ...]."""
     keys = jax.random.split(key, len(x))
-    return train_networks(keys, x.astype(np.float32), y.astype(np.float32), checkpoints)
+    return train_networks(keys, x.astype(np.float32), y.astype(np.float32), CHECKPOINTS)
 
 
-def _weights_of(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Turns predicted coordinates float64[..., G, A] into weights of the anchors."""
-    _, inverse = coordinates(target)
-    return 1.0 / target.shape[-1] + np.einsum('...gij,...gj->...gi', inverse, prediction)
+def _weights_of(prediction: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """Turns predicted coordinates float64[..., G, A - 1] into weights of the anchors."""
+    mean = 1.0 / inverse.shape[-2]
+    return mean + np.einsum('gij,...gj->...gi', inverse, prediction)
 
 
 def _left_out_candidates(key: jax.Array, problem: Problem) -> np.ndarray:
     """Returns float64[checkpoints, G, A, A], weights of folds that never saw their anchor."""
     rows = np.zeros((CHECKPOINTS, *problem.source.shape))
-    for i, (others, rest, query) in enumerate(folds(problem)):
-        x, _ = coordinates(rest.source)
-        y, _ = coordinates(rest.target)
-        networks = _train(key, x, y, CHECKPOINTS)
-        held_out = query_coordinates(rest.source, query.source).astype(np.float32)
-        predicted = jax.vmap(jax.vmap(apply_network), (0, None))(networks, held_out)
-        rows[:, :, i, others] = _weights_of(np.asarray(predicted, np.float64), rest.target)
+    others, problems, queries = folds(problem)
+    known = _coordinates(problems, queries.source)
+    for i, members in enumerate(others):
+        networks = _train(key, known.x[i], known.y[i])
+        predicted = _apply_checkpoints(networks, known.queries[i].astype(np.float32))
+        rows[:, :, i, members] = _weights_of(np.asarray(predicted, np.float64), known.inverse[i])
     return rows
+
+
+@jax.jit
+def _apply_checkpoints(networks: Network, x: Array) -> jax.Array:
+    """Answers float32[checkpoints, G, A - 1] of networks at one query of each group."""
+    return jax.vmap(jax.vmap(apply_network), (0, None))(networks, x)

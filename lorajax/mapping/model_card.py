@@ -4,7 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lorajax
+from lorajax.mapping import scores
 from lorajax.types import JsonDict
+
+_FALLBACK = (
+    'left-out anchors are predicted no better than by the mean of the others, '
+    'so the mapping falls back to the mean'
+)
 
 
 def anchor_distances(diagnostics: Mapping[str, Any]) -> list[float]:
@@ -25,31 +31,35 @@ def expectation(diagnostics: Mapping[str, Any]) -> str:
     score, cosine = diagnostics.get('loo_r2'), diagnostics.get('loo_cosine')
     if score is None:
         return 'not known: a mapping of one anchor cannot leave one out'
-    text = f'leave-one-out R2 against the mean of the anchors {score:.3f}, cosine {cosine:.3f}'
+    validation = diagnostics.get('validation', scores.LEAVE_ONE_OUT)
+    text = f'R2 against the mean of the anchors {score:.3f}, cosine {cosine:.3f} ({validation})'
     if diagnostics.get('fallback'):
-        text += f'; no better than the {diagnostics["fallback"]}, which it falls back to'
-    return text
+        return f'{text}; {_FALLBACK}'
+    return text if score > 0 else f'{text}; no better than the mean of the anchors'
 
 
 def warning(diagnostics: Mapping[str, Any], report: Mapping[str, Any]) -> str | None:
-    """Returns a warning if an adapter lies outside what the anchors cover.
+    """Returns a warning if a translation cannot be trusted to do the adapter's task.
 
     Args:
       diagnostics: of the fitted mapping.
       report: of the prediction.
 
     Returns:
-      None if the adapter's distance to the anchors' span is at most the largest distance of an
-      anchor to the span of the others, or the method measures none. A task drawn like the A
-      anchors exceeds that with probability 1 / (A + 1), by exchangeability.
+      A sentence if the mapping is the mean of its anchors, whatever the adapter, or if the
+      adapter's distance to the anchors' span exceeds the largest distance of an anchor to the
+      span of the others; else None. A task drawn like the A anchors exceeds that with
+      probability 1 / (A + 1), by exchangeability.
     """
+    if diagnostics.get('fallback'):
+        return f'{_FALLBACK}: every adapter is translated to the same'
     distance, known = report.get('distance_to_span'), anchor_distances(diagnostics)
     if distance is None or not known or distance <= max(known):
         return None
     return (
         f'{distance:.2f} of the adapter lies outside of what the anchors span, more than of any '
-        f'anchor left out ({min(known):.2f} to {max(known):.2f}): expect less than leave-one-out '
-        'says'
+        f'anchor left out ({min(known):.2f} to {max(known):.2f}): expect less than the anchors '
+        'say'
     )
 
 

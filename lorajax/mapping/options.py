@@ -5,20 +5,28 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import numpy as np
+from lorajax import io
+from lorajax.errors import ArgumentError, InputError
+from lorajax.io import fields
 
-from lorajax.errors import InputError
-
-_COUNTS = (
-    'top_k',
-    'output_rank',
-    'base_rank',
-    'basis_rank',
-    'source_layers',
-    'bilinear_sweeps',
-    'bilinear_starts',
-    'bilinear_folds',
-)
+_NONE = fields.Kind('none', lambda value: value is None)
+_KINDS = {
+    'ridge_lambda': fields.either(fields.POSITIVE, _NONE),
+    'top_k': fields.COUNT,
+    'output_rank': fields.either(fields.COUNT, _NONE),
+    'seed': fields.INTEGER,
+    'base_rank': fields.COUNT,
+    'min_similarity': fields.NUMBER,
+    'basis_rank': fields.COUNT,
+    'source_layers': fields.COUNT,
+    'bilinear_penalty': fields.POSITIVE,
+    'bilinear_sweeps': fields.COUNT,
+    'bilinear_starts': fields.COUNT,
+    'bilinear_folds': fields.Kind(
+        'an integer of at least 2', lambda value: fields.COUNT.fits(value) and value >= 2
+    ),
+    'state_penalty': fields.POSITIVE,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +34,16 @@ class Options:
     """Numbers; each method uses what concerns it.
 
     Attributes:
-      ridge_lambda: penalty > 0, on the scale of the method's kernel (scikit-learn's alpha);
-        None chooses it by leave-one-out on the anchors.
+      ridge_lambda: penalty > 0, added to the diagonal of the method's kernel (scikit-learn's
+        alpha); None leaves it to the method, which chooses by leave-one-out or has one of its
+        own. Diagnostics give it both as it is and over the kernel's mean diagonal.
       top_k: number of nearest anchors for `topk_*` methods whose name states none.
       output_rank: rank of predicted adapters; None takes the target anchors' rank.
       seed: for methods that draw random numbers.
       base_rank: truncation of base weights in `cross_lora` and `lora_x`.
       min_similarity: of subspaces, below which `lora_x` skips a tensor.
       basis_rank: directions of the anchors' updates that bilinear maps act on, on each side of
-        each tensor.
+        each tensor; nothing is lost if it is the ranks of all anchors together.
       source_layers: source layers that the bilinear map of a target layer looks at.
       bilinear_penalty: relative to the mean diagonal of each normal matrix.
       bilinear_sweeps, bilinear_starts: alternations, and random starts that are averaged.
@@ -57,28 +66,20 @@ class Options:
     state_penalty: float = 0.1
 
     def __post_init__(self) -> None:
-        """Checks the ranges."""
-        if self.ridge_lambda is not None:
-            self._check_positive('ridge_lambda')
-        self._check_positive('state_penalty')
-        self._check_positive('bilinear_penalty')
-        for name in _COUNTS:
-            value, least = getattr(self, name), 2 if name == 'bilinear_folds' else 1
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise InputError(f'{name}={value!r}: expected an integer >= {least}')
-
-    def _check_positive(self, name: str) -> None:
-        value = getattr(self, name)
-        if not 0 < value < np.inf:
-            raise InputError(f'{name}={value}: expected a number > 0')
+        """Checks types and ranges."""
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if not kind.fits(value):
+                raise ArgumentError(name, io.show(value), f'expected {kind.words}')
 
 
 @dataclasses.dataclass(frozen=True)
-class Extras:
+class BaseModelArrays:
     """Arrays of the two base models, projection -> array-like with layers first.
 
     Attributes:
-      source_weights, target_weights: kernels [L, in, out].
+      source_weights, target_weights: kernels [L, in, out], as factors a and b are laid out; files
+        and `lorajax.models` have them as [L, out, in].
       source_inputs, target_inputs: what each projection sees, [L, S, in], at S positions of
         text that both models read; the positions correspond.
       source_outputs, target_outputs: what each projection returns there, [L, S, out].
@@ -92,16 +93,20 @@ class Extras:
     target_outputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def parse(given: Mapping[str, Any]) -> tuple[Options, Extras]:
-    """Sorts keyword arguments into `Options` and `Extras`; refuses unknown names."""
+def parse(given: Mapping[str, Any]) -> tuple[Options, BaseModelArrays]:
+    """Sorts keyword arguments into options and arrays.
+
+    Raises:
+      InputError: on a name that is neither; suggests the closest.
+    """
     numbers = {field.name for field in dataclasses.fields(Options)}
-    arrays = {field.name for field in dataclasses.fields(Extras)}
+    arrays = {field.name for field in dataclasses.fields(BaseModelArrays)}
     for name in given:
         if name not in numbers | arrays:
             _refuse(name, sorted(numbers | arrays))
     return (
         Options(**{name: value for name, value in given.items() if name in numbers}),
-        Extras(**{name: value for name, value in given.items() if name in arrays}),
+        BaseModelArrays(**{name: value for name, value in given.items() if name in arrays}),
     )
 
 

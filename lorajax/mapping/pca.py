@@ -8,67 +8,114 @@ Source of the method: "Predicting LoRA Adapters Across Model Families" (OpenRevi
 per-tensor PCA, here in its dual form.
 """
 
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lorajax.mapping import ridge
+from lorajax.mapping.float64 import on_host
 from lorajax.mapping.options import Options
-from lorajax.mapping.solvers import Problem, Query, Rule, State, folds, refit
-from lorajax.types import JsonDict
+from lorajax.mapping.ridge import CentredKernel
+from lorajax.mapping.solvers import (
+    Fit,
+    Folds,
+    Problem,
+    Query,
+    Solver,
+    State,
+    folds,
+    rows_of_folds,
+)
+from lorajax.types import Array, JsonDict
 
 
-def component_weights(problem: Problem, query: Query, penalty: np.ndarray) -> np.ndarray:
-    """Returns the weights with 0, 1, ... A - 1 components kept, float64[A, G, A]."""
-    anchors = problem.anchors
-    alpha = ridge.weights(ridge.centre(problem.source), query.source, penalty) - 1.0 / anchors
-    components = ridge.centre(problem.target).vectors[..., ::-1]  # largest first
-    parts = np.einsum('gij,gkj,gk->jgi', components, components, alpha)
-    return 1.0 / anchors + np.concatenate([np.zeros_like(parts[:1]), np.cumsum(parts, 0)[:-1]])
+def component_weights(
+    source: CentredKernel, target: CentredKernel, cross: Array, penalty: Array
+) -> jax.Array:
+    """Returns the weights with 0, 1, ... A - 1 components kept, float64[A, ..., A].
+
+    Args:
+      source, target: kernels of the anchors on both sides, batch axes [...].
+      cross: float64[..., A], the query's kernel row.
+      penalty: float64[...], > 0.
+    """
+    mean = 1.0 / cross.shape[-1]
+    alpha = ridge.weights(source, cross, penalty) - mean
+    components = target.vectors[..., ::-1]  # largest first
+    parts = components * jnp.einsum('...kj,...k->...j', components, alpha)[..., None, :]
+    sums = jnp.cumsum(jnp.moveaxis(parts, -1, 0), 0)
+    none = jnp.zeros((1, *sums.shape[1:]))
+    return mean + jnp.concatenate([none, sums])
 
 
-def principal_components() -> Rule:
-    """Principal component ridge; components and penalty by leave-one-out, equal for all groups.
+class _Chosen(NamedTuple):
+    """Index of the penalty, number of components, and the left-out weights float64[G, A, A]."""
+
+    penalty: Array
+    components: Array
+    left_out: Array
+
+
+@on_host
+def _choose(left: Folds, target: Array, penalties: Array) -> _Chosen:
+    """Tries every penalty with every number of components on anchors left out.
 
     Every fold computes its own components, so a left-out anchor has no part in them.
-    """
 
-    def fit(problem: Problem, options: Options) -> tuple[State, JsonDict]:
-        scale = ridge.centre(problem.source).mean_diagonal
+    Args:
+      left: the folds.
+      target: float64[G, A, A].
+      penalties: float64[N, G].
+    """
+    source_kernel = ridge.centre(left.problems.source)
+    target_kernel = ridge.centre(left.problems.target)
+
+    def rows(penalty: Array) -> jax.Array:  # float64[A - 1, G, A, A]
+        cross = left.queries.source
+        return rows_of_folds(
+            left.others, component_weights(source_kernel, target_kernel, cross, penalty)
+        )
+
+    scores = jax.lax.map(lambda penalty: ridge.loo_r2(rows(penalty), target), penalties)
+    index, components = jnp.unravel_index(jnp.argmax(scores), scores.shape)
+    return _Chosen(index, components, rows(penalties[index])[components])
+
+
+@on_host
+def _weights(problem: Problem, cross: Array, penalty: Array, components: Array) -> jax.Array:
+    """Weights float64[C, G, A] of queries float64[C, G, A]."""
+    kernels = ridge.centre(problem.source), ridge.centre(problem.target)
+    return jax.vmap(lambda row: component_weights(*kernels, row, penalty)[components])(cross)
+
+
+_mean_diagonal = on_host(lambda kernel: ridge.centre(kernel).mean_diagonal)
+
+
+def principal_components() -> Solver:
+    """Principal component ridge; components and penalty by leave-one-out, equal for all groups."""
+
+    def fit(problem: Problem, options: Options) -> Fit:
+        scale = _mean_diagonal(problem.source)
         if options.ridge_lambda is not None:
             penalties = np.full((1, len(scale)), float(options.ridge_lambda))
         else:
             penalties = ridge.RELATIVE_GRID[:-1:2, None] * scale
         if problem.anchors < 3:
-            return {'penalty': penalties[-1], 'components': np.array(0)}, {'components': 0}
-        best = -np.inf
-        for penalty in penalties:
-            scores = _scores(problem, penalty)
-            if scores.max() > best:
-                best, chosen, components = scores.max(), penalty, int(scores.argmax())
-        info = {
-            'components': components,
+            rows = ridge.mean_leave_one_out(problem.anchors)
+            state = {'penalty': penalties[-1], 'components': np.array(0)}
+            return Fit(state, {'components': 0}, np.broadcast_to(rows, problem.source.shape))
+        found = _choose(folds(problem), problem.target, penalties)
+        chosen = penalties[found.penalty]
+        info: JsonDict = {
+            'components': int(found.components),
             'ridge_lambda': float(np.median(chosen)),
             'ridge_lambda_relative': float(np.median(chosen / scale)),
         }
-        return {'penalty': chosen, 'components': np.array(components)}, info
+        return Fit({'penalty': chosen, 'components': found.components}, info, found.left_out)
 
-    def weights(state: State, problem: Problem, query: Query) -> np.ndarray:
-        components = state['components'].item()
-        return component_weights(problem, query, state['penalty'])[components]
+    def weights(state: State, problem: Problem, queries: Query) -> np.ndarray:
+        return _weights(problem, queries.source, state['penalty'], state['components'])
 
-    def left_out(state: State, problem: Problem) -> np.ndarray:
-        components = min(state['components'].item(), max(problem.anchors - 2, 0))
-        return refit(
-            lambda rest, query: component_weights(rest, query, state['penalty'])[components],
-            problem,
-        )
-
-    return Rule(fit, weights, left_out)
-
-
-def _scores(problem: Problem, penalty: np.ndarray) -> np.ndarray:
-    """Leave-one-out R2 for each number of components, float64[A - 1]."""
-    anchors = problem.anchors
-    rows = np.zeros((anchors - 1, *problem.source.shape))
-    for i, (others, rest, query) in enumerate(folds(problem)):
-        rows[:, :, i, others] = component_weights(rest, query, penalty)
-    return ridge.loo_r2(rows, problem.target)
+    return Solver(fit, weights)

@@ -3,6 +3,8 @@
 All scores of all methods are taken in the space of updates (Delta-W), whatever space a method
 works in, so that they can be compared. Each tensor counts alike: its Gram matrix is divided by
 its mean diagonal.
+
+An anchor's prediction comes from the other anchors; numbers such as penalties are chosen on all.
 """
 
 import jax
@@ -10,7 +12,12 @@ import numpy as np
 
 from lorajax.mapping import gram, ridge
 from lorajax.mapping.anchors import Anchors
-from lorajax.types import JsonDict
+from lorajax.types import Array, JsonDict
+
+# Values of `validation` in a mapping's diagnostics: how its anchors were kept from predicting
+# themselves. `stacking` adds the number of folds of a bilinear map.
+LEAVE_ONE_OUT = 'leave-one-out'
+NO_ANCHOR_NEEDED = 'the anchors had no part in the mapping'
 
 
 def update_products(loo_weights: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +105,7 @@ def _relative_error(products: np.ndarray, norms: np.ndarray, target: np.ndarray)
     return squared / np.where(truth > 0, truth, 1.0)
 
 
-def span_distance(kernel: np.ndarray, cross: np.ndarray, own: np.ndarray) -> float:
+def span_distance(kernel: Array, cross: Array, own: Array) -> float:
     """Returns the share of a query's norm outside the span of the anchors, in [0, 1].
 
     Args:
@@ -106,18 +113,20 @@ def span_distance(kernel: np.ndarray, cross: np.ndarray, own: np.ndarray) -> flo
       cross: float64[G, A], of the query with them.
       own: float64[G], of the query with itself.
     """
-    solved = np.linalg.solve(ridge.stabilised(kernel), cross[..., None])[..., 0]
+    kernel, cross, own = np.asarray(kernel), np.asarray(cross), np.asarray(own)
+    solved = np.linalg.solve(gram.stabilised(kernel), cross[..., None])[..., 0]
     outside = own.sum() - np.einsum('ga,ga->', cross, solved)
     return float(np.sqrt(np.clip(outside / (own.sum() or 1.0), 0.0, 1.0)))
 
 
-def anchor_span_distances(kernel: np.ndarray) -> list[float]:
+def anchor_span_distances(kernel: Array) -> list[float]:
     """Returns each anchor's distance to the span of the others, as `span_distance`.
 
     Uses the Schur complement: K_ii - k_i^T K_-i^-1 k_i = 1 / (K^-1)_ii.
     """
+    kernel = np.asarray(kernel)
     identity = np.broadcast_to(np.eye(kernel.shape[-1]), kernel.shape)
-    inverse = np.linalg.solve(ridge.stabilised(kernel), identity)
+    inverse = np.linalg.solve(gram.stabilised(kernel), identity)
     outside = (1.0 / np.einsum('gii->gi', inverse)).sum(0)
     own = np.einsum('gii->i', kernel)
     return np.sqrt(np.clip(outside / np.where(own > 0, own, 1.0), 0.0, 1.0)).tolist()

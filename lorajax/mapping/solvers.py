@@ -1,19 +1,25 @@
-"""Rules that give the anchors weights, from kernels between adapters alone.
+"""Solvers: from kernels between adapters to weights of the anchors.
 
-A rule sees G independent problems: kernels between the source anchors, inner products of the
-target anchors, and at prediction time the query's kernel rows. What it returns are weights of
-the target anchors, so that the same rule serves updates and factors, one group or one per tensor.
+A solver sees G independent problems: kernels between the source anchors, inner products of the
+target anchors, and at prediction time the queries' kernel rows. What it returns are weights of
+the target anchors, so that the same solver serves updates and factors, one group or one per
+tensor.
+
+Axes: G groups, A anchors, C queries, F folds.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from lorajax.mapping import ridge
+from lorajax.mapping import gram, ridge
+from lorajax.mapping.float64 import on_host
 from lorajax.mapping.options import Options
 from lorajax.rng import generator
-from lorajax.types import JsonDict
+from lorajax.types import Array, JsonDict
 
 State = dict[str, np.ndarray]
 
@@ -21,125 +27,163 @@ State = dict[str, np.ndarray]
 class Problem(NamedTuple):
     """Kernels of G groups between A anchors."""
 
-    source: np.ndarray  # float64[G, A, A]
-    target: np.ndarray  # float64[G, A, A]
-    cosines: np.ndarray  # float64[A, A], between whole source adapters
+    source: Array  # float64[G, A, A]
+    target: Array  # float64[G, A, A]
+    cosines: Array  # float64[A, A], between whole source adapters
 
     @property
     def anchors(self) -> int:
         """A."""
         return self.source.shape[-1]
 
-    def keep(self, members: np.ndarray) -> 'Problem':
+    def keep(self, members: Array) -> 'Problem':
         """Returns the problem of some of the anchors, int[K]."""
-        pairs = np.ix_(members, members)
-        return Problem(
-            self.source[:, pairs[0], pairs[1]],
-            self.target[:, pairs[0], pairs[1]],
-            self.cosines[pairs],
-        )
+        pairs = members[:, None], members
+        return Problem(self.source[:, *pairs], self.target[:, *pairs], self.cosines[pairs])
 
 
 class Query(NamedTuple):
-    """Kernels of one adapter with the A anchors."""
+    """Kernels with the A anchors of one adapter, or of several along a first axis C."""
 
-    source: np.ndarray  # float64[G, A]
-    cosines: np.ndarray  # float64[A], between whole adapters
+    source: Array  # float64[..., G, A]
+    cosines: Array  # float64[..., A], between whole adapters
 
 
-class Rule(NamedTuple):
+class Fit(NamedTuple):
+    """What a solver found.
+
+    state: arrays that `Solver.weights` needs. info: JSON-able facts. left_out: float64[G, A, A],
+    row i predicts anchor i from the others. Penalties, scales and the like are chosen on all
+    anchors, so the row has seen anchor i in that.
+    """
+
+    state: State
+    info: JsonDict
+    left_out: np.ndarray
+
+
+class Solver(NamedTuple):
     """How weights are found.
 
-    fit(problem, options) returns arrays to keep and facts to report. weights(state, problem,
-    query) returns float64[G, A]. left_out(state, problem) returns float64[G, A, A]: row i
-    predicts anchor i without having seen it.
+    fit(problem, options) returns a `Fit`. weights(state, problem, queries) returns
+    float64[C, G, A].
     """
 
-    fit: Callable[[Problem, Options], tuple[State, JsonDict]]
+    fit: Callable[[Problem, Options], Fit]
     weights: Callable[[State, Problem, Query], np.ndarray]
-    left_out: Callable[[State, Problem], np.ndarray]
 
 
-def folds(problem: Problem) -> Iterator[tuple[np.ndarray, Problem, Query]]:
-    """Yields, for each anchor, the other anchors int[A - 1], their problem, and its query.
+class Folds(NamedTuple):
+    """Every anchor left out once; F = A, or 0 if there is a single anchor.
 
-    Yields nothing if there is only one anchor.
+    others: int[F, A - 1]. problems, queries: of the other anchors, and of the one left out,
+    leaves with a first axis F.
     """
-    for i in range(problem.anchors if problem.anchors > 1 else 0):
-        others = np.delete(np.arange(problem.anchors), i)
-        query = Query(problem.source[:, i, others], problem.cosines[i, others])
-        yield others, problem.keep(others), query
+
+    others: np.ndarray
+    problems: Problem
+    queries: Query
 
 
-def refit(weights: Callable[[Problem, Query], np.ndarray], problem: Problem) -> np.ndarray:
-    """Returns float64[G, A, A], leave-one-out weights by solving every fold anew."""
-    rows = np.zeros(problem.source.shape)
-    for i, (others, rest, query) in enumerate(folds(problem)):
-        rows[:, i, others] = weights(rest, query)
-    return rows
+def folds(problem: Problem) -> Folds:
+    """Returns the problems that leave one anchor out, stacked."""
+    anchors = problem.anchors
+    count = anchors if anchors > 1 else 0
+    others = np.array([np.delete(np.arange(anchors), i) for i in range(count)], np.int64)
+    others = others.reshape(count, anchors - 1)
+    left = np.arange(count)[:, None]
+    pairs = others[:, :, None], others[:, None, :]
+    return Folds(
+        others,
+        Problem(
+            problem.source[:, *pairs].swapaxes(0, 1),
+            problem.target[:, *pairs].swapaxes(0, 1),
+            problem.cosines[pairs],
+        ),
+        Query(problem.source[:, left, others].swapaxes(0, 1), problem.cosines[left, others]),
+    )
 
 
-def constant(total: float) -> Rule:
+def rows_of_folds(others: Array, weights: Array) -> jax.Array:
+    """Returns float64[..., G, A, A], row i holds the weights of fold i, 0 at i.
+
+    Args:
+      others: int[F, A - 1], of `Folds`.
+      weights: float64[..., F, G, A - 1].
+    """
+    count, kept = others.shape
+    rows = jnp.zeros((*weights.shape[:-3], weights.shape[-2], kept + 1, kept + 1))
+    if not count:
+        return rows
+    left = jnp.arange(count)[:, None]
+    return rows.at[..., left, others].set(jnp.moveaxis(weights, -3, -2))
+
+
+def constant(total: float) -> Solver:
     """Every anchor has the weight total / A: 1 is the mean, 0 the zero adapter."""
 
-    def weights(_: State, problem: Problem, query: Query) -> np.ndarray:
-        return np.full(query.source.shape, total / problem.anchors)
-
-    def left_out(_: State, problem: Problem) -> np.ndarray:
+    def fit(problem: Problem, options: Options) -> Fit:
         rows = total * ridge.mean_leave_one_out(problem.anchors)
-        return np.broadcast_to(rows, problem.source.shape)
+        return Fit({}, {}, np.broadcast_to(rows, problem.source.shape))
 
-    return Rule(lambda problem, options: ({}, {}), weights, left_out)
+    def weights(_: State, problem: Problem, queries: Query) -> np.ndarray:
+        return np.full(queries.source.shape, total / problem.anchors)
+
+    return Solver(fit, weights)
 
 
-def nearest() -> Rule:
+def nearest() -> Solver:
     """All weight on the anchor whose source adapter has the largest cosine with the query."""
 
-    def weights(_: State, problem: Problem, query: Query) -> np.ndarray:
-        row = np.eye(problem.anchors)[np.argmax(query.cosines)]
-        return np.broadcast_to(row, query.source.shape)
+    def fit(problem: Problem, options: Options) -> Fit:
+        cosines = np.where(np.eye(problem.anchors, dtype=bool), -np.inf, problem.cosines)
+        rows = np.eye(problem.anchors)[np.argmax(cosines, axis=1)] * (problem.anchors > 1)
+        return Fit({}, {}, np.broadcast_to(rows, problem.source.shape))
 
-    def left_out(state: State, problem: Problem) -> np.ndarray:
-        return refit(lambda rest, query: weights(state, rest, query), problem)
+    def weights(_: State, problem: Problem, queries: Query) -> np.ndarray:
+        rows = np.eye(problem.anchors)[np.argmax(queries.cosines, axis=-1)]
+        return np.broadcast_to(rows[:, None], queries.source.shape)
 
-    return Rule(lambda problem, options: ({}, {}), weights, left_out)
+    return Solver(fit, weights)
 
 
-def kernel_ridge(fall_back: bool) -> Rule:
+_choose_penalty = on_host(ridge.choose_penalty, static_argnames=('may_be_mean',))
+_given_penalty = on_host(ridge.given_penalty)
+
+
+@on_host
+def _ridge_weights(source: Array, cross: Array, penalty: Array) -> jax.Array:
+    """`ridge.weights` float64[C, G, A] of queries float64[C, G, A]."""
+    return ridge.weights(ridge.centre(source), cross, penalty)
+
+
+def kernel_ridge(fall_back: bool) -> Solver:
     """Ridge with an intercept; see `ridge`.
 
     Args:
       fall_back: use the mean, and say so, if leave-one-out finds no penalty better than it.
     """
 
-    def fit(problem: Problem, options: Options) -> tuple[State, JsonDict]:
-        kernel = ridge.centre(problem.source)
-        if options.ridge_lambda is not None:
-            penalty = np.full(len(problem.source), float(options.ridge_lambda))
+    def fit(problem: Problem, options: Options) -> Fit:
+        if options.ridge_lambda is None:
+            choice = _choose_penalty(problem.source, problem.target, may_be_mean=fall_back)
         else:
-            penalty = ridge.choose_penalty(problem.source, problem.target)
-            if not fall_back:
-                largest = ridge.RELATIVE_GRID[-2] * kernel.mean_diagonal
-                penalty = np.minimum(penalty, largest)
-        if np.isinf(penalty[0]):
-            return {'penalty': penalty}, {'ridge_lambda': None, 'fallback': 'mean'}
-        relative = penalty / kernel.mean_diagonal
-        return {'penalty': penalty}, {
-            'ridge_lambda': float(np.median(penalty)),
-            'ridge_lambda_relative': float(np.median(relative)),
-            'fallback': None,
+            choice = _given_penalty(problem.source, float(options.ridge_lambda))
+        is_mean = bool(np.isinf(choice.penalty[0]))
+        info: JsonDict = {
+            'ridge_lambda': None if is_mean else float(np.median(choice.penalty)),
+            'ridge_lambda_relative': None if is_mean else float(np.median(choice.relative)),
+            'fallback': 'mean' if is_mean else None,
         }
+        return Fit({'penalty': choice.penalty}, info, choice.left_out)
 
-    def weights(state: State, problem: Problem, query: Query) -> np.ndarray:
-        return ridge.weights(ridge.centre(problem.source), query.source, state['penalty'])
+    def weights(state: State, problem: Problem, queries: Query) -> np.ndarray:
+        return _ridge_weights(problem.source, queries.source, state['penalty'])
 
-    def left_out(state: State, problem: Problem) -> np.ndarray:
-        return ridge.leave_one_out(ridge.centre(problem.source), state['penalty'])
-
-    return Rule(fit, weights, left_out)
+    return Solver(fit, weights)
 
 
-def projection() -> Rule:
+def projection() -> Solver:
     """Least squares on the anchors, without intercept: the weights that come nearest.
 
     A diagnostic when the query is the true target adapter: the part of it outside the span of
@@ -147,64 +191,67 @@ def projection() -> Rule:
     Frobenius norm: weights fitted to the task (`lorajax.distillation.reweight`) can do it better.
     """
 
-    def weights(_: State, problem: Problem, query: Query) -> np.ndarray:
-        stabilised = ridge.stabilised(problem.source)
-        return np.linalg.solve(stabilised, query.source[..., None])[..., 0]
+    def solve(kernel: Array, cross: Array) -> np.ndarray:
+        stable = gram.stabilised(np.asarray(kernel))
+        return np.linalg.solve(stable, np.asarray(cross)[..., None])[..., 0]
 
-    def left_out(state: State, problem: Problem) -> np.ndarray:
-        return refit(lambda rest, query: weights(state, rest, query), problem)
+    def fit(problem: Problem, options: Options) -> Fit:
+        others, problems, queries = folds(problem)
+        rows = np.zeros(problem.source.shape)
+        for i, members in enumerate(others):
+            rows[:, i, members] = solve(problems.source[i], queries.source[i])
+        return Fit({}, {}, rows)
 
-    return Rule(lambda problem, options: ({}, {}), weights, left_out)
+    def weights(_: State, problem: Problem, queries: Query) -> np.ndarray:
+        return solve(problem.source, queries.source)
+
+    return Solver(fit, weights)
 
 
-def scaled(rule: Rule) -> Rule:
-    """Multiplies a rule's weights by the scale that leave-one-out finds best, >= 0.
+def scaled(solver: Solver) -> Solver:
+    """Multiplies a solver's weights by the scale that leave-one-out finds best, >= 0.
 
     scale = sum_i <Y_i, P_i> / sum_i |P_i|^2 over left-out predictions P_i, each anchor divided
     by its own squared norm. Averages are shorter than what they average; this undoes it.
     """
 
-    def fit(problem: Problem, options: Options) -> tuple[State, JsonDict]:
-        state, info = rule.fit(problem, options)
-        rows = rule.left_out(state, problem)
-        norms = ridge.anchor_norms(problem.target)
+    def fit(problem: Problem, options: Options) -> Fit:
+        state, info, rows = solver.fit(problem, options)
+        norms = np.einsum('gii->i', problem.target)
+        norms = np.where(norms > 0, norms, 1.0)
         predicted = rows @ problem.target
         overlap = np.einsum('gii->i', predicted) / norms
         length = np.einsum('gij,gij->i', predicted, rows) / norms
         scale = max(0.0, overlap.sum() / length.sum()) if length.sum() > 0 else 1.0
-        return {**state, 'scale': np.array(scale)}, {**info, 'scale': float(scale)}
+        return Fit(
+            {**state, 'scale': np.array(scale)}, {**info, 'scale': float(scale)}, scale * rows
+        )
 
-    def weights(state: State, problem: Problem, query: Query) -> np.ndarray:
-        return state['scale'] * rule.weights(state, problem, query)
+    def weights(state: State, problem: Problem, queries: Query) -> np.ndarray:
+        return state['scale'] * solver.weights(state, problem, queries)
 
-    def left_out(state: State, problem: Problem) -> np.ndarray:
-        return state['scale'] * rule.left_out(state, problem)
-
-    return Rule(fit, weights, left_out)
+    return Solver(fit, weights)
 
 
-def misassigned(rule: Rule) -> Rule:
-    """A placebo: a rule's weights, given to the wrong anchors.
+def misassigned(solver: Solver) -> Solver:
+    """A placebo: a solver's weights, given to the wrong anchors.
 
     The tasks are permuted in one random cycle, so no anchor keeps its own weight. What this
     scores, a method reaches without any use of which source adapter belongs to which task.
     """
 
-    def fit(problem: Problem, options: Options) -> tuple[State, JsonDict]:
-        state, info = rule.fit(problem, options)
+    def fit(problem: Problem, options: Options) -> Fit:
+        state, info, rows = solver.fit(problem, options)
         order = generator(options.seed, 'placebo').permutation(problem.anchors)
         receives = np.empty_like(order)
         receives[order] = np.roll(order, 1)
-        return {**state, 'receives': receives}, info
-
-    def weights(state: State, problem: Problem, query: Query) -> np.ndarray:
-        return rule.weights(state, problem, query)[..., state['receives']]
-
-    def left_out(state: State, problem: Problem) -> np.ndarray:
-        rows = rule.left_out(state, problem)[..., state['receives']]
+        rows = rows[..., receives]
         own = np.einsum('gii->gi', rows)  # an anchor must not predict itself: share it out
-        return rows + own[..., None] * (
-            ridge.mean_leave_one_out(rows.shape[-1]) - np.eye(rows.shape[-1])
-        )
+        means, identity = ridge.mean_leave_one_out(problem.anchors), np.eye(problem.anchors)
+        rows = rows + own[..., None] * (means - identity)
+        return Fit({**state, 'receives': receives}, info, rows)
 
-    return Rule(fit, weights, left_out)
+    def weights(state: State, problem: Problem, queries: Query) -> np.ndarray:
+        return solver.weights(state, problem, queries)[..., state['receives']]
+
+    return Solver(fit, weights)

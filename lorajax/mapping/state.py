@@ -13,7 +13,7 @@ _Part = TypeVar('_Part')
 
 
 @dataclasses.dataclass
-class Fitted:
+class MappingState:
     """Everything that predicting needs, and what fitting found out.
 
     Attributes:
@@ -45,8 +45,12 @@ class Prediction:
     report: JsonDict
 
 
-def present(part: _Part | None) -> _Part:
-    """Returns a part of `Fitted` that the method at hand always stores."""
+def require(part: _Part | None) -> _Part:
+    """Returns a part of `MappingState` that the method at hand always stores.
+
+    Raises:
+      TypeError: if it is not there: the state is another method's.
+    """
     if part is None:
         raise TypeError('this mapping was fitted by another method')
     return part

@@ -10,11 +10,12 @@ import dataclasses
 import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorajax.mapping.gram import einsum
+from lorajax.mapping.gram import einsum, side_by_side
 from lorajax.types import Adapter, Array
 
 Tensors = list[tuple[str, int]]  # projection and layer of each tensor
@@ -37,15 +38,19 @@ class Frame:
     bases: list[Basis]
 
 
-@jax.jit
-def orthonormal_bases(a: jax.Array, b: jax.Array) -> Basis:
+def orthonormal_bases(a: np.ndarray, b: np.ndarray) -> Basis:
     """Returns the bases of one tensor from float32[A, in, R] and float32[A, R, out]."""
-    anchors, n_in, rank = a.shape
-    q_in, r_in = jnp.linalg.qr(a.transpose(1, 0, 2).reshape(n_in, anchors * rank))
-    q_out, r_out = jnp.linalg.qr(b.reshape(anchors * rank, -1).T)
+    anchors, _, rank = a.shape
+    chex.assert_shape(b, (anchors, rank, None))
+    q_in, r_in = _thin_qr(side_by_side(a))
+    q_out, r_out = _thin_qr(b.reshape(anchors * rank, -1).T)
     core_a = r_in.reshape(-1, anchors, rank).transpose(1, 0, 2)
     core_b = r_out.T.reshape(anchors, rank, -1)
     return Basis(q_in, q_out, core_a, core_b)
+
+
+# One program for each width of the model, where one for each pair of widths would be more.
+_thin_qr = jax.jit(jnp.linalg.qr)
 
 
 def reduce_basis(basis: Basis, rank: int) -> tuple[Basis, float]:
@@ -90,75 +95,116 @@ def _leading_directions(moment: jax.Array, rank: int) -> jax.Array:
 
 
 def signed(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Signs columns so that the entry of largest magnitude is positive; also the signs."""
-    largest = jnp.take_along_axis(vectors, jnp.argmax(jnp.abs(vectors), axis=0)[None], axis=0)[0]
+    """Signs columns so that the entry of largest magnitude is positive; also the signs.
+
+    Args:
+      vectors: float32[..., n, R].
+
+    Returns:
+      The signed columns, and float32[..., R] of 1 and -1.
+    """
+    rows = jnp.argmax(jnp.abs(vectors), axis=-2)[..., None, :]
+    largest = jnp.take_along_axis(vectors, rows, axis=-2)[..., 0, :]
     signs = jnp.where(largest < 0, -1.0, 1.0)
-    return vectors * signs, signs
+    return vectors * signs[..., None, :], signs
 
 
 @jax.jit
-def weighted_core(a: jax.Array, b: jax.Array, weights: jax.Array) -> jax.Array:
-    """Returns sum_t weights[t] a[t] @ b[t] as float32[M, N]."""
-    return einsum('amr,a,arn->mn', a, weights, b)
-
-
-def leading_factors(
-    core: Array, q_in: Array, q_out: Array, rank: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the best rank-`rank` factors of Q_in C Q_out^T in a fixed gauge.
-
-    Both factors carry the square root of the singular values; each singular vector of the
-    input side is signed so that its entry of largest magnitude is positive.
+def weighted_core(a: Array, b: Array, weights: Array) -> jax.Array:
+    """Returns sum_t weights[..., t] a[t] @ b[t] as float32[..., M, N].
 
     Args:
-      core: float32[M, N].
+      a, b: float32[A, M, R] and float32[A, R, N].
+      weights: float32[..., A].
+    """
+    chex.assert_rank([a, b], 3)
+    chex.assert_equal([a.shape[0], a.shape[2]], [b.shape[0], b.shape[1]])
+    chex.assert_equal(weights.shape[-1], a.shape[0])
+    return einsum('amr,...a,arn->...mn', a, weights, b)
+
+
+class Truncated(NamedTuple):
+    """The best factors of some updates of one tensor, in a fixed gauge.
+
+    Both factors carry the square root of the singular values; each singular vector of the input
+    side is signed so that its entry of largest magnitude is positive.
+    """
+
+    a: np.ndarray  # float32[..., in, rank]
+    b: np.ndarray  # float32[..., rank, out]
+    energy: np.ndarray  # float64[..., 2], squared Frobenius norm of the result and of the whole
+
+
+def leading_factors(core: Array, q_in: Array, q_out: Array, rank: int) -> Truncated:
+    """Returns the best rank-`rank` factors of Q_in C Q_out^T.
+
+    Args:
+      core: float32[..., M, N].
       q_in, q_out: float32[in, M] and float32[out, N], orthonormal columns.
       rank: of the result; beyond min(M, N) the factors are padded with zeros.
 
-    Returns:
-      float32[in, rank], float32[rank, out], and float64[2]: squared Frobenius norm of the
-      result and of the whole.
-
     Source: Eckart and Young 1936.
     """
-    a, b, energy = _leading_factors(core, q_in, q_out, min(rank, *core.shape))
-    missing = rank - a.shape[1]
-    a = np.pad(np.asarray(a), ((0, 0), (0, missing)))
-    b = np.pad(np.asarray(b), ((0, missing), (0, 0)))
-    return a, b, np.asarray(energy, np.float64)
-
-
-@jax.jit(static_argnums=3)
-def _leading_factors(
-    core: jax.Array, q_in: jax.Array, q_out: jax.Array, rank: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`leading_factors` for a rank that the core has."""
-    u, s, vt = jnp.linalg.svd(core, full_matrices=False)
-    energy = jnp.stack([jnp.sum(s[:rank] ** 2), jnp.sum(s**2)])
-    root = jnp.sqrt(s[:rank])
-    a = einsum('im,mr->ir', q_in, u[:, :rank])
-    b = einsum('rn,on->ro', vt[:rank], q_out)
-    a, signs = signed(a)
-    return a * root, b * (root * signs)[:, None], energy
+    chex.assert_shape([q_in, q_out], [(None, core.shape[-2]), (None, core.shape[-1])])
+    return _in_full_space(_core_svd(core), q_in, q_out, rank)
 
 
 @jax.jit
-def _thin_core(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Core and bases of a single product a @ b."""
+def _core_svd(core: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Thin singular value decomposition of float32[..., M, N]."""
+    u, s, vt = jnp.linalg.svd(core, full_matrices=False)
+    return u, s, vt
+
+
+@jax.jit
+def _weighted_svd(a: Array, b: Array, weights: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`_core_svd` of `weighted_core`."""
+    return _core_svd(weighted_core(a, b, weights))
+
+
+def _in_full_space(
+    decomposed: tuple[Array, Array, Array], q_in: Array, q_out: Array, rank: int
+) -> Truncated:
+    """Turns the decomposition of a core into factors of the model's widths, on the host."""
+    u, s, vt = (np.asarray(part) for part in decomposed)
+    kept = min(rank, s.shape[-1])
+    a = np.asarray(q_in, np.float32) @ u[..., :kept]
+    b = vt[..., :kept, :] @ np.asarray(q_out, np.float32).swapaxes(-1, -2)
+    rows = np.abs(a).argmax(-2)[..., None, :]
+    root = np.sqrt(s[..., :kept])
+    signs = np.where(np.take_along_axis(a, rows, -2)[..., 0, :] < 0, -root, root)
+    squares = s.astype(np.float64) ** 2
+    energy = np.stack([squares[..., :kept].sum(-1), squares.sum(-1)], -1)
+    a, b = a * signs[..., None, :], b * signs[..., None]
+    missing = rank - kept
+    if missing:
+        a, b = (
+            np.pad(factor, [(0, 0)] * (factor.ndim - 2) + widths)
+            for factor, widths in ((a, [(0, 0), (0, missing)]), (b, [(0, missing), (0, 0)]))
+        )
+    return Truncated(a, b, energy)
+
+
+@jax.jit
+def _product_svd(
+    a: Array, b: Array
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array, jax.Array]:
+    """`_core_svd` of products a @ b, and orthonormal bases of both sides; C on the first axis."""
     q_in, r_in = jnp.linalg.qr(a)
-    q_out, r_out = jnp.linalg.qr(b.T)
-    return einsum('mr,nr->mn', r_in, r_out), q_in, q_out
+    q_out, r_out = jnp.linalg.qr(b.swapaxes(1, 2))
+    return _core_svd(einsum('cmr,cnr->cmn', r_in, r_out)), q_in, q_out
 
 
-def with_rank(a: Array, b: Array, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns factors of another rank for the product a @ b; see `leading_factors`.
+def with_rank(a: Array, b: Array, rank: int) -> Truncated:
+    """Returns factors of another rank for products a @ b.
 
     Args:
-      a, b: float32[in, R] and float32[R, out].
-      rank: > 0; at rank >= R the product is unchanged.
+      a, b: float32[C, in, R] and float32[C, R, out].
+      rank: > 0; at rank >= R the products are unchanged.
     """
-    core, q_in, q_out = _thin_core(a, b)
-    return leading_factors(core, q_in, q_out, rank)
+    chex.assert_rank([a, b], 3)
+    decomposed, q_in, q_out = _product_svd(a, b)
+    return _in_full_space(decomposed, q_in, np.asarray(q_out), rank)
 
 
 def combine_updates(frame: Frame, weights: np.ndarray, rank: int) -> list[tuple[Adapter, float]]:
@@ -172,16 +218,31 @@ def combine_updates(frame: Frame, weights: np.ndarray, rank: int) -> list[tuple[
     Returns:
       C pairs: the adapter, and the share of the sum's squared norm that truncation lost.
     """
-    results = []
-    for rows in weights.astype(np.float32):
-        factors, energies = [], []
-        for basis, row in zip(frame.bases, rows, strict=True):
-            core = weighted_core(basis.a, basis.b, row)
-            a, b, energy = leading_factors(core, basis.q_in, basis.q_out, rank)
-            factors.append((a, b))
-            energies.append(energy)
-        results.append((stack_layers(frame.tensors, factors), lost_share(energies)))
-    return results
+    chex.assert_shape(weights, (None, len(frame.tensors), None))
+    parts = []
+    for basis, rows in zip(frame.bases, weights.astype(np.float32).swapaxes(0, 1), strict=True):
+        decomposed = _weighted_svd(basis.a, basis.b, rows)
+        parts.append(_in_full_space(decomposed, basis.q_in, basis.q_out, rank))
+    return assemble(frame.tensors, parts)
+
+
+def assemble(tensors: Tensors, parts: list[Truncated]) -> list[tuple[Adapter, float]]:
+    """Returns adapters from the factors of their tensors.
+
+    Args:
+      tensors: projection and layer of each of `parts`.
+      parts: factors of one tensor of all adapters, C on the first axis.
+
+    Returns:
+      C pairs: the adapter, and the share of its squared norm that truncation lost.
+    """
+    return [
+        (
+            stack_layers(tensors, [(part.a[c], part.b[c]) for part in parts]),
+            lost_share([part.energy[c] for part in parts]),
+        )
+        for c in range(len(parts[0].a))
+    ]
 
 
 def lost_share(energies: list[np.ndarray]) -> float:

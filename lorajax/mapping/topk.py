@@ -4,20 +4,72 @@ The anchors are ranked once, by the cosine between whole source adapters, also f
 solve one problem per tensor: so the seed's selection log reads.
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lorajax.mapping import ridge
+from lorajax.mapping.float64 import on_host
 from lorajax.mapping.options import Options
-from lorajax.mapping.solvers import Problem, Query, Rule, State, refit
-from lorajax.types import JsonDict
+from lorajax.mapping.solvers import (
+    Fit,
+    Folds,
+    Problem,
+    Query,
+    Solver,
+    State,
+    folds,
+    rows_of_folds,
+)
+from lorajax.types import Array
 
 
-def nearest_anchors(cosines: np.ndarray, count: int) -> np.ndarray:
+def nearest_anchors(cosines: Array, count: int) -> jax.Array:
     """Returns int[min(count, A)], the anchors of largest cosine, nearest first."""
-    return np.argsort(-cosines, kind='stable')[:count]
+    return jnp.argsort(-cosines, stable=True)[:count]
 
 
-def topk_ridge(count: int | None) -> Rule:
+def nearest_ridge(
+    problem: Problem, query: Query, count: int, ridge_lambda: float | None
+) -> jax.Array:
+    """Returns weights float64[G, A] of one query, 0 for all but the nearest anchors.
+
+    Args:
+      problem: of all anchors.
+      query: without an axis C.
+      count: K, at most A.
+      ridge_lambda: None for leave-one-out among the K anchors.
+    """
+    members = nearest_anchors(query.cosines, count)
+    near = problem.keep(members)
+    if ridge_lambda is None:
+        penalty = ridge.choose_penalty(near.source, near.target, may_be_mean=False).penalty
+    else:
+        penalty = jnp.full(len(near.source), ridge_lambda)
+    weights = ridge.weights(ridge.centre(near.source), query.source[:, members], penalty)
+    return jnp.zeros(query.source.shape).at[:, members].set(weights)
+
+
+_STATIC = ('count', 'ridge_lambda')
+
+
+@on_host(static_argnames=_STATIC)
+def _weights(problem: Problem, queries: Query, count: int, ridge_lambda: float | None) -> jax.Array:
+    """`nearest_ridge` of each query, one after the other: their grids fill memory together."""
+    return jax.lax.map(lambda query: nearest_ridge(problem, query, count, ridge_lambda), queries)
+
+
+@on_host(static_argnames=_STATIC)
+def _left_out(left: Folds, count: int, ridge_lambda: float | None) -> jax.Array:
+    """Leave-one-out weights float64[G, A, A]."""
+    weights = jax.lax.map(
+        lambda fold: nearest_ridge(fold[0], fold[1], count, ridge_lambda),
+        (left.problems, left.queries),
+    )
+    return rows_of_folds(left.others, weights)
+
+
+def topk_ridge(count: int | None) -> Solver:
     """Ridge with an intercept on the nearest anchors.
 
     Args:
@@ -25,26 +77,17 @@ def topk_ridge(count: int | None) -> Rule:
         Without a given penalty, leave-one-out chooses one among the K anchors of each query.
     """
 
-    def fit(problem: Problem, options: Options) -> tuple[State, JsonDict]:
+    def fit(problem: Problem, options: Options) -> Fit:
         top_k = min(count or options.top_k, problem.anchors)
         given = np.nan if options.ridge_lambda is None else options.ridge_lambda
-        return {'top_k': np.array(top_k), 'given': np.array(given)}, {'top_k': top_k}
+        rows = np.zeros(problem.source.shape)
+        if problem.anchors > 1:
+            among = min(top_k, problem.anchors - 1)
+            rows = _left_out(folds(problem), among, options.ridge_lambda)
+        return Fit({'top_k': np.array(top_k), 'given': np.array(given)}, {'top_k': top_k}, rows)
 
-    def weights(state: State, problem: Problem, query: Query) -> np.ndarray:
-        members = nearest_anchors(query.cosines, state['top_k'].item())
-        near = problem.keep(members)
-        kernel = ridge.centre(near.source)
+    def weights(state: State, problem: Problem, queries: Query) -> np.ndarray:
         given = state['given'].item()
-        if np.isnan(given):
-            penalty = ridge.choose_penalty(near.source, near.target)
-            penalty = np.minimum(penalty, ridge.RELATIVE_GRID[-2] * kernel.mean_diagonal)
-        else:
-            penalty = np.full(len(near.source), given)
-        result = np.zeros(query.source.shape)
-        result[:, members] = ridge.weights(kernel, query.source[:, members], penalty)
-        return result
+        return _weights(problem, queries, state['top_k'].item(), None if np.isnan(given) else given)
 
-    def left_out(state: State, problem: Problem) -> np.ndarray:
-        return refit(lambda rest, query: weights(state, rest, query), problem)
-
-    return Rule(fit, weights, left_out)
+    return Solver(fit, weights)

@@ -6,7 +6,6 @@ from sklearn.linear_model import Ridge
 
 from lorajax import mapping
 from lorajax.errors import InputError
-from lorajax.io.tensor_files import read_header
 from tests.mapping.worlds import SOURCE, TARGET, dense, flat, make_world, regauged, split
 
 DELTA = [name for name, method in mapping.METHODS.items() if method.any_rank]
@@ -248,7 +247,7 @@ def test_bad_arguments_are_refused(world):
         mapping.fit('delta_rigde', source, target)
     with pytest.raises(InputError, match="option 'rigde_lambda': did you mean 'ridge_lambda'"):
         mapping.fit('mean', source, target, rigde_lambda=1.0)
-    with pytest.raises(InputError, match='ridge_lambda=-1'):
+    with pytest.raises(InputError, match='ridge_lambda -1: expected a positive number'):
         mapping.fit('mean', source, target, ridge_lambda=-1)
     with pytest.raises(InputError, match='no common task'):
         mapping.fit('mean', source, {f'other-{t}': tree for t, tree in target.items()})
@@ -258,25 +257,6 @@ def test_bad_arguments_are_refused(world):
         mapping.fit('mean', {}, target)
     with pytest.raises(InputError, match="unknown projection 'q_prj'; did you mean q_proj"):
         mapping.fit('mean', {'a': {'layers': {'q_prj': {}}}}, {'a': target['task0']})
-
-
-def test_damaged_mappings_are_refused(world, tmp_path):
-    root = tmp_path / 'mapping'
-    mapping.fit('delta_ridge', *world).save(root)
-    file = root / 'frame' / '0001.safetensors'
-    data = bytearray(file.read_bytes())
-    data[-3] ^= 4
-    file.write_bytes(data)
-    with pytest.raises(InputError, match=r'0001.safetensors: SHA-256 differs'):
-        mapping.load(root)
-    file.unlink()
-    with pytest.raises(InputError, match=r'0001.safetensors: missing'):
-        mapping.load(root)
-    (root / 'mapping.json').write_text('{"format": 99}')
-    with pytest.raises(InputError, match='expected mapping format 1, got 99'):
-        mapping.load(root)
-    with pytest.raises(InputError, match='no such file'):
-        mapping.load(tmp_path / 'nothing')
 
 
 @pytest.mark.parametrize('name', list(mapping.METHODS))
@@ -348,21 +328,3 @@ def test_the_span_oracle_reproduces_what_lies_in_the_span(world):
     mixed = mapping.fit('mean_delta', source, target, output_rank=24).predict(source['task0'])
     oracle = mapping.fit('span_oracle', source, target, output_rank=24)
     np.testing.assert_allclose(dense(oracle.predict(mixed)), dense(mixed), atol=1e-3)
-
-
-@pytest.mark.parametrize('name', ['global_ridge', 'matched_ridge', 'bilinear'])
-def test_mappings_may_be_stored_in_half_the_bytes(name, world, tmp_path):
-    fitted = mapping.fit(name, *world)
-    sizes = []
-    for dtype in ('float32', 'bfloat16'):
-        fitted.save(tmp_path / dtype, dtype)
-        files = (tmp_path / dtype).glob('*/*.safetensors')
-        sizes.append(sum(entry.size for f in files for entry in read_header(f).values()))
-    query = world[0]['task0']
-    before, after = fitted.predict(query), mapping.load(tmp_path / 'bfloat16').predict(query)
-    error = np.linalg.norm(dense(after) - dense(before))
-    assert error < 2e-2 * np.linalg.norm(dense(before))  # bfloat16 keeps 8 bits
-    assert all(leaf.dtype == np.float32 for f in after['layers'].values() for leaf in f.values())
-    assert sizes[1] < 0.6 * sizes[0] or name == 'bilinear'
-    with pytest.raises(InputError, match="dtype='int4'"):
-        fitted.save(tmp_path / 'other', 'int4')

@@ -2,6 +2,7 @@ import numpy as np
 
 from lorajax.mapping import gram
 from lorajax.mapping.anchors import Anchors
+from lorajax.mapping.queries import Queries
 from tests.mapping.worlds import dense, flat, regauged
 
 
@@ -25,7 +26,7 @@ def test_cross_products_with_a_query_of_another_rank(world):
         for p, f in query['layers'].items()
     }
     anchors = Anchors(source, 'source')
-    (cross,), (own,) = anchors.cross([{'layers': wider}], 'delta')
+    (cross,), (own,) = Queries({'wider': {'layers': wider}}).products(anchors, 'delta')
     np.testing.assert_allclose(cross, anchors.delta_gram[:, 3], rtol=1e-4)
     np.testing.assert_allclose(own, anchors.delta_gram[:, 3, 3], rtol=1e-4)
 

@@ -5,13 +5,14 @@ from lorajax import mapping
 from lorajax.mapping import kernel_alignment, scores
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.options import Options
+from lorajax.mapping.queries import Queries
 from tests.mapping.worlds import SOURCE, TARGET, dense, make_world, split
 
 
 def test_cosines_equal_those_of_dense_updates(world):
     source, _ = world
     anchors = Anchors(source, 'source')
-    cross = anchors.query_cosines([source['task3']])[0]
+    cross = Queries({'q': source['task3']}).cosines(anchors)[0]
     for index, (projection, layer) in enumerate(anchors.tensors):
         a, b = anchors.layer(projection, layer)
         updates = np.einsum('air,aro->aio', a, b).astype(np.float64)
@@ -57,12 +58,12 @@ def test_kernels_of_a_query_that_is_an_anchor_equal_the_anchors_row():
     assert np.linalg.eigvalsh(kernels.anchors).min() > -1e-10
 
 
-def test_match_finds_a_planted_mixture():
+def test_fit_mixture_finds_a_planted_mixture():
     rng = np.random.default_rng(1)
     features = rng.normal(size=(5, 12, 4))
     kernels = np.einsum('fsk,ftk->fst', features, features)
     planted = np.array([[0.0, 2.0, 0.0, 0.0, 1.0], [0.5, 0.0, 0.0, 3.0, 0.0]])
-    found = kernel_alignment.match(kernels, np.tensordot(planted, kernels, 1))
+    found = kernel_alignment.fit_mixture(kernels, np.tensordot(planted, kernels, 1))
     assert (found >= 0).all()
     assert np.corrcoef(found.ravel(), planted.ravel())[0, 1] > 0.99
     np.testing.assert_array_equal(found.argmax(1), planted.argmax(1))
@@ -71,14 +72,16 @@ def test_match_finds_a_planted_mixture():
 def test_left_out_rows_equal_refitting_without_the_anchor():
     source, target = make_world(tasks=7)
     options = Options(ridge_lambda=0.3)
-    whole = kernel_alignment.Matched().fit_weighing(
+    whole = kernel_alignment.KernelAlignment().fit(
         Anchors(source, 'source'), Anchors(target, 'target'), options
     )
     source, query = split(source, 'task2')
     target, _ = split(target, 'task2')
     anchors = Anchors(source, 'source')
-    rest = kernel_alignment.Matched().fit_weighing(anchors, Anchors(target, 'target'), options)
-    ((weights, *_),) = kernel_alignment.Matched().weigh(rest.arrays, anchors, [query['task2']])
+    rest = kernel_alignment.KernelAlignment().fit(anchors, Anchors(target, 'target'), options)
+    ((weights, *_),) = kernel_alignment.KernelAlignment().weights(
+        rest.arrays, anchors, Queries(query)
+    )
     np.testing.assert_allclose(np.delete(whole.left_out[:, 2], 2, 1), weights, atol=1e-4)
     np.testing.assert_array_equal(whole.left_out[:, 2, 2], 0)
 
@@ -136,19 +139,23 @@ def test_finds_the_tensors_that_do_the_same_work(key):
 def test_short_predictions_are_lengthened_to_the_share_of_the_truth_and_long_ones_are_not():
     source, target = (Anchors(tree, side) for tree, side in zip(make_world(), 'st', strict=True))
     options = Options()
-    plain = kernel_alignment.Matched(penalty=0.03).fit_weighing(source, target, options)
+    plain = kernel_alignment.KernelAlignment(relative_penalty=0.03).fit(source, target, options)
 
-    def ratio(weighing):
-        products = scores.update_products(weighing.left_out, target.delta_gram)
+    def ratio(fitted):
+        products = scores.update_products(fitted.left_out, target.delta_gram)
         return scores.report(*products, target.delta_gram)['loo_norm_ratio']
 
     assert plain.info['ridge_lambda_relative'] == 0.03 and plain.info['scale'] == 1.0
     for share in (0.5 * ratio(plain), 1.5 * ratio(plain)):
-        found = kernel_alignment.Matched(0.03, norm_share=share).fit_weighing(
+        found = kernel_alignment.KernelAlignment(0.03, norm_share=share).fit(
             source, target, options
         )
         assert ratio(found) == pytest.approx(max(share, ratio(plain)), rel=1e-6)
-        queries = list(make_world(key=1)[0].values())[:1]
-        ((before, *_),) = kernel_alignment.Matched(0.03).weigh(plain.arrays, source, queries)
-        ((after, *_),) = kernel_alignment.Matched(0.03, share).weigh(found.arrays, source, queries)
+        queries = Queries({'q': make_world(key=1)[0]['task0']})
+        ((before, *_),) = kernel_alignment.KernelAlignment(0.03).weights(
+            plain.arrays, source, queries
+        )
+        ((after, *_),) = kernel_alignment.KernelAlignment(0.03, share).weights(
+            found.arrays, source, queries
+        )
         np.testing.assert_allclose(after, found.info['scale'] * before, rtol=1e-6)

@@ -55,7 +55,7 @@ def test_gauge_of_the_anchors_does_not_change_the_result(anchors, weights):
 def test_with_rank_keeps_the_product_and_pads_with_zeros():
     rng = np.random.default_rng(4)
     a, b = rng.normal(size=(9, 3)).astype('f'), rng.normal(size=(3, 5)).astype('f')
-    x, y, energy = subspace.with_rank(a, b, 7)
+    (x,), (y,), (energy,) = subspace.with_rank(a[None], b[None], 7)
     assert x.shape == (9, 7) and y.shape == (7, 5)
     assert not x[:, 3:].any() and not y[3:].any()
     np.testing.assert_allclose(x @ y, a @ b, atol=1e-5)

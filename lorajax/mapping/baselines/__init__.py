@@ -1,1 +1,1 @@
-"""Maps without anchors, and anchors that correct them."""
+"""Peers of other makes: maps that need no anchors, and anchors that correct them."""

@@ -1,6 +1,6 @@
 """A map of the base models as prior, corrected by what it misses on the anchors.
 
-With T the prior's translation (`direct`) and w the anchors' weights (`weighing`),
+With T the prior's translation (`data_free`) and w the anchors' weights (`anchor_weights`),
 
   Y* = c T(X*) + sum_t w_t (Y_t - c T(X_t)) = sum_t w_t Y_t + c T(X* - sum_t w_t X_t),
 
@@ -10,48 +10,43 @@ left-out error; it tells what the prior adds, and is 0 where it adds nothing.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
 from lorajax.mapping import gram, scores
-from lorajax.mapping.anchor_weights import Weigher
-from lorajax.mapping.anchors import Anchors, read_layer
+from lorajax.mapping.anchor_weights import AnchorWeighting
+from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.baselines import data_free
-from lorajax.mapping.combination import describe_weights
-from lorajax.mapping.options import Extras, Options
-from lorajax.mapping.state import Fitted, Prediction, present
-from lorajax.mapping.subspace import (
-    leading_factors,
-    lost_share,
-    stack_layers,
-    update_norm,
-    weighted_core,
-    with_rank,
-)
-from lorajax.types import Adapter, Array
+from lorajax.mapping.combination import describe_size, describe_weights
+from lorajax.mapping.options import BaseModelArrays, Options
+from lorajax.mapping.queries import Queries
+from lorajax.mapping.state import MappingState, Prediction, require
+from lorajax.mapping.subspace import assemble, leading_factors, weighted_core, with_rank
+from lorajax.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Anchored:
-    """A prior and who weighs the anchors.
+class PriorCorrection:
+    """A prior, and what weights the anchors.
 
     Attributes:
       maker: makes the prior's maps of one pair of tensors.
-      weigher: of the 'delta' space.
+      weighting: of the 'delta' space.
     """
 
     maker: data_free.Maker
-    weigher: Weigher
+    weighting: AnchorWeighting
 
-    def fit(self, source: Anchors, target: Anchors, options: Options, extras: Extras) -> Fitted:
+    def fit(
+        self, source: Anchors, target: Anchors, options: Options, base_models: BaseModelArrays
+    ) -> MappingState:
         """Fits prior, weights and scale.
 
         Raises:
           InputError: as `data_free.fit`.
         """
-        arrays, info, left_out = self.weigher.fit_weighing(source, target, options)
-        prior = data_free.fit(self.maker, source, target, data_free.Inputs(options, extras))
+        arrays, info, left_out = self.weighting.fit(source, target, options)
+        prior = data_free.fit(self.maker, source, target, data_free.Inputs(options, base_models))
         layers = prior.arrays['source_layer']
         shape = target.delta_gram.shape
         # <what the prior adds to the left-out prediction, truth>, with that prediction, with itself
@@ -59,10 +54,11 @@ class Anchored:
         for index, ((projection, layer), maps) in enumerate(
             zip(target.tensors, prior.per_tensor, strict=True)
         ):
-            x, y = data_free.carry(maps, *source.layer(projection, int(layers[index])))
+            carried = data_free.carry(maps, *source.layer(projection, int(layers[index])))
+            x, y = map(np.asarray, carried)
             a, b = target.layer(projection, layer)
-            with_target = gram.inner_products('delta', x, y, a, b)
-            with_prior = gram.inner_products('delta', x, y, x, y)
+            with_target, _ = gram.cross_products('delta', x, y, a, b)
+            with_prior, _ = gram.cross_products('delta', x, y, x, y)
             rest = np.eye(len(source)) - left_out[index]
             truth[index] = (rest @ with_target).diagonal()
             mixed[index] = np.einsum('is,st,it->i', rest, with_target, left_out[index])
@@ -74,64 +70,68 @@ class Anchored:
             norms + 2.0 * scale * mixed + scale**2 * own,
             target.delta_gram,
         )
-        return Fitted(
+        return MappingState(
             target.tensors,
             {**arrays, 'source_layer': layers, 'prior_scale': np.array(scale)},
-            {**info, **report, 'prior_scale': scale, 'mean_anchor_norm': target.mean_norm},
+            {
+                **info,
+                'validation': scores.LEAVE_ONE_OUT,
+                **report,
+                'prior_scale': scale,
+                'mean_anchor_norm': target.mean_norm,
+            },
             per_tensor=prior.per_tensor,
             source=source,
             frame=target.frame,
         )
 
-    def predict(
-        self, fitted: Fitted, queries: Sequence[Adapter], output_rank: int
-    ) -> list[Prediction]:
-        """Translates checked adapters; see `span.predict`."""
-        source, frame = present(fitted.source), present(fitted.frame)
-        scale = float(fitted.arrays['prior_scale'])
-        layers = fitted.arrays['source_layer'].tolist()
-        predictions = []
-        for query, found in zip(
-            queries, self.weigher.weigh(fitted.arrays, source, queries), strict=True
-        ):
-            factors, energies = [], []
-            for index, (basis, row) in enumerate(zip(frame.bases, found.weights, strict=True)):
-                core = weighted_core(basis.a, basis.b, row.astype(np.float32))
-                spanned = leading_factors(core, basis.q_in, basis.q_out, min(core.shape))[:2]
-                projection, _ = fitted.tensors[index]
-                rest = _unexplained(source, query, projection, layers[index], row)
-                x, y = data_free.carry(fitted.per_tensor[index], *rest)
-                a = np.concatenate([spanned[0], np.asarray(x)], axis=1)
-                b = np.concatenate([spanned[1], scale * np.asarray(y)], axis=0)
-                left, right, energy = with_rank(a, b, output_rank)
-                factors.append((left, right))
-                energies.append(energy)
-            adapter = stack_layers(fitted.tensors, factors)
-            predictions.append(
-                Prediction(
-                    adapter,
-                    {
-                        **describe_weights(found.weights, found.cosines, source.tasks),
-                        'distance_to_span': found.distance,
-                        'norm_ratio': update_norm(adapter)
-                        / (fitted.info['mean_anchor_norm'] or 1.0),
-                        'energy_lost': lost_share(energies),
-                    },
-                )
+    def predict(self, state: MappingState, queries: Queries, output_rank: int) -> list[Prediction]:
+        """Translates checked adapters; see `combination.predict`."""
+        source, frame = require(state.source), require(state.frame)
+        scale = float(state.arrays['prior_scale'])
+        layers = state.arrays['source_layer'].tolist()
+        weighted = self.weighting.weights(state.arrays, source, queries)
+        parts = []
+        for index, basis in enumerate(frame.bases):
+            rows = np.stack([one.weights[index] for one in weighted]).astype(np.float32)
+            cores = weighted_core(basis.a, basis.b, rows)
+            spanned = leading_factors(cores, basis.q_in, basis.q_out, min(cores.shape[1:]))
+            projection, _ = state.tensors[index]
+            rest = _unexplained(source, queries, projection, layers[index], rows)
+            x, y = data_free.carry(state.per_tensor[index], *rest)
+            a = np.concatenate([spanned.a, np.asarray(x)], axis=2)
+            b = np.concatenate([spanned.b, scale * np.asarray(y)], axis=1)
+            parts.append(with_rank(a, b, output_rank))
+        return [
+            Prediction(
+                adapter,
+                {
+                    **describe_weights(one, source.tasks),
+                    **describe_size(adapter, lost, state.info),
+                },
             )
-        return predictions
+            for one, (adapter, lost) in zip(weighted, assemble(state.tensors, parts), strict=True)
+        ]
 
 
 def _unexplained(
-    source: Anchors, query: Adapter, projection: str, layer: int, weights: np.ndarray
+    source: Anchors, queries: Queries, projection: str, layer: int, weights: np.ndarray
 ) -> tuple[Array, Array]:
-    """Returns factors of X* - sum_t w_t X_t for one tensor."""
+    """Returns factors of X* - sum_t w_t X_t for one tensor of each query.
+
+    Args:
+      weights: float32[C, A].
+
+    Returns:
+      float32[C, in, Q + A R] and float32[C, Q + A R, out].
+    """
     a, b = source.layer(projection, layer)
-    own_a, own_b = read_layer(query, projection, layer)
-    weighted = -weights.astype(np.float32)[:, None, None] * b
+    x, y = queries.layer(projection, layer)
+    side_by_side = a.swapaxes(0, 1).reshape(a.shape[1], -1)
+    weighted = (-weights[:, :, None, None] * b).reshape(len(x), side_by_side.shape[1], -1)
     return (
-        np.concatenate([own_a, *a], axis=1),
-        np.concatenate([own_b, *weighted], axis=0),
+        np.concatenate([x, np.broadcast_to(side_by_side, (len(x), *side_by_side.shape))], axis=2),
+        np.concatenate([y, weighted], axis=1),
     )
 
 

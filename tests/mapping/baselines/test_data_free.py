@@ -1,67 +1,9 @@
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
 
 from lorajax import mapping
 from lorajax.errors import InputError
-from lorajax.mapping.baselines import data_free
 from tests.mapping.worlds import SOURCE, TARGET, dense, make_world
-
-
-def carried(maps, a, b):
-    inner, outer = maps
-    names = ('in_left', 'in_right', 'out_left', 'out_right')
-    x, y = data_free.carry(dict(zip(names, (*inner, *outer), strict=True)), a, b)
-    return np.asarray(x) @ np.asarray(y)
-
-
-@pytest.fixture
-def update():
-    rng = np.random.default_rng(0)
-    return rng.normal(size=(8, 2)).astype('f'), rng.normal(size=(2, 6)).astype('f')
-
-
-def test_cross_lora_between_equal_weights_projects_on_their_leading_subspaces(update):
-    kernel = np.random.default_rng(1).normal(size=(8, 6)).astype('f')
-    u, _, vt = np.linalg.svd(kernel, full_matrices=False)
-    for rank in (3, 6):
-        expected = u[:, :rank] @ u[:, :rank].T @ update[0] @ update[1] @ vt[:rank].T @ vt[:rank]
-        found = carried(data_free.cross_lora(kernel, kernel, rank), *update)
-        np.testing.assert_allclose(found, expected, atol=1e-4)
-
-
-def test_cross_lora_does_not_depend_on_the_signs_that_svd_returns(update):
-    rng = np.random.default_rng(2)
-    source, target = (rng.normal(size=(8, 6)).astype('f') for _ in range(2))
-    for side in data_free.cross_lora(source, target, 4)[0]:
-        largest = np.take_along_axis(np.asarray(side), np.abs(side).argmax(0)[None], 0)
-        assert (largest > 0).all()
-
-
-def test_lora_x_skips_dissimilar_tensors(update):
-    kernel = np.random.default_rng(1).normal(size=(8, 6)).astype('f')
-    other = np.linalg.qr(np.random.default_rng(3).normal(size=(8, 8)))[0].astype('f') @ kernel
-    assert carried(data_free.lora_x(kernel, kernel, 3, 0.9), *update).any()
-    assert not carried(data_free.lora_x(kernel, other, 3, 0.9), *update).any()
-
-
-@pytest.mark.parametrize('positions', [5, 50])
-def test_procrustes_recovers_a_rotation_of_the_states(positions):
-    rng = np.random.default_rng(4)
-    rotation = np.linalg.qr(rng.normal(size=(9, 9)))[0][:, :7]  # 7 source to 9 target features
-    source = rng.normal(size=(positions, 7)).astype('f')
-    target = source @ rotation.T.astype('f')
-    left, right = data_free.procrustes(source, target)
-    np.testing.assert_allclose((source @ right) @ left.T, target, atol=1e-4)
-
-
-def test_state_ridge_is_sklearn_ridge():
-    rng = np.random.default_rng(5)
-    given, explained = rng.normal(size=(30, 7)).astype('f'), rng.normal(size=(30, 4)).astype('f')
-    p, q = data_free.state_ridge(explained, given, 0.2)
-    alpha = 0.2 * np.mean(np.linalg.svd(given, compute_uv=False) ** 2)
-    expected = Ridge(alpha=alpha, fit_intercept=False).fit(given, explained).coef_.T
-    np.testing.assert_allclose(np.asarray(p) @ np.asarray(q).T, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', ['theseus', 'activation_ridge'])

@@ -5,6 +5,8 @@ import pytest
 
 from lorajax import mapping
 from lorajax.mapping.baselines.prior_correction import _scale
+from lorajax.mapping.kernel_alignment import KernelAlignment
+from lorajax.mapping.queries import Queries
 from tests.mapping.worlds import SOURCE, TARGET, dense, make_world, split
 
 
@@ -33,15 +35,14 @@ def test_a_prediction_is_the_weighted_sum_and_the_carried_rest():
     given = states()
     fitted = mapping.fit('anchored_theseus', rest_x, rest_y, output_rank=40, **given)
     # Random activations tell nothing, so the scale is set by hand to see the arithmetic.
-    fitted.fitted.arrays['prior_scale'] = np.array(0.7)
+    fitted.state.arrays['prior_scale'] = np.array(0.7)
     prediction = fitted.explain(query['task7'])
     plain = mapping.fit('matched_ridge', rest_x, rest_y, output_rank=40).explain(query['task7'])
     prior = carried(source, target, given)
-    weights = mapping.fit('matched_ridge', rest_x, rest_y).fitted
-    found = fitted.fitted
-    from lorajax.mapping.kernel_alignment import Matched
-
-    rows = Matched().weigh(weights.arrays, weights.source, [query['task7']])[0].weights
+    weights = mapping.fit('matched_ridge', rest_x, rest_y).state
+    found = fitted.state
+    queries = Queries({'q': query['task7']})
+    rows = KernelAlignment().weights(weights.arrays, weights.source, queries)[0].weights
     sizes = [(shape[1] * shape[2]) for shape in TARGET.values() for _ in range(shape[0])]
     pieces = {task: np.split(vector, np.cumsum(sizes)[:-1]) for task, vector in prior.items()}
     order = [*[('q_proj', i) for i in range(3)], *[('v_proj', i) for i in range(3)]]

@@ -1,0 +1,113 @@
+"""Adapters to be translated: checked once, compared with anchors tensor by tensor."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from lorajax.errors import InputError
+from lorajax.mapping import gram
+from lorajax.mapping.anchors import Anchors
+from lorajax.mapping.shapes import (
+    Shapes,
+    check_matches,
+    not_finite,
+    read_layer,
+    read_shapes,
+    widest,
+)
+from lorajax.types import Adapter
+
+
+class Queries:
+    """Adapters of one model by name, C of them.
+
+    Inner products with anchors are kept once computed, so a `Queries` may be shared by several
+    mappings that were fitted on the same `Anchors`; the adapters must not be changed in the
+    meantime. Adapters of lower rank than the widest count as if they had zeros there.
+    """
+
+    def __init__(self, adapters: Mapping[str, Adapter]):
+        """Reads the shapes.
+
+        Raises:
+          InputError: if there is none, or one is no adapter.
+        """
+        if not adapters:
+            raise InputError('no adapters to translate, expected at least one')
+        self.names = tuple(adapters)
+        self._trees = list(adapters.values())
+        self._shapes = [read_shapes(tree, f'query {name}') for name, tree in adapters.items()]
+        self._products: dict[tuple[Anchors, str], tuple[np.ndarray, np.ndarray]] = {}
+        self._cosines: dict[Anchors, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def check(self, expected: Shapes, any_rank: bool) -> None:
+        """Refuses adapters of other shapes than the anchors'; see `shapes.check_matches`."""
+        for name, shapes in zip(self.names, self._shapes, strict=True):
+            check_matches(shapes, expected, f'query {name}', any_rank)
+
+    def layer(self, projection: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns one tensor of all queries: float32[C, in, Q] and float32[C, Q, out]."""
+        rank = widest(self._shapes)[projection].rank
+        pairs = [read_layer(tree, projection, layer, rank) for tree in self._trees]
+        return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
+
+    def _stream(self, anchors: Anchors) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yields each tensor of the anchors (a, b) and of the queries (x, y)."""
+        for (projection, layer), factors in zip(anchors.tensors, anchors.stream(), strict=True):
+            yield *factors, *self.layer(projection, layer)
+
+    def products(self, anchors: Anchors, space: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns inner products with the anchors, and of each query with itself.
+
+        Args:
+          anchors: of the queries' shapes (of any rank if `space` is 'delta').
+          space: 'factor' or 'delta', see `gram`.
+
+        Returns:
+          float64[C, P, A] and float64[C, P].
+
+        Raises:
+          InputError: if a query holds NaN or infinity.
+        """
+        key = anchors, space
+        if key not in self._products:
+            pairs = [gram.cross_products(space, *factors) for factors in self._stream(anchors)]
+            cross = np.stack([with_anchors.T for with_anchors, _ in pairs], axis=1)
+            own = np.stack([with_self for _, with_self in pairs], axis=1)
+            self.check_finite(own, anchors.tensors)
+            self._products[key] = cross, own
+        return self._products[key]
+
+    def cosines(self, anchors: Anchors) -> np.ndarray:
+        """Returns `gram.cosines` with the anchors, float64[C, 3, P, A].
+
+        Raises:
+          InputError: if a query holds NaN or infinity.
+        """
+        if anchors not in self._cosines:
+            parts, sizes = [], []
+            for a, b, x, y in self._stream(anchors):
+                own, other = gram.own_grams(a, b), gram.own_grams(x, y)
+                cosines = gram.cosines(gram.block_grams(a, b, x, y), own, other)
+                parts.append(np.asarray(cosines, np.float64).transpose(2, 0, 1))
+                sizes.append(sum(np.einsum('crr->c', part) for part in other))
+            self.check_finite(np.stack(sizes, axis=1), anchors.tensors)
+            self._cosines[anchors] = np.stack(parts, axis=2)
+        return self._cosines[anchors]
+
+    def check_finite(self, values: np.ndarray, tensors: list[tuple[str, int]]) -> None:
+        """Refuses queries that hold NaN or infinity.
+
+        Args:
+          values: float[C, P], finite where the tensor is.
+          tensors: projection and layer along P.
+
+        Raises:
+          InputError: naming query and tensor.
+        """
+        bad = np.argwhere(~np.isfinite(values))
+        if bad.size:
+            raise InputError(f'query {self.names[bad[0, 0]]}: {not_finite(*tensors[bad[0, 1]])}')

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from lorajax import mapping
+from lorajax.errors import InputError
+from lorajax.mapping import bilinear_part
+from lorajax.mapping.anchors import Anchors
+from lorajax.mapping.options import Options
+from lorajax.mapping.queries import Queries
+from tests.mapping.worlds import dense, make_world, split
+
+
+def test_fold_masks_leave_every_anchor_out_once():
+    masks = bilinear_part.fold_masks(10, 4)
+    assert masks.shape == (5, 10) and masks[-1].all()
+    np.testing.assert_array_equal((masks == 0).sum(0), 1)
+
+
+def test_reduced_bases_lose_nothing_when_they_are_wide_enough():
+    source, target = make_world(noise=0.01)
+    wide = mapping.fit('bilinear', source, target, basis_rank=24)
+    wider = mapping.fit('bilinear', source, target, basis_rank=64)
+    query = source['task0']
+    np.testing.assert_allclose(dense(wide.predict(query)), dense(wider.predict(query)), atol=1e-3)
+
+
+def test_predictions_leave_the_span_of_the_anchors():
+    source, target = make_world(tasks=9, latents=8, noise=0.5)
+    source, queries = split(source, 'task8')
+    target, _ = split(target, 'task8')
+    prediction = dense(
+        mapping.fit('bilinear', source, target, output_rank=24).predict(queries['task8'])
+    )
+    anchors = np.stack([dense(tree) for tree in target.values()])
+    projected = anchors.T @ np.linalg.lstsq(anchors.T, prediction, rcond=None)[0]
+    assert np.linalg.norm(prediction - projected) > 0.1 * np.linalg.norm(prediction)
+
+
+def test_diagnostics_say_what_reduced_bases_lose_and_how_anchors_were_left_out():
+    source, target = (Anchors(side, 'any') for side in make_world())
+    info = {
+        rank: mapping.fit('bilinear', source, target, basis_rank=rank).diagnostics
+        for rank in (2, 24)
+    }
+    assert info[2]['validation'] == '4-fold for the bilinear part, leave-one-out for the others'
+    for side, anchors in (('source', source), ('target', target)):
+        assert info[24]['parts']['bilinear']['basis_lost'][side]['largest'] < 1e-5
+        shares = []
+        for a, b in anchors.stream():
+            updates = np.einsum('air,aro->aio', a, b).astype(np.float64)
+            u = np.linalg.svd(np.concatenate(list(updates), axis=1))[0][:, :2]
+            v = np.linalg.svd(np.concatenate(list(updates.swapaxes(1, 2)), axis=1))[0][:, :2]
+            kept = np.einsum('im,aio,on->amn', u, updates, v)
+            shares.append(1 - np.sum(kept**2) / np.sum(updates**2))
+        lost = info[2]['parts']['bilinear']['basis_lost'][side]
+        assert lost['mean'] == pytest.approx(np.mean(shares), abs=1e-4)
+        assert lost['largest'] == pytest.approx(np.max(shares), abs=1e-4)
+
+
+def test_as_many_folds_as_anchors_are_leave_one_out():
+    source, target = make_world(tasks=4)
+    fitted = mapping.fit('bilinear', source, target, bilinear_folds=4, bilinear_starts=1)
+    assert fitted.diagnostics['validation'] == 'leave-one-out'
+
+
+def test_left_out_predictions_are_those_of_a_map_that_never_saw_the_anchor():
+    source, target = make_world(tasks=5)
+    options = Options(bilinear_folds=5, bilinear_starts=2)
+    whole = bilinear_part.fit(Anchors(source, 'source'), Anchors(target, 'target'), options)
+    (rest_x, query), (rest_y, truth) = split(source, 'task4'), split(target, 'task4')
+    rest = Anchors(rest_y, 'target')
+    part = bilinear_part.fit(Anchors(rest_x, 'source'), rest, options)
+    reduced = bilinear_part.reduce_queries(part.source_frame, Queries(query))
+    for index, (projection, layer) in enumerate(rest.tensors):
+        core = bilinear_part.predict_cores(part.per_tensor[index], projection, reduced)[0]
+        basis = rest.frame.bases[index]
+        update = np.asarray(basis.q_in) @ core @ np.asarray(basis.q_out).T
+        own = truth['task4']['layers'][projection]
+        product = np.sum(update * (own['a'][layer] @ own['b'][layer]))
+        # Bases of fewer anchors turn the random starts, which alternation does not forget.
+        assert product == pytest.approx(whole.cross[index, 4, 4], rel=0.3, abs=0.2 * abs(product))
+
+
+def test_a_projection_that_the_source_lacks_is_named():
+    source, target = make_world(tasks=3)
+    source = {t: {'layers': {'q_proj': tree['layers']['q_proj']}} for t, tree in source.items()}
+    with pytest.raises(InputError, match=r"source adapters lack \['v_proj'\]"):
+        mapping.fit('bilinear', source, target)
