@@ -63,5 +63,5 @@ def load_side(experiment: Experiment, side: str) -> tuple[Model, ChatFormat]:
 
 @functools.cache
 def weights_hash(directory: pathlib.Path) -> str:
-    """Returns the SHA-256 of a model's weight files, taken once in a process."""
-    return provenance.hash_files(directory, '*.safetensors')
+    """Returns a fingerprint of a model's weight files, taken once in a process."""
+    return provenance.fingerprint(directory, '*.safetensors')

@@ -105,8 +105,8 @@ def _methods(part: Mapping[str, Any]) -> Iterator[str]:
     if 'span_oracle' in pooled and pooled['span_oracle'][0] < 1:
         yield (
             f'The weighting of these anchors whose update is closest to the true one (span oracle) '
-            f'recovers {pooled["span_oracle"][0]:.3f} of the gap. It is closest in weights: another '
-            'weighting may answer better.'
+            f'recovers {pooled["span_oracle"][0]:.3f} of the gap. It is closest in weights: '
+            'another weighting may answer better.'
         )
 
 
