@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from lorajax.mapping import layer_alignment
+from lorajax.mapping.compiling import quick_jit
 from lorajax.mapping.gram import einsum
 from lorajax.types import Array
 
@@ -46,7 +47,7 @@ class Maps(NamedTuple):
     outer: Array  # float32[K, N, J], M_k
 
 
-def solve_side(x: Array, c: Array, y: Array, d: Array, penalty: jax.Array) -> jax.Array:
+def solve_side(x: Array, c: Array, y: Array, d: Array, penalty: Array | float) -> jax.Array:
     """Solves for one side: min over N of sum_t |y_t d_t - sum_k N_k x_tk c_tk|^2 + mu |N|^2.
 
     Args:
@@ -74,7 +75,7 @@ def solve_side(x: Array, c: Array, y: Array, d: Array, penalty: jax.Array) -> ja
 
 @functools.partial(jax.jit, static_argnames='sweeps')
 def fit_maps(
-    key: jax.Array, samples: Samples, keep: jax.Array, penalty: jax.Array, sweeps: int
+    key: jax.Array, samples: Samples, keep: Array, penalty: Array | float, sweeps: int
 ) -> Maps:
     """Fits a bilinear map by alternating ridge from a random start.
 
@@ -115,12 +116,12 @@ def apply_maps(maps: Maps, x_in: Array, x_out: Array) -> jax.Array:
     return einsum('mkq,kqn->mn', inner, outer)
 
 
-@functools.partial(jax.jit, static_argnames=('sweeps', 'starts'))
+@quick_jit(static_argnames=('sweeps', 'starts'))
 def fit_folds(
     key: jax.Array,
     samples: Samples,
-    keep: jax.Array,
-    penalty: jax.Array,
+    keep: Array,
+    penalty: Array | float,
     sweeps: int,
     starts: int,
 ) -> Maps:
@@ -139,7 +140,7 @@ def fit_folds(
       Maps with leaves [F, S, ...].
     """
 
-    def one(keep: jax.Array, key: jax.Array) -> Maps:
+    def one(keep: Array, key: jax.Array) -> Maps:
         return fit_maps(key, samples, keep, penalty, sweeps)
 
     over_starts = jax.vmap(one, (None, 0))

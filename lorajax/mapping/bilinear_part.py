@@ -15,6 +15,7 @@ import numpy as np
 from lorajax.errors import InputError
 from lorajax.mapping import bilinear, gram
 from lorajax.mapping.anchors import Anchors
+from lorajax.mapping.compiling import quick_jit
 from lorajax.mapping.options import Options
 from lorajax.mapping.queries import Queries
 from lorajax.mapping.subspace import Basis, Frame, orthonormal_bases, reduce_basis
@@ -114,7 +115,7 @@ def fold_masks(anchors: int, folds: int) -> np.ndarray:
     return np.array([*masks, np.ones(anchors, bool)], np.float32)
 
 
-@jax.jit
+@quick_jit()
 def _left_out(
     maps: bilinear.Maps, samples: bilinear.Samples, keep: Array
 ) -> tuple[jax.Array, jax.Array]:

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lorajax.mapping.compiling import quick_jit
 from lorajax.types import Array
 
 # TPUs and GPUs would otherwise multiply float32 in bfloat16 or TF32.
@@ -102,7 +103,7 @@ def own_grams(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return a.swapaxes(1, 2) @ a, b @ b.swapaxes(1, 2)
 
 
-@jax.jit
+@quick_jit()
 def cosines(
     blocks: tuple[Array, Array], own: tuple[Array, Array], other: tuple[Array, Array]
 ) -> jax.Array:

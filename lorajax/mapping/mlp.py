@@ -8,7 +8,6 @@ initialisation, and is left out. The seed's `pertensor_mlp` is of this kind; its
 are not published.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -17,6 +16,7 @@ import numpy as np
 import optax
 
 from lorajax.mapping import ridge
+from lorajax.mapping.compiling import quick_jit
 from lorajax.mapping.float64 import on_host
 from lorajax.mapping.options import Options
 from lorajax.mapping.solvers import Fit, Problem, Query, Solver, State, folds
@@ -46,8 +46,8 @@ def apply_network(network: Network, x: Array) -> jax.Array:
     return jax.nn.gelu(x @ network['hidden'] + network['bias']) @ network['out']
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def train_networks(keys: jax.Array, x: jax.Array, y: jax.Array, checkpoints: int) -> Network:
+@quick_jit(static_argnums=3)
+def train_networks(keys: jax.Array, x: Array, y: Array, checkpoints: int) -> Network:
     """Trains one network per problem on all its samples at once, by AdamW.
 
     Args:

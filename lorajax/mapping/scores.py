@@ -12,6 +12,7 @@ import numpy as np
 
 from lorajax.mapping import gram, ridge
 from lorajax.mapping.anchors import Anchors
+from lorajax.mapping.compiling import quick_jit
 from lorajax.types import Array, JsonDict
 
 # Values of `validation` in a mapping's diagnostics: how its anchors were kept from predicting
@@ -52,10 +53,8 @@ def factor_products(loo_weights: np.ndarray, anchors: Anchors) -> tuple[np.ndarr
     return products, norms
 
 
-@jax.jit
-def _factor_products(
-    rows: jax.Array, inner: jax.Array, outer: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+@quick_jit()
+def _factor_products(rows: Array, inner: Array, outer: Array) -> tuple[jax.Array, jax.Array]:
     """One tensor of `factor_products`, from the arrays of `gram.block_grams`."""
     with_truth = [gram.einsum('it,irtq->irq', rows, block) for block in (inner, outer)]
     with_self = [gram.einsum('is,it,srtq->irq', rows, rows, block) for block in (inner, outer)]

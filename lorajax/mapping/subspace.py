@@ -7,7 +7,6 @@ then costs one small SVD per tensor. The idea is that of Core Space (arXiv 2509.
 """
 
 import dataclasses
-import functools
 from typing import NamedTuple
 
 import chex
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lorajax.mapping.compiling import quick_jit
 from lorajax.mapping.gram import einsum, side_by_side
 from lorajax.types import Adapter, Array
 
@@ -70,7 +70,7 @@ def reduce_basis(basis: Basis, rank: int) -> tuple[Basis, float]:
     return reduced, float(lost)
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@quick_jit(static_argnums=1)
 def _reduce_basis(basis: Basis, rank: int) -> tuple[Basis, jax.Array]:
     """`reduce_basis` as one compiled function."""
     inner = einsum('amr,amq->arq', basis.a, basis.a)
@@ -156,7 +156,7 @@ def _core_svd(core: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return u, s, vt
 
 
-@jax.jit
+@quick_jit()
 def _weighted_svd(a: Array, b: Array, weights: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """`_core_svd` of `weighted_core`."""
     return _core_svd(weighted_core(a, b, weights))

@@ -300,10 +300,10 @@ def test_many_queries_at_once_equal_one_by_one(world):
         fitted = mapping.fit(name, *anchors)
         together = fitted.explain_many({'a': source['task0'], 'b': source['task5']})
         for key, task in (('a', 'task0'), ('b', 'task5')):
-            alone = fitted.explain(source[task])
-            np.testing.assert_allclose(
-                dense(together[key].adapter), dense(alone.adapter), atol=1e-5
-            )
+            alone = dense(fitted.explain(source[task]).adapter)
+            error = np.linalg.norm(dense(together[key].adapter) - alone)
+            # float32 sums products of one and of two queries in another order.
+            assert error < 1e-5 * np.linalg.norm(alone)
 
 
 def test_reports_say_where_a_query_lies(world):
