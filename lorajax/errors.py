@@ -1,5 +1,6 @@
-"""The exceptions that mean: what the user gave us is wrong."""
+"""The exceptions of the boundary: what the user gave us is wrong, or the user wants an end."""
 
+import signal
 from typing import Any
 
 
@@ -30,3 +31,15 @@ class ArgumentError(InputError):
         self.argument = argument
         self.value = value
         self.problem = problem
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asks for an end; everything on the way out is closed as after an error.
+
+    Attributes:
+      status: exit status that a shell and a scheduler understand, 128 + the signal's number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number

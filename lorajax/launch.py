@@ -15,17 +15,10 @@ from typing import Any
 
 from absl import flags, logging
 
-from lorajax.errors import ArgumentError, InputError
+from lorajax import progress
+from lorajax.errors import ArgumentError, InputError, Interrupted
 
 _BAD_INPUT = 2
-
-
-class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM came; everything on the way out is closed as after any error."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.status = 128 + number
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -74,7 +67,7 @@ def _interrupt(number: int, frame: Any) -> None:
     """Ends the work in an orderly way; the same signal once more ends the process at once."""
     del frame
     signal.signal(number, signal.SIG_DFL)
-    raise Interrupted(number)
+    progress.interrupt(Interrupted(number))
 
 
 def _describe(error: ArgumentError) -> str:

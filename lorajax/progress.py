@@ -1,4 +1,7 @@
-"""What a long piece of work says on the way: a bar on a terminal, else a line now and then."""
+"""What a long piece of work says on the way, and where it may end early.
+
+It says it in a bar on a terminal, else in a line now and then.
+"""
 
 import sys
 import time
@@ -6,6 +9,28 @@ from typing import Any
 
 from absl import logging
 from tqdm import tqdm
+
+from lorajax.errors import Interrupted
+
+_running: list['Progress'] = []  # work that is being counted
+_requests: list[Interrupted] = []  # what asks for its end
+
+
+def interrupt(reason: Interrupted) -> None:
+    """Ends the work at a place where its state is whole.
+
+    Work that is counted ends at its next step, other work here and now. An exception that a
+    signal handler raised in the middle of a step could be lost in a callback of a library.
+
+    Args:
+      reason: raised there.
+
+    Raises:
+      Interrupted: the reason, if nothing is being counted.
+    """
+    _requests.append(reason)
+    if not _running:
+        raise reason
 
 
 class Progress:
@@ -20,8 +45,17 @@ class Progress:
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=initial, desc=label, leave=False)
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the next step will be the last, so that its state should be saved."""
+        return bool(_requests)
+
     def update(self, count: int = 1, **values: Any) -> None:
-        """Advances by `count` and shows values such as the loss."""
+        """Advances by `count` and shows values such as the loss.
+
+        Raises:
+          Interrupted: after a step (a `count` above 0), if `interrupt` was called before.
+        """
         self._done += count
         self._values |= values
         if self._bar is not None:
@@ -30,6 +64,8 @@ class Progress:
                 self._bar.set_postfix(values, refresh=False)
         elif time.monotonic() - self._last > self._every:
             self._log()
+        if count and _requests:
+            raise _requests[0]
 
     def _log(self) -> None:
         """Writes a line with the latest values."""
@@ -45,7 +81,11 @@ class Progress:
             self._log()
 
     def __enter__(self) -> 'Progress':
+        _running.append(self)
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        _running.remove(self)
         self.close()
+        if kind is None and _requests:
+            raise _requests[0]

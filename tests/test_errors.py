@@ -1,6 +1,10 @@
 """Errors are one line; that of an argument keeps its parts for the layer that knows flags."""
 
-from lorajax.errors import ArgumentError, InputError
+import signal
+
+import pytest
+
+from lorajax.errors import ArgumentError, InputError, Interrupted
 
 
 def test_an_argument_error_says_what_was_given_and_what_was_expected():
@@ -13,3 +17,10 @@ def test_an_argument_error_says_what_was_given_and_what_was_expected():
 def test_without_a_value_the_problem_says_it_all():
     assert str(ArgumentError('prompt', None, 'is missing')) == 'prompt: is missing'
     assert str(ArgumentError('prompt', '', 'is missing')) == 'prompt : is missing'
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_has_the_status_that_schedulers_know(number, status):
+    error = Interrupted(number)
+    assert error.status == status and str(error) == number.name
+    assert isinstance(error, KeyboardInterrupt) and not isinstance(error, Exception)

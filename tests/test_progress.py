@@ -1,8 +1,11 @@
 """What stays on the screen of a long command."""
 
+import signal
+
 import pytest
 
 from lorajax import progress
+from lorajax.errors import Interrupted
 
 
 @pytest.fixture
@@ -36,3 +39,32 @@ def test_work_without_values_or_end_leaves_no_line(lines):
         bar.update(1, loss=1.0)
         raise KeyError
     assert lines == []
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """What asks for an end; forgotten afterwards."""
+    monkeypatch.setattr(progress, '_requests', [])
+    return progress._requests
+
+
+def test_counted_work_ends_after_the_step_it_is_at(requests, lines):
+    reason, steps = Interrupted(signal.SIGTERM), []
+    with pytest.raises(Interrupted) as caught, progress.Progress('mine', 9) as bar:
+        for step in range(9):
+            if step == 3:
+                progress.interrupt(reason)
+                bar.update(0, loss=1.0)  # says something, but is no step
+            steps.append((step, bar.is_interrupted))
+            bar.update()
+    assert caught.value is reason and steps == [(0, False), (1, False), (2, False), (3, True)]
+    assert not progress._running
+
+
+def test_other_work_ends_at_once_and_the_last_step_is_not_too_late(requests, lines):
+    with pytest.raises(Interrupted):
+        progress.interrupt(Interrupted(signal.SIGINT))
+    requests.clear()
+    with pytest.raises(Interrupted), progress.Progress('mine', 1) as bar:
+        bar.update()
+        progress.interrupt(Interrupted(signal.SIGINT))

@@ -79,7 +79,8 @@ def train_adapters(
             is_last = step == total - 1
             if is_last or (step + 1) % metrics_every == 0:
                 progress.update(0, **window.flush(step, train_step._cache_size()))
-            if checkpoints and (is_last or (step + 1) % config.checkpoint_every == 0):
+            is_due = is_last or (step + 1) % config.checkpoint_every == 0
+            if checkpoints and (is_due or progress.is_interrupted):
                 checkpoints.save(step + 1, state)
             progress.update()
     return dict(zip(tasks, unstack(fold_scale(state.adapters, config.scale)), strict=True))
