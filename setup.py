@@ -40,6 +40,7 @@ setup(
         'scipy>=1.13',  # exact tests and intervals; triangular and non-negative solves
         'math-verify[antlr4_13_2]>=0.9,<0.10',  # LaTeX of answers, into sympy trees
         'sympy>=1.13',  # the trees of math-verify are evaluated here
+        'threadpoolctl>=3.5',  # mapping: one BLAS thread for each tensor at work
         'scikit-learn>=1.5',  # reference for the closed forms; text vectors of the overlap check
         'chex>=0.1.90',  # static shape checks inside jit
         'absl-py>=2.1',  # flags, flagfiles, logging

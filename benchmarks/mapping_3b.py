@@ -107,7 +107,9 @@ def run_mappings(root: pathlib.Path, names: Sequence[str]) -> None:
         mapping.Anchors({f't{t:02d}': load(root, side, t) for t in range(ANCHORS)}, side)
         for side in SHAPES
     )
-    queries = {f't{t:02d}': load(root, 'source', t) for t in range(ANCHORS, ANCHORS + HELDOUTS)}
+    queries = mapping.Queries(
+        {f't{t:02d}': load(root, 'source', t) for t in range(ANCHORS, ANCHORS + HELDOUTS)}
+    )
     for name in names:
         mapping.fit(name, source, target).explain_many(queries)
 

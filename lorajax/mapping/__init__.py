@@ -4,10 +4,11 @@
     target_adapter = mapping.predict(source_adapter)
     mapping.save(directory)
 
-From the files that know only arrays to those that know everything: compiling, float64, gram,
-ridge, bilinear, subspace (mathematics); shapes, anchors, queries (adapters); solvers, topk, pca,
-mlp, layer_alignment, kernel_alignment, anchor_weights (weights of the anchors); combination,
-bilinear_part, stacking, baselines (families of mappings); methods, storage, api.
+From the files that know only arrays to those that know everything: compiling, float64,
+tensor_loop (how to compute); gram, ridge, bilinear, subspace (mathematics); shapes, anchors,
+queries (adapters); solvers, topk, pca, mlp, layer_alignment, kernel_alignment, anchor_weights
+(weights of the anchors); combination, bilinear_part, stacking, baselines (families of mappings);
+methods, storage, api.
 """
 
 from lorajax.mapping.anchors import Anchors

@@ -9,16 +9,19 @@ layer, projections in the order of `TARGETS` and layers within them.
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from lorajax.errors import InputError
 from lorajax.mapping import gram
 from lorajax.mapping.shapes import check_matches, not_finite, read_layer, read_shapes, widest
-from lorajax.mapping.subspace import Basis, Frame, orthonormal_bases
-from lorajax.types import Adapter, Array
+from lorajax.mapping.subspace import Frame, orthonormal_bases
+from lorajax.mapping.tensor_loop import over_tensors
+from lorajax.types import Adapter
 
 AdapterSource = Adapter | Callable[[], Adapter]
+_Out = TypeVar('_Out')
 
 
 class Anchors:
@@ -105,19 +108,19 @@ class Anchors:
         for projection, layer in self.tensors:
             yield self.layer(projection, layer)
 
+    def _over_tensors(self, function: Callable[[np.ndarray, np.ndarray], _Out]) -> list[_Out]:
+        """Returns a function's values at `layer(...)` of each tensor in the order of `tensors`."""
+        return list(over_tensors(lambda tensor: function(*self.layer(*tensor)), self.tensors))
+
     @functools.cached_property
     def blocks(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """`gram.block_grams` of each tensor: 8 (A R)^2 bytes a tensor, kept once computed."""
-        return [
-            tuple(np.asarray(block) for block in gram.block_grams(a, b, a, b))  # type: ignore
-            for a, b in self.stream()
-        ]
+        return self._over_tensors(lambda a, b: gram.block_grams(a, b, a, b))
 
     @functools.cached_property
     def frame(self) -> Frame:
         """Orthonormal bases of all factors: as many bytes as the anchors, kept once computed."""
-        bases = [Basis(*map(np.asarray, orthonormal_bases(a, b))) for a, b in self.stream()]
-        return Frame(self.tensors, bases)
+        return Frame(self.tensors, self._over_tensors(orthonormal_bases))
 
     @functools.cached_property
     def delta_gram(self) -> np.ndarray:
@@ -135,7 +138,7 @@ class Anchors:
         Raises:
           InputError: as `delta_gram`.
         """
-        return self._checked([gram.factor_products(a, b, a, b) for a, b in self.stream()])
+        return self._checked(self._over_tensors(lambda a, b: gram.factor_products(a, b, a, b)))
 
     @functools.cached_property
     def cosines(self) -> np.ndarray:
@@ -160,7 +163,7 @@ class Anchors:
         """Returns `factor_gram` or `delta_gram`."""
         return self.factor_gram if space == 'factor' else self.delta_gram
 
-    def _checked(self, grams: Sequence[Array]) -> np.ndarray:
+    def _checked(self, grams: Sequence[np.ndarray]) -> np.ndarray:
         """Stacks Gram matrices; NaN or infinity in a factor shows on their diagonals."""
         stacked = np.stack([np.asarray(matrix, np.float64) for matrix in grams])
         bad = np.argwhere(~np.isfinite(np.einsum('ptt->pt', stacked)))

@@ -12,6 +12,7 @@ from lorajax.mapping.options import Options, parse
 from lorajax.mapping.queries import Queries
 from lorajax.mapping.shapes import Shape
 from lorajax.mapping.state import MappingState, Prediction
+from lorajax.mapping.tensor_loop import one_blas_thread
 from lorajax.types import Adapter, JsonDict
 
 
@@ -82,7 +83,8 @@ class TransferMap:
         queries = adapters if isinstance(adapters, Queries) else Queries(adapters)
         method = method_named(self.method)
         queries.check(self.query_shapes, method.any_rank)
-        predictions = method.predict(self.state, queries, self.output_rank)
+        with one_blas_thread():
+            predictions = method.predict(self.state, queries, self.output_rank)
         return dict(zip(queries.names, predictions, strict=True))
 
     def save(self, directory: io.PathLike, dtype: str = 'float32') -> None:
@@ -128,7 +130,8 @@ def fit(
         source.check_equal_ranks()
         target.check_equal_ranks()
     rank = parsed.output_rank or max(shape.rank for shape in target.shapes.values())
-    state = chosen.fit(source, target, parsed, base_models)
+    with one_blas_thread():
+        state = chosen.fit(source, target, parsed, base_models)
     queries = target if chosen.query_side == 'target' else source
     return TransferMap(method, parsed, source.tasks, queries.shapes, rank, state)
 

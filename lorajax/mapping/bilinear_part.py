@@ -18,7 +18,8 @@ from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.compiling import quick_jit
 from lorajax.mapping.options import Options
 from lorajax.mapping.queries import Queries
-from lorajax.mapping.subspace import Basis, Frame, orthonormal_bases, reduce_basis
+from lorajax.mapping.subspace import Frame, orthonormal_bases, reduce_basis
+from lorajax.mapping.tensor_loop import over_tensors
 from lorajax.types import Array, JsonDict
 
 
@@ -51,22 +52,26 @@ def fit(source: Anchors, target: Anchors, options: Options) -> BilinearPart:
     if missing:
         raise InputError(f'source adapters lack {missing}, which this method maps one to one')
     rank = options.basis_rank
-    reductions = {
-        tensor: reduce_basis(orthonormal_bases(a, b), rank)
-        for tensor, (a, b) in zip(source.tensors, source.stream(), strict=True)
-    }
-    bases = {tensor: basis for tensor, (basis, _) in reductions.items()}
+    reductions = list(
+        over_tensors(
+            lambda tensor: reduce_basis(orthonormal_bases(*source.layer(*tensor)), rank),
+            source.tensors,
+        )
+    )
+    bases = {t: basis for t, (basis, _) in zip(source.tensors, reductions, strict=True)}
+    bases_of_target = target.frame.bases
+    target_reductions = list(over_tensors(lambda basis: reduce_basis(basis, rank), bases_of_target))
     keep = fold_masks(len(source), options.bilinear_folds)
-    per_tensor, cross, norms, lost = [], [], [], []
+    per_tensor, cross, norms = [], [], []
     for index, (projection, layer) in enumerate(target.tensors):
         depths = target.shapes[projection].layers, source.shapes[projection].layers
         width = min(options.source_layers, depths[1])
         window = bilinear.source_window(layer, *depths, width)
         basis = target.frame.bases[index]
-        reduced, share = reduce_basis(basis, rank)
+        reduced, _ = target_reductions[index]
         samples = bilinear.Samples(
-            jnp.stack([bases[projection, k].a for k in window], axis=1),
-            jnp.stack([bases[projection, k].b for k in window], axis=1),
+            np.stack([bases[projection, k].a for k in window], axis=1),
+            np.stack([bases[projection, k].b for k in window], axis=1),
             reduced.a,
             reduced.b,
         )
@@ -82,7 +87,6 @@ def fit(source: Anchors, target: Anchors, options: Options) -> BilinearPart:
         products, lengths = _left_out(maps, samples, keep)
         cross.append(np.asarray(products, np.float64))
         norms.append(np.asarray(lengths, np.float64))
-        lost.append(share)
         per_tensor.append(
             {
                 'inner': np.asarray(maps.inner[-1]),
@@ -92,12 +96,12 @@ def fit(source: Anchors, target: Anchors, options: Options) -> BilinearPart:
                 'layers': np.array(window),
             }
         )
-    frame = Frame(source.tensors, [Basis(*map(np.asarray, basis)) for basis in bases.values()])
+    frame = Frame(source.tensors, list(bases.values()))
     info = {
         'folds': len(keep) - 1,
         'basis_lost': {
-            'source': _summary([share for _, share in reductions.values()]),
-            'target': _summary(lost),
+            'source': _summary([share for _, share in reductions]),
+            'target': _summary([share for _, share in target_reductions]),
         },
     }
     return BilinearPart(frame, per_tensor, np.stack(cross), np.stack(norms), info)

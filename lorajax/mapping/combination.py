@@ -19,6 +19,7 @@ from lorajax.mapping.subspace import (
     update_norm,
     with_rank,
 )
+from lorajax.mapping.tensor_loop import over_tensors
 from lorajax.types import Adapter, JsonDict
 
 
@@ -95,15 +96,15 @@ def combine_factors(
     Returns:
       C pairs: the adapter, and the share of its squared norm that truncation to `rank` lost.
     """
-    parts = []
-    rows = np.asarray(weights, np.float32).swapaxes(0, 1)
-    for row, (a, b) in zip(rows, anchors.stream(), strict=True):
-        x, y = np.tensordot(row, a, 1), np.tensordot(row, b, 1)
+
+    def one(index: int) -> Truncated:
+        rows = weights[:, index].astype(np.float32)
+        x, y = (np.tensordot(rows, f, 1) for f in anchors.layer(*anchors.tensors[index]))
         if rank == x.shape[-1]:
-            parts.append(Truncated(x, y, np.zeros((len(x), 2))))  # as it is: nothing to lose
-        else:
-            parts.append(with_rank(x, y, rank))
-    return assemble(anchors.tensors, parts)
+            return Truncated(x, y, np.zeros((len(x), 2)))  # as it is: nothing to lose
+        return with_rank(x, y, rank)
+
+    return assemble(anchors.tensors, over_tensors(one, range(len(anchors.tensors))))
 
 
 def describe_weights(weighted: AnchorWeights, tasks: tuple[str, ...]) -> JsonDict:

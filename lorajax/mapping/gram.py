@@ -54,11 +54,10 @@ def side_by_side(a: np.ndarray) -> np.ndarray:
     return a.swapaxes(0, 1).reshape(a.shape[1], -1)
 
 
-@jax.jit
-def delta_products(inner: Array, outer: Array) -> jax.Array:
+def delta_products(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
     """Returns <a_s b_s, x_t y_t> as float32[A, C] from the two arrays of `block_grams`."""
     chex.assert_rank([inner, outer], 4)
-    return einsum('arcq,arcq->ac', inner, outer)
+    return (inner * outer).sum((1, 3))
 
 
 def factor_products(a: np.ndarray, b: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -91,7 +90,7 @@ def cross_products(
         cross = factor_products(a, b, x, y)
         own = np.square(x).sum((1, 2)) + np.square(y).sum((1, 2))
     else:
-        cross = np.asarray(delta_products(*block_grams(a, b, x, y)))
+        cross = delta_products(*block_grams(a, b, x, y))
         inner, outer = own_grams(x, y)
         own = (inner * outer).sum((1, 2))
     return cross.astype(np.float64), own.astype(np.float64)
@@ -134,7 +133,7 @@ def cosines(
     )
     inner = _divide(inner, size[0][:, None, None, None] * other_size[0][:, None])
     outer = _divide(outer, size[1][:, None, None, None] * other_size[1][:, None])
-    update = delta_products(inner, outer)
+    update = jnp.sum(inner * outer, (1, 3))
     writes = einsum('apr,arcq,cqs,apcs->ac', aa, outer, xx, outer)
     reads = einsum('apr,arcq,cqs,apcs->ac', bb, inner, yy, inner)
     lengths, other_lengths = (

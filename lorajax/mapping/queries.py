@@ -1,6 +1,6 @@
 """Adapters to be translated: checked once, compared with anchors tensor by tensor."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -15,7 +15,10 @@ from lorajax.mapping.shapes import (
     read_shapes,
     widest,
 )
+from lorajax.mapping.tensor_loop import over_tensors
 from lorajax.types import Adapter
+
+_Pair = tuple[np.ndarray, np.ndarray]
 
 
 class Queries:
@@ -54,11 +57,6 @@ class Queries:
         pairs = [read_layer(tree, projection, layer, rank) for tree in self._trees]
         return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
 
-    def _stream(self, anchors: Anchors) -> Iterator[tuple[np.ndarray, ...]]:
-        """Yields each tensor of the anchors (a, b) and of the queries (x, y)."""
-        for (projection, layer), factors in zip(anchors.tensors, anchors.stream(), strict=True):
-            yield *factors, *self.layer(projection, layer)
-
     def products(self, anchors: Anchors, space: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns inner products with the anchors, and of each query with itself.
 
@@ -74,7 +72,11 @@ class Queries:
         """
         key = anchors, space
         if key not in self._products:
-            pairs = [gram.cross_products(space, *factors) for factors in self._stream(anchors)]
+
+            def one(tensor: tuple[str, int]) -> _Pair:
+                return gram.cross_products(space, *anchors.layer(*tensor), *self.layer(*tensor))
+
+            pairs = list(over_tensors(one, anchors.tensors))
             cross = np.stack([with_anchors.T for with_anchors, _ in pairs], axis=1)
             own = np.stack([with_self for _, with_self in pairs], axis=1)
             self.check_finite(own, anchors.tensors)
@@ -88,14 +90,16 @@ class Queries:
           InputError: if a query holds NaN or infinity.
         """
         if anchors not in self._cosines:
-            parts, sizes = [], []
-            for a, b, x, y in self._stream(anchors):
-                own, other = gram.own_grams(a, b), gram.own_grams(x, y)
-                cosines = gram.cosines(gram.block_grams(a, b, x, y), own, other)
-                parts.append(np.asarray(cosines, np.float64).transpose(2, 0, 1))
-                sizes.append(sum(np.einsum('crr->c', part) for part in other))
+
+            def grams(tensor: tuple[str, int]) -> tuple[_Pair, _Pair, _Pair]:
+                a, b, x, y = *anchors.layer(*tensor), *self.layer(*tensor)
+                return gram.block_grams(a, b, x, y), gram.own_grams(a, b), gram.own_grams(x, y)
+
+            parts = list(over_tensors(grams, anchors.tensors))
+            sizes = [np.einsum('crr->c', x) + np.einsum('crr->c', y) for _, _, (x, y) in parts]
             self.check_finite(np.stack(sizes, axis=1), anchors.tensors)
-            self._cosines[anchors] = np.stack(parts, axis=2)
+            cosines = np.stack([gram.cosines(*part) for part in parts], axis=2)  # 3 A P C
+            self._cosines[anchors] = cosines.transpose(3, 0, 2, 1).astype(np.float64)
         return self._cosines[anchors]
 
     def check_finite(self, values: np.ndarray, tensors: list[tuple[str, int]]) -> None:

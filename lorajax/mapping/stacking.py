@@ -91,7 +91,7 @@ class Stacking:
             cores = np.zeros((len(queries), basis.a.shape[1], basis.b.shape[2]), np.float32)
             if weighted:
                 rows = np.stack([one.weights[index] for one in weighted]).astype(np.float32)
-                cores += np.asarray(weighted_core(basis.a, basis.b, rows))
+                cores += weighted_core(basis.a, basis.b, rows)
             if self.has_bilinear:
                 projection, _ = state.tensors[index]
                 arrays = state.per_tensor[index]

@@ -6,16 +6,16 @@ at most A R x A R, whatever the widths of the model. The bases are computed once
 then costs one small SVD per tensor. The idea is that of Core Space (arXiv 2509.17786).
 """
 
+import collections
 import dataclasses
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import chex
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from lorajax.mapping.compiling import quick_jit
-from lorajax.mapping.gram import einsum, side_by_side
+from lorajax.mapping.gram import side_by_side
+from lorajax.mapping.tensor_loop import over_tensors
 from lorajax.types import Adapter, Array
 
 Tensors = list[tuple[str, int]]  # projection and layer of each tensor
@@ -42,15 +42,11 @@ def orthonormal_bases(a: np.ndarray, b: np.ndarray) -> Basis:
     """Returns the bases of one tensor from float32[A, in, R] and float32[A, R, out]."""
     anchors, _, rank = a.shape
     chex.assert_shape(b, (anchors, rank, None))
-    q_in, r_in = _thin_qr(side_by_side(a))
-    q_out, r_out = _thin_qr(b.reshape(anchors * rank, -1).T)
+    q_in, r_in = np.linalg.qr(side_by_side(a))
+    q_out, r_out = np.linalg.qr(b.reshape(anchors * rank, -1).T)
     core_a = r_in.reshape(-1, anchors, rank).transpose(1, 0, 2)
     core_b = r_out.T.reshape(anchors, rank, -1)
     return Basis(q_in, q_out, core_a, core_b)
-
-
-# One program for each width of the model, where one for each pair of widths would be more.
-_thin_qr = jax.jit(jnp.linalg.qr)
 
 
 def reduce_basis(basis: Basis, rank: int) -> tuple[Basis, float]:
@@ -66,35 +62,27 @@ def reduce_basis(basis: Basis, rank: int) -> tuple[Basis, float]:
 
     Source: De Lathauwer, De Moor, Vandewalle 2000 (truncated higher-order SVD).
     """
-    reduced, lost = _reduce_basis(basis, rank)
-    return reduced, float(lost)
+    q_in, q_out, a, b = (np.asarray(part, np.float32) for part in basis)
+    inner, outer = a.swapaxes(1, 2) @ a, b @ b.swapaxes(1, 2)  # A R R
+    u_in = _leading_directions(side_by_side(a @ outer) @ side_by_side(a).T, rank)
+    rows = b.reshape(-1, b.shape[2])
+    u_out = _leading_directions((inner @ b).reshape(rows.shape).T @ rows, rank)
+    q_in, sign_in = signed(q_in @ u_in)
+    q_out, sign_out = signed(q_out @ u_out)
+    a, b = (u_in * sign_in).T @ a, b @ (u_out * sign_out)
+    whole = np.sum(inner * outer, dtype=np.float64)
+    kept = np.sum((a.swapaxes(1, 2) @ a) * (b @ b.swapaxes(1, 2)), dtype=np.float64)
+    return Basis(q_in, q_out, a, b), float(1.0 - kept / whole) if whole > 0 else 0.0
 
 
-@quick_jit(static_argnums=1)
-def _reduce_basis(basis: Basis, rank: int) -> tuple[Basis, jax.Array]:
-    """`reduce_basis` as one compiled function."""
-    inner = einsum('amr,amq->arq', basis.a, basis.a)
-    outer = einsum('arn,aqn->arq', basis.b, basis.b)
-    u_in = _leading_directions(einsum('amr,arq,anq->mn', basis.a, outer, basis.a), rank)
-    u_out = _leading_directions(einsum('arm,arq,aqn->mn', basis.b, inner, basis.b), rank)
-    q_in, sign_in = signed(einsum('im,mr->ir', basis.q_in, u_in))
-    q_out, sign_out = signed(einsum('on,nr->or', basis.q_out, u_out))
-    a = einsum('amr,mi->air', basis.a, u_in * sign_in)
-    b = einsum('arn,nj->arj', basis.b, u_out * sign_out)
-    kept = jnp.sum(einsum('air,aiq->arq', a, a) * einsum('arj,aqj->arq', b, b))
-    whole = jnp.sum(inner * outer)
-    lost = jnp.where(whole > 0, 1.0 - kept / jnp.where(whole > 0, whole, 1.0), 0.0)
-    return Basis(q_in, q_out, a, b), lost
-
-
-def _leading_directions(moment: jax.Array, rank: int) -> jax.Array:
+def _leading_directions(moment: np.ndarray, rank: int) -> np.ndarray:
     """Leading eigenvectors float32[M, rank]; zero where the eigenvalue is rounding error."""
-    values, vectors = jnp.linalg.eigh(moment)
+    values, vectors = np.linalg.eigh(moment)
     values, vectors = values[::-1][:rank], vectors[:, ::-1][:, :rank]
-    return jnp.where(values > 1e-6 * values[0], vectors, 0.0)
+    return np.where(values > 1e-6 * values[0], vectors, np.float32(0.0))
 
 
-def signed(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+def signed(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Signs columns so that the entry of largest magnitude is positive; also the signs.
 
     Args:
@@ -103,24 +91,25 @@ def signed(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
     Returns:
       The signed columns, and float32[..., R] of 1 and -1.
     """
-    rows = jnp.argmax(jnp.abs(vectors), axis=-2)[..., None, :]
-    largest = jnp.take_along_axis(vectors, rows, axis=-2)[..., 0, :]
-    signs = jnp.where(largest < 0, -1.0, 1.0)
+    rows = np.abs(vectors).argmax(-2)[..., None, :]
+    largest = np.take_along_axis(vectors, rows, -2)[..., 0, :]
+    signs = np.where(largest < 0, np.float32(-1.0), np.float32(1.0))
     return vectors * signs[..., None, :], signs
 
 
-@jax.jit
-def weighted_core(a: Array, b: Array, weights: Array) -> jax.Array:
-    """Returns sum_t weights[..., t] a[t] @ b[t] as float32[..., M, N].
+def weighted_core(a: Array, b: Array, weights: np.ndarray) -> np.ndarray:
+    """Returns sum_t weights[c, t] a[t] @ b[t] as float32[C, M, N].
 
     Args:
       a, b: float32[A, M, R] and float32[A, R, N].
-      weights: float32[..., A].
+      weights: float32[C, A].
     """
-    chex.assert_rank([a, b], 3)
+    chex.assert_rank([a, b, weights], [3, 3, 2])
     chex.assert_equal([a.shape[0], a.shape[2]], [b.shape[0], b.shape[1]])
-    chex.assert_equal(weights.shape[-1], a.shape[0])
-    return einsum('amr,...a,arn->...mn', a, weights, b)
+    chex.assert_equal(weights.shape[1], a.shape[0])
+    columns = side_by_side(np.asarray(a, np.float32))
+    rows = np.asarray(b, np.float32).reshape(columns.shape[1], -1)
+    return (columns * np.repeat(weights, a.shape[2], axis=1)[:, None]) @ rows
 
 
 class Truncated(NamedTuple):
@@ -135,47 +124,26 @@ class Truncated(NamedTuple):
     energy: np.ndarray  # float64[..., 2], squared Frobenius norm of the result and of the whole
 
 
-def leading_factors(core: Array, q_in: Array, q_out: Array, rank: int) -> Truncated:
+def leading_factors(core: np.ndarray, q_in: Array, q_out: Array, rank: int) -> Truncated:
     """Returns the best rank-`rank` factors of Q_in C Q_out^T.
 
     Args:
-      core: float32[..., M, N].
-      q_in, q_out: float32[in, M] and float32[out, N], orthonormal columns.
+      core: float32[C, M, N].
+      q_in, q_out: float32[..., in, M] and float32[..., out, N], orthonormal columns, the same for
+        all or with an axis C.
       rank: of the result; beyond min(M, N) the factors are padded with zeros.
 
     Source: Eckart and Young 1936.
     """
-    chex.assert_shape([q_in, q_out], [(None, core.shape[-2]), (None, core.shape[-1])])
-    return _in_full_space(_core_svd(core), q_in, q_out, rank)
-
-
-@jax.jit
-def _core_svd(core: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Thin singular value decomposition of float32[..., M, N]."""
-    u, s, vt = jnp.linalg.svd(core, full_matrices=False)
-    return u, s, vt
-
-
-@quick_jit()
-def _weighted_svd(a: Array, b: Array, weights: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`_core_svd` of `weighted_core`."""
-    return _core_svd(weighted_core(a, b, weights))
-
-
-def _in_full_space(
-    decomposed: tuple[Array, Array, Array], q_in: Array, q_out: Array, rank: int
-) -> Truncated:
-    """Turns the decomposition of a core into factors of the model's widths, on the host."""
-    u, s, vt = (np.asarray(part) for part in decomposed)
+    chex.assert_equal(core.shape[-2:], (q_in.shape[-1], q_out.shape[-1]))
+    u, s, vt = np.linalg.svd(core, full_matrices=False)
     kept = min(rank, s.shape[-1])
-    a = np.asarray(q_in, np.float32) @ u[..., :kept]
+    a, signs = signed(np.asarray(q_in, np.float32) @ u[..., :kept])
     b = vt[..., :kept, :] @ np.asarray(q_out, np.float32).swapaxes(-1, -2)
-    rows = np.abs(a).argmax(-2)[..., None, :]
     root = np.sqrt(s[..., :kept])
-    signs = np.where(np.take_along_axis(a, rows, -2)[..., 0, :] < 0, -root, root)
     squares = s.astype(np.float64) ** 2
     energy = np.stack([squares[..., :kept].sum(-1), squares.sum(-1)], -1)
-    a, b = a * signs[..., None, :], b * signs[..., None]
+    a, b = a * root[..., None, :], b * (root * signs)[..., None]
     missing = rank - kept
     if missing:
         a, b = (
@@ -185,17 +153,7 @@ def _in_full_space(
     return Truncated(a, b, energy)
 
 
-@jax.jit
-def _product_svd(
-    a: Array, b: Array
-) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array, jax.Array]:
-    """`_core_svd` of products a @ b, and orthonormal bases of both sides; C on the first axis."""
-    q_in, r_in = jnp.linalg.qr(a)
-    q_out, r_out = jnp.linalg.qr(b.swapaxes(1, 2))
-    return _core_svd(einsum('cmr,cnr->cmn', r_in, r_out)), q_in, q_out
-
-
-def with_rank(a: Array, b: Array, rank: int) -> Truncated:
+def with_rank(a: np.ndarray, b: np.ndarray, rank: int) -> Truncated:
     """Returns factors of another rank for products a @ b.
 
     Args:
@@ -203,8 +161,9 @@ def with_rank(a: Array, b: Array, rank: int) -> Truncated:
       rank: > 0; at rank >= R the products are unchanged.
     """
     chex.assert_rank([a, b], 3)
-    decomposed, q_in, q_out = _product_svd(a, b)
-    return _in_full_space(decomposed, q_in, np.asarray(q_out), rank)
+    q_in, r_in = np.linalg.qr(a)
+    q_out, r_out = np.linalg.qr(b.swapaxes(1, 2))
+    return leading_factors(r_in @ r_out.swapaxes(1, 2), q_in, q_out, rank)
 
 
 def combine_updates(frame: Frame, weights: np.ndarray, rank: int) -> list[tuple[Adapter, float]]:
@@ -219,36 +178,42 @@ def combine_updates(frame: Frame, weights: np.ndarray, rank: int) -> list[tuple[
       C pairs: the adapter, and the share of the sum's squared norm that truncation lost.
     """
     chex.assert_shape(weights, (None, len(frame.tensors), None))
-    parts = []
-    for basis, rows in zip(frame.bases, weights.astype(np.float32).swapaxes(0, 1), strict=True):
-        decomposed = _weighted_svd(basis.a, basis.b, rows)
-        parts.append(_in_full_space(decomposed, basis.q_in, basis.q_out, rank))
-    return assemble(frame.tensors, parts)
+
+    def one(index: int) -> Truncated:
+        basis, rows = frame.bases[index], weights[:, index].astype(np.float32)
+        core = weighted_core(basis.a, basis.b, rows)
+        return leading_factors(core, basis.q_in, basis.q_out, rank)
+
+    return assemble(frame.tensors, over_tensors(one, range(len(frame.bases))))
 
 
-def assemble(tensors: Tensors, parts: list[Truncated]) -> list[tuple[Adapter, float]]:
+def assemble(tensors: Tensors, parts: Iterable[Truncated]) -> list[tuple[Adapter, float]]:
     """Returns adapters from the factors of their tensors.
 
     Args:
-      tensors: projection and layer of each of `parts`.
-      parts: factors of one tensor of all adapters, C on the first axis.
+      tensors: projection and layer of each of `parts`, layers of a projection from 0 on.
+      parts: factors of one tensor of all adapters, C on the first axis; taken one by one.
 
     Returns:
       C pairs: the adapter, and the share of its squared norm that truncation lost.
     """
-    return [
-        (
-            stack_layers(tensors, [(part.a[c], part.b[c]) for part in parts]),
-            lost_share([part.energy[c] for part in parts]),
-        )
-        for c in range(len(parts[0].a))
-    ]
-
-
-def lost_share(energies: list[np.ndarray]) -> float:
-    """Returns 1 - kept / whole from float64[2] (kept, whole) per tensor; 0 if none is given."""
-    kept, whole = np.sum(energies, axis=0) if energies else (1.0, 1.0)
-    return float(max(0.0, 1.0 - kept / whole)) if whole > 0 else 0.0
+    depths = collections.Counter(projection for projection, _ in tensors)
+    layers: list[dict[str, dict[str, np.ndarray]]] = []
+    energies = []
+    for (projection, layer), part in zip(tensors, parts, strict=True):
+        layers = layers or [{} for _ in part.a]
+        for tree, a, b in zip(layers, part.a, part.b, strict=True):
+            if projection not in tree:
+                depth = depths[projection]
+                tree[projection] = {
+                    'a': np.empty((depth, *a.shape), np.float32),
+                    'b': np.empty((depth, *b.shape), np.float32),
+                }
+            tree[projection]['a'][layer], tree[projection]['b'][layer] = a, b
+        energies.append(part.energy)
+    kept, whole = np.moveaxis(np.sum(energies, axis=0), -1, 0)  # C
+    lost = np.maximum(0.0, 1.0 - kept / np.where(whole > 0, whole, 1.0)) * (whole > 0)
+    return [({'layers': tree}, float(share)) for tree, share in zip(layers, lost, strict=True)]
 
 
 def update_product(left: Adapter, right: Adapter) -> float:
@@ -272,18 +237,3 @@ def update_cosine(left: Adapter, right: Adapter) -> float:
     """Returns the cosine between two adapters' updates; 0 if one of them is zero."""
     norms = update_norm(left) * update_norm(right)
     return update_product(left, right) / norms if norms > 0 else 0.0
-
-
-def stack_layers(tensors: Tensors, factors: list[tuple[np.ndarray, np.ndarray]]) -> Adapter:
-    """Returns an adapter tree from one pair of factors per tensor."""
-    layers: dict[str, dict[str, list[np.ndarray]]] = {}
-    for (projection, _), (a, b) in zip(tensors, factors, strict=True):
-        entry = layers.setdefault(projection, {'a': [], 'b': []})
-        entry['a'].append(a)
-        entry['b'].append(b)
-    return {
-        'layers': {
-            projection: {key: np.stack(parts) for key, parts in entry.items()}
-            for projection, entry in layers.items()
-        }
-    }

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lorajax import mapping
-from lorajax.mapping import kernel_alignment, scores
+from lorajax.mapping import kernel_alignment, model_card, scores
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.options import Options
 from lorajax.mapping.queries import Queries
@@ -159,3 +159,50 @@ def test_short_predictions_are_lengthened_to_the_share_of_the_truth_and_long_one
             found.arrays, source, queries
         )
         np.testing.assert_allclose(after, found.info['scale'] * before, rtol=1e-6)
+
+
+def test_the_default_falls_back_to_the_mean_where_leave_one_out_finds_nothing():
+    """Three pairs of unrelated adapters: on some, chance gives a penalty that beats the mean."""
+    fallbacks = []
+    for key in range(6):
+        source, _ = make_world(key=key, tasks=3)
+        _, target = make_world(key=key + 50, tasks=3, latents=7)
+        fitted = mapping.fit('matched_scaled', source, target)
+        chosen = mapping.fit('matched_ridge', source, target).diagnostics
+        fallbacks.append(fitted.diagnostics['fallback'])
+        assert fallbacks[-1] == chosen['fallback']
+        if fallbacks[-1]:
+            mean = mapping.fit('mean_delta', source, target).predict(source['task0'])
+            np.testing.assert_allclose(
+                dense(fitted.predict(source['task1'])), dense(mean), atol=1e-5
+            )
+            assert fitted.diagnostics['loo_r2'] == pytest.approx(0.0, abs=1e-6)
+            assert model_card.warning(fitted.diagnostics, {}) is not None
+        else:
+            assert chosen['loo_r2'] > 0
+    assert set(fallbacks) == {'mean', None}
+
+
+@pytest.mark.parametrize('tasks', [1, 2])
+def test_too_few_pairs_to_leave_one_out_give_the_mean(tasks):
+    fitted = mapping.fit('matched_scaled', *make_world(tasks=tasks))
+    assert fitted.diagnostics['fallback'] == 'mean'
+
+
+def test_a_given_penalty_is_added_as_it_is_and_one_of_our_own_over_the_mean_diagonal():
+    rng = np.random.default_rng(4)
+    features = rng.normal(size=(3, 5, 7))
+    kernels = kernel_alignment.Kernels(
+        np.einsum('fsk,ftk->fst', features, features), rng.normal(size=(3, 5))
+    )
+    mixture = np.abs(rng.normal(size=(2, 3)))
+    for is_relative in (False, True):
+        penalty = kernel_alignment.Penalty(0.7, is_relative)
+        found = kernel_alignment.mixture_weights(kernels, mixture, penalty)
+        for weights, shares in zip(found, mixture, strict=True):
+            mixed = np.tensordot(shares, kernels.anchors, 1)
+            shift = 0.7 * (np.trace(mixed) / 5 if is_relative else 1.0)
+            expected = np.linalg.inv(mixed + shift * np.eye(5)) @ (shares @ kernels.query)
+            np.testing.assert_allclose(weights, expected, rtol=1e-9)
+    info = mapping.fit('matched_scaled', *make_world(), ridge_lambda=0.2).diagnostics
+    assert info['ridge_lambda'] == 0.2 != info['ridge_lambda_relative']

@@ -56,3 +56,16 @@ def test_a_combination_is_judged_by_the_distances_of_its_parts():
 def test_says_when_a_mapping_is_no_better_than_the_mean_or_cannot_be_judged():
     assert 'falls back' in model_card.expectation(DIAGNOSTICS | {'fallback': 'mean'})
     assert 'not known' in model_card.expectation({'loo_r2': None})
+
+
+def test_a_fallback_is_a_warning_on_the_card():
+    text = make(0.1, fallback='mean')
+    assert '**Warning:** left-out anchors are predicted no better' in text
+    assert 'every adapter is translated to the same' in text
+
+
+def test_expectations_say_how_anchors_were_left_out_and_when_they_tell_nothing():
+    known = DIAGNOSTICS | {'validation': '4-fold for the bilinear part'}
+    assert model_card.expectation(known).endswith('cosine 0.500 (4-fold for the bilinear part)')
+    assert 'no better than the mean' in model_card.expectation(known | {'loo_r2': -0.1})
+    assert 'no better' not in model_card.expectation(known)

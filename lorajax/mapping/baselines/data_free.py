@@ -7,10 +7,9 @@ adapter of the target is needed: the anchors only serve to score the mapping.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from lorajax.errors import InputError
@@ -25,7 +24,6 @@ from lorajax.mapping.baselines.feature_maps import (
     state_ridge,
 )
 from lorajax.mapping.combination import describe_size
-from lorajax.mapping.gram import einsum
 from lorajax.mapping.options import BaseModelArrays, Options
 from lorajax.mapping.queries import Queries
 from lorajax.mapping.shapes import Shape
@@ -161,7 +159,7 @@ def fit(maker: Maker, source: Anchors, target: Anchors, inputs: Inputs) -> Mappi
         }
         per_tensor.append({name: np.asarray(array, np.float32) for name, array in maps.items()})
         layers.append(match)
-        x, y = map(np.asarray, carry(per_tensor[-1], *source.layer(projection, match)))
+        x, y = carry(per_tensor[-1], *source.layer(projection, match))
         cross, own = gram.cross_products('delta', *target.layer(projection, layer), x, y)
         products[index], norms[index] = cross.diagonal(), own
     info = {
@@ -189,9 +187,9 @@ def predict(state: MappingState, queries: Queries, output_rank: int) -> list[Pre
     ]
 
 
-@jax.jit
-def carry(maps: dict[str, Array], a: Array, b: Array) -> tuple[jax.Array, jax.Array]:
+def carry(maps: Mapping[str, Array], a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Carries factors [..., in_x, R] and [..., R, out_x] over to the target's widths."""
-    inner = einsum('id,jd,...jr->...ir', maps['in_left'], maps['in_right'], a)
-    outer = einsum('...rj,jd,id->...ri', b, maps['out_right'], maps['out_left'])
-    return inner, outer
+    in_left, in_right, out_left, out_right = (
+        np.asarray(maps[name]) for name in ('in_left', 'in_right', 'out_left', 'out_right')
+    )
+    return in_left @ (in_right.T @ a), (b @ out_right) @ out_left.T

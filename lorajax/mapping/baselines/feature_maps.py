@@ -9,7 +9,6 @@ Axes: S positions of shared text, D columns of a factored map.
 from typing import NamedTuple
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -123,9 +122,9 @@ def pad_or_cut(shape_x: int, shape_y: int) -> FeatureMap:
     )
 
 
-def _leading_vectors(kernel: Array, rank: int) -> tuple[jax.Array, jax.Array]:
+def _leading_vectors(kernel: Array, rank: int) -> tuple[Array, Array]:
     """Leading singular vectors float32[in, rank] and float32[out, rank], signs fixed."""
     u, _, vt = jnp.linalg.svd(jnp.asarray(kernel, jnp.float32), full_matrices=False)
     u, v = u[:, :rank], vt[:rank].T
-    u, signs = signed(u)
+    u, signs = signed(np.asarray(u))
     return u, v * signs

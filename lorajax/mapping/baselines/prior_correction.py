@@ -22,7 +22,6 @@ from lorajax.mapping.options import BaseModelArrays, Options
 from lorajax.mapping.queries import Queries
 from lorajax.mapping.state import MappingState, Prediction, require
 from lorajax.mapping.subspace import assemble, leading_factors, weighted_core, with_rank
-from lorajax.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +53,7 @@ class PriorCorrection:
         for index, ((projection, layer), maps) in enumerate(
             zip(target.tensors, prior.per_tensor, strict=True)
         ):
-            carried = data_free.carry(maps, *source.layer(projection, int(layers[index])))
-            x, y = map(np.asarray, carried)
+            x, y = data_free.carry(maps, *source.layer(projection, int(layers[index])))
             a, b = target.layer(projection, layer)
             with_target, _ = gram.cross_products('delta', x, y, a, b)
             with_prior, _ = gram.cross_products('delta', x, y, x, y)
@@ -99,8 +97,8 @@ class PriorCorrection:
             projection, _ = state.tensors[index]
             rest = _unexplained(source, queries, projection, layers[index], rows)
             x, y = data_free.carry(state.per_tensor[index], *rest)
-            a = np.concatenate([spanned.a, np.asarray(x)], axis=2)
-            b = np.concatenate([spanned.b, scale * np.asarray(y)], axis=1)
+            a = np.concatenate([spanned.a, x], axis=2)
+            b = np.concatenate([spanned.b, np.float32(scale) * y], axis=1)
             parts.append(with_rank(a, b, output_rank))
         return [
             Prediction(
@@ -116,7 +114,7 @@ class PriorCorrection:
 
 def _unexplained(
     source: Anchors, queries: Queries, projection: str, layer: int, weights: np.ndarray
-) -> tuple[Array, Array]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns factors of X* - sum_t w_t X_t for one tensor of each query.
 
     Args:
