@@ -75,7 +75,7 @@ def predictions(
     anchors = [mapping.Anchors(load(side, experiment.anchors), side) for side in SIDES]
     for side in anchors:  # shared by all fits, so no method's time contains them
         _ = side.delta_gram, side.factor_gram, side.cosines, side.frame
-    queries = {side: load(side, experiment.heldouts) for side in SIDES}
+    queries = {side: mapping.Queries(load(side, experiment.heldouts)) for side in SIDES}
     fitted_names = [name.rstrip('0123456789') for name in names if name not in _TRAINED]
     needs = {need for name in fitted_names for need in mapping.METHODS[name].needs}
     arrays = base_arrays.collect(experiment, needs)
@@ -91,15 +91,15 @@ def predictions(
             method_name = name.rstrip('0123456789')  # placebos are numbered
             seed = experiment.seed + int(name.removeprefix(method_name) or 0)
             method = mapping.METHODS[method_name]
-            given = {need: arrays[need] for need in method.needs}
-            fitted = mapping.fit(method_name, *anchors, output_rank=rank, seed=seed, **given)
-            found = fitted.explain_many(queries[method.query_side])
-            adapters = {task: prediction.adapter for task, prediction in found.items()}
+            needed = {need: arrays[need] for need in method.needs}
+            fitted = mapping.fit(method_name, *anchors, output_rank=rank, seed=seed, **needed)
+            translated = fitted.explain_many(queries[method.query_side])
+            adapters = {task: prediction.adapter for task, prediction in translated.items()}
             scores = ('loo_r2', 'loo_cosine', 'fallback')
             facts[name] = {
                 'seconds': round(time.monotonic() - start, 2),
                 **{key: fitted.diagnostics.get(key) for key in scores},
-                'norm_ratio': float(np.mean([p.report['norm_ratio'] for p in found.values()])),
+                'norm_ratio': float(np.mean([p.report['norm_ratio'] for p in translated.values()])),
             }
         for task, adapter in adapters.items():
             made[task][name] = adapter
@@ -123,7 +123,7 @@ def _distil_elsewhere(experiment: Experiment) -> dict[str, Adapter]:
     The toy's anchors share prompts with the held-outs of their domain. This leaves those out:
     what the source adapter does has to be learned where it was never trained.
     """
-    found = {}
+    distilled = {}
     for domain in toy_world.DOMAINS:
         tasks = [task for task in experiment.heldouts if tasks_by_name.get(task).domain == domain]
         others = [task for task in experiment.anchors if tasks_by_name.get(task).domain != domain]
@@ -147,8 +147,8 @@ def _distil_elsewhere(experiment: Experiment) -> dict[str, Adapter]:
                 link.symlink_to(whole.resolve())
         io.write_json(run.files.config, run.to_json())
         fit_and_predict(run)
-        found |= {task: load_predicted(run, 'distilled', task) for task in tasks}
-    return found
+        distilled |= {task: load_predicted(run, 'distilled', task) for task in tasks}
+    return distilled
 
 
 _TRAINED: Mapping[str, Callable[[Experiment], dict[str, Adapter]]] = {
@@ -229,10 +229,10 @@ def averaged(world: JsonDict) -> JsonDict:
     names = [f'placebo{i}' for i in range(PLACEBOS)]
     facts = {name: value for name, value in world['facts'].items() if name not in names}
     tasks = {}
-    for task, found in world['tasks'].items():
-        methods = dict(found['methods'])
+    for task, result in world['tasks'].items():
+        methods = dict(result['methods'])
         methods['placebo'] = np.mean([methods.pop(name) for name in names], axis=0).tolist()
-        tasks[task] = {**found, 'methods': methods}
+        tasks[task] = {**result, 'methods': methods}
     return {**world, 'facts': {**facts, 'placebo': world['facts'][names[0]]}, 'tasks': tasks}
 
 
@@ -289,16 +289,16 @@ def table(worlds: Sequence[JsonDict]) -> str:
         cells.append(f'{np.mean(known):.3f}' if known else '')
         seconds = [f['seconds'] for f in facts if 'seconds' in f]
         cells.append(f'{np.mean(seconds):.1f}' if seconds else '')
-        shown = f'**{name}**' if name in CHOSEN else name
-        lines.append(f'| {shown} | ' + ' | '.join(cells) + ' |')
+        title = f'**{name}**' if name in CHOSEN else name
+        lines.append(f'| {title} | ' + ' | '.join(cells) + ' |')
     lines.append('')
     for world in worlds:
-        held = world['tasks'].values()
-        shown = ', '.join(
-            f'{name} {np.mean([task["cosines"][name] for task in held]):.3f}'
+        tasks = world['tasks'].values()
+        cosines = ', '.join(
+            f'{name} {np.mean([task["cosines"][name] for task in tasks]):.3f}'
             for name in (REPEATED, *CHOSEN)
         )
-        lines.append(f'World {world["world"]}: cosine with the oracle of {shown}.')
+        lines.append(f'World {world["world"]}: cosine with the oracle of {cosines}.')
     return '\n'.join(lines) + '\n'
 
 

@@ -17,9 +17,10 @@ from benchmarks.mapping_lab import WORLDS
 from lorajax import mapping
 from lorajax.distillation import reweight
 from lorajax.evaluation import evaluate as evaluation
-from lorajax.experiment import examples, models, tasks
+from lorajax.experiment import models, tasks
 from lorajax.experiment.adapters import SIDES
 from lorajax.lora import load_peft
+from lorajax.tasks import examples
 from lorajax.training import train_adapters
 from lorajax.types import Adapter
 
@@ -52,7 +53,7 @@ def refine(root: pathlib.Path, name: str, method: str) -> None:
             right += [row['correct'] for row in rows]
         return float(np.mean(right))
 
-    shown = {'translated': accuracy(start)}
+    scores = {'translated': accuracy(start)}
     for count in (8, 32):
         few = {
             task: examples.encode(
@@ -61,17 +62,17 @@ def refine(root: pathlib.Path, name: str, method: str) -> None:
             for task in experiment.heldouts
         }
         reweighted = reweight(model, sides[1], few, pad_id=chat.pad_id)
-        shown[f'anchors reweighted, {count} examples'] = accuracy(reweighted)
+        scores[f'anchors reweighted, {count} examples'] = accuracy(reweighted)
         for steps in (10, 30):
             short = dataclasses.replace(
                 config, batch_size=8, num_epochs=steps * 8 / count, warmup_ratio=0.0
             )
-            for label, given in (('translated', start), ('fresh', None)):
+            for label, start_from in (('translated', start), ('fresh', None)):
                 trained = train_adapters(
-                    model, few, short, pad_id=chat.pad_id, label=label, start_from=given
+                    model, few, short, pad_id=chat.pad_id, label=label, start_from=start_from
                 )
-                shown[f'{label}, {count} examples, {steps} steps'] = accuracy(trained)
-    for label, value in shown.items():
+                scores[f'{label}, {count} examples, {steps} steps'] = accuracy(trained)
+    for label, value in scores.items():
         print(f'| {name} | {label} | {value:.3f} |', flush=True)
 
 

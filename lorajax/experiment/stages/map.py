@@ -35,8 +35,12 @@ def fit_and_predict(experiment: Experiment) -> bool:
     source, target = adapters.load_anchors(experiment)
     needs = {need for name in missing for need in mapping.method_named(name).needs}
     arrays = base_arrays.collect(experiment, needs)
+    queries = {
+        side: _queries(experiment, side)
+        for side in {mapping.method_named(name).query_side for name in missing}
+    }
     for name in missing:
-        _fit(experiment, name, source, target, arrays)
+        _fit(experiment, name, source, target, arrays, queries)
     if untaught:
         _distill(experiment, source, target)
     if experiment.diagnostics:
@@ -45,28 +49,32 @@ def fit_and_predict(experiment: Experiment) -> bool:
     return True
 
 
+def _queries(experiment: Experiment, side: str) -> mapping.Queries:
+    """Returns the held-outs' adapters of a side, compared with the anchors once for all methods."""
+    return mapping.Queries(
+        {task: adapters.load_trained(experiment, side, task) for task in experiment.heldouts}
+    )
+
+
 def _fit(
     experiment: Experiment,
     name: str,
     source: mapping.Anchors,
     target: mapping.Anchors,
     arrays: Mapping[str, Mapping[str, np.ndarray]],
+    queries: Mapping[str, mapping.Queries],
 ) -> None:
     """Fits a method, predicts all held-outs, writes both; the mapping last, as a whole."""
     files = experiment.files
     bases = {side: experiment.model_directory(side) for side in SIDES}
     method = mapping.method_named(name)
-    queries = {
-        task: adapters.load_trained(experiment, method.query_side, task)
-        for task in experiment.heldouts
-    }
     start = time.monotonic()
     fitted = mapping.fit(
         name, source, target, **methods.options(experiment),
         **{need: arrays[need] for need in method.needs},
     )  # fmt: skip
     middle = time.monotonic()
-    predictions = fitted.explain_many(queries)
+    predictions = fitted.explain_many(queries[method.query_side])
     end = time.monotonic()
     for task, prediction in predictions.items():
         adapters.save_predicted(files.predicted(name, task), prediction.adapter, bases['target'])
