@@ -106,14 +106,14 @@ def principal_components() -> Solver:
             rows = ridge.mean_leave_one_out(problem.anchors)
             state = {'penalty': penalties[-1], 'components': np.array(0)}
             return Fit(state, {'components': 0}, np.broadcast_to(rows, problem.source.shape))
-        found = _choose(folds(problem), problem.target, penalties)
-        chosen = penalties[found.penalty]
+        choice = _choose(folds(problem), problem.target, penalties)
+        chosen = penalties[choice.penalty]
         info: JsonDict = {
-            'components': int(found.components),
+            'components': int(choice.components),
             'ridge_lambda': float(np.median(chosen)),
             'ridge_lambda_relative': float(np.median(chosen / scale)),
         }
-        return Fit({'penalty': chosen, 'components': found.components}, info, found.left_out)
+        return Fit({'penalty': chosen, 'components': choice.components}, info, choice.left_out)
 
     def weights(state: State, problem: Problem, queries: Query) -> np.ndarray:
         return _weights(problem, queries.source, state['penalty'], state['components'])

@@ -144,14 +144,14 @@ def load(directory: io.PathLike) -> tuple[Header, MappingState]:
 def _read_header(path: pathlib.Path, manifest: JsonDict) -> Header:
     """Checks the fields of mapping.json that say what the mapping is."""
     method = fields.require(path, manifest, 'method', fields.TEXT)
-    given = fields.require(path, manifest, 'options', fields.OBJECT)
+    stored = fields.require(path, manifest, 'options', fields.OBJECT)
     names = {field.name for field in dataclasses.fields(Options)}
-    if set(given) != names:
-        wrong = sorted(set(given) ^ names)
+    if set(stored) != names:
+        wrong = sorted(set(stored) ^ names)
         raise InputError(f'{path}: options differ in {wrong[0]!r}, expected {sorted(names)}')
     try:
         method_named(method)
-        options = Options(**given)
+        options = Options(**stored)
     except InputError as error:
         raise InputError(f'{path}: {error}') from None
     shapes = fields.require(path, manifest, 'query_shapes', fields.object_of(fields.OBJECT))

@@ -79,15 +79,17 @@ def topk_ridge(count: int | None) -> Solver:
 
     def fit(problem: Problem, options: Options) -> Fit:
         top_k = min(count or options.top_k, problem.anchors)
-        given = np.nan if options.ridge_lambda is None else options.ridge_lambda
+        ridge_lambda = np.nan if options.ridge_lambda is None else options.ridge_lambda
         rows = np.zeros(problem.source.shape)
         if problem.anchors > 1:
             among = min(top_k, problem.anchors - 1)
             rows = _left_out(folds(problem), among, options.ridge_lambda)
-        return Fit({'top_k': np.array(top_k), 'given': np.array(given)}, {'top_k': top_k}, rows)
+        state = {'top_k': np.array(top_k), 'ridge_lambda': np.array(ridge_lambda)}
+        return Fit(state, {'top_k': top_k}, rows)
 
     def weights(state: State, problem: Problem, queries: Query) -> np.ndarray:
-        given = state['given'].item()
-        return _weights(problem, queries, state['top_k'].item(), None if np.isnan(given) else given)
+        ridge_lambda = state['ridge_lambda'].item()  # NaN: chosen for each query
+        fixed = None if np.isnan(ridge_lambda) else ridge_lambda
+        return _weights(problem, queries, state['top_k'].item(), fixed)
 
     return Solver(fit, weights)

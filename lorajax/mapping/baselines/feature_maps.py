@@ -91,19 +91,19 @@ def procrustes(source: Array, target: Array) -> FeatureMap:
     )
 
 
-def state_ridge(explained: Array, given: Array, penalty: float) -> tuple[Array, Array]:
-    """Ridge regression of states on states in factored form: explained ~ given @ p @ q.T.
+def state_ridge(explained: Array, regressors: Array, penalty: float) -> tuple[Array, Array]:
+    """Ridge regression of states on states in factored form: explained ~ regressors @ p @ q.T.
 
     Args:
       explained: float32[S, E].
-      given: float32[S, G].
-      penalty: relative to the mean squared singular value of `given`.
+      regressors: float32[S, G].
+      penalty: relative to the mean squared singular value of `regressors`.
 
     Returns:
       p float32[G, D] and q float32[E, D].
     """
-    chex.assert_shape([explained, given], (len(given), None))
-    u, s, vt = jnp.linalg.svd(given, full_matrices=False)
+    chex.assert_shape([explained, regressors], (len(regressors), None))
+    u, s, vt = jnp.linalg.svd(regressors, full_matrices=False)
     shrunk = s / (s**2 + penalty * jnp.mean(s**2))
     return vt.T * shrunk, einsum('se,sd->ed', explained, u)
 
