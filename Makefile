@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint torture clean
 
 $(VENV)/.run: setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,11 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Kills, signals, full disks, races and damaged files, for half an hour; `disk` needs root.
+torture: $(VENV)/.test
+	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.torture
+	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.fuzz --seconds=600
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info
