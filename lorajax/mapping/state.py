@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from lorajax.errors import InputError
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.subspace import Frame, Tensors
 from lorajax.types import Adapter, JsonDict
@@ -49,8 +50,10 @@ def require(part: _Part | None) -> _Part:
     """Returns a part of `MappingState` that the method at hand always stores.
 
     Raises:
-      TypeError: if it is not there: the state is another method's.
+      InputError: if it is not there: the state was read from files of another method.
     """
     if part is None:
-        raise TypeError('this mapping was fitted by another method')
+        raise InputError(
+            'the mapping lacks a part that its method keeps, expected the files as they were saved'
+        )
     return part

@@ -129,6 +129,12 @@ def load(directory: io.PathLike) -> tuple[Header, MappingState]:
         for part in _ANCHORS
         if part in manifest
     }
+    for part in parts:
+        if parts[part].tasks != header.tasks:
+            raise InputError(
+                f'{path}: {part} is {io.show(manifest[part])}, expected the tasks '
+                f'{io.show(list(header.tasks))}'
+            )
     tensors = _read_tensors(path, manifest, 'tensors')
     for part in _FRAMES:
         if f'{part}_tensors' in manifest:

@@ -107,6 +107,7 @@ def test_missing_fields_are_named(root, field):
         (lambda c: c['query_shapes']['q_proj'].update(rank=0), 'q_proj: rank is 0, expected an'),
         (lambda c: c['query_shapes'].update(x={}), 'x: is no projection'),
         (lambda c: c['tasks'].append('task0'), 'tasks is .*, expected a list of different names'),
+        (lambda c: c['source'].pop(), 'source is .*, expected the tasks'),
         (lambda c: c['tensors'].append(['q_proj', -1]), 'tensors is .*, expected a list of pairs'),
     ],
 )
