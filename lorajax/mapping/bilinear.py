@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from lorajax.mapping import layer_alignment
 from lorajax.mapping.compiling import quick_jit
 from lorajax.mapping.gram import einsum
+from lorajax.mapping.lapack import solve_positive
 from lorajax.types import Array
 
 
@@ -68,8 +69,7 @@ def solve_side(x: Array, c: Array, y: Array, d: Array, penalty: Array | float) -
     right = einsum('amr,arn,akqn,akiq->kim', y, d, c, x).reshape(k * i, -1)
     diagonal = jnp.trace(normal) / (k * i)
     shift = jnp.where(diagonal > 0, penalty * diagonal, 1.0)
-    factor = jax.scipy.linalg.cho_factor(normal + shift * jnp.eye(k * i))
-    solution = jax.scipy.linalg.cho_solve(factor, right)
+    solution = solve_positive(normal + shift * jnp.eye(k * i), right)
     return solution.reshape(k, i, -1).transpose(0, 2, 1)
 
 

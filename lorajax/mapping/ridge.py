@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lorajax.mapping import lapack
 from lorajax.types import Array
 
 # Penalties tried by leave-one-out, relative to the mean diagonal of the centred kernel.
@@ -65,7 +66,7 @@ def centre(kernel: Array) -> CentredKernel:
         return CentredKernel(jnp.zeros((*kernel.shape[:-2], 0)), kernel[..., :0], row_means)
     small = contrasts.T @ kernel @ contrasts
     symmetric = (small + jnp.swapaxes(small, -1, -2)) / 2
-    values, vectors = jnp.linalg.eigh(symmetric, symmetrize_input=False)
+    values, vectors = lapack.eigh(symmetric)
     return CentredKernel(jnp.maximum(values, 0.0), contrasts @ vectors, row_means)
 
 
