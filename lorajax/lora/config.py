@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from lorajax.lora import expressions
 
 # The seven projections that can be adapted, in the order used everywhere.
 TARGETS = ('q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj')
@@ -26,7 +27,7 @@ def pattern_expression(key: str) -> str:
 def _lookup(pattern: Mapping[str, float], name: str, default: float) -> float:
     """Returns the value of the first key that matches a module name."""
     for key, value in pattern.items():
-        if re.match(pattern_expression(key), name):
+        if expressions.match(pattern_expression(key), name):
             return value
     return default
 

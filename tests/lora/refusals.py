@@ -396,6 +396,11 @@ MALFORMED = {
         "{d}/adapter_config.json: target_modules: '" + '(' * 56 + '... is no regular expression '
         '(nested too deep)',
     ),
+    'a pattern of exponential time': (
+        _settings(target_modules='(.|..|[a-z._0-9]+)*[A-Z]'),
+        "{d}/adapter_config.json: target_modules: the expression '(.|..|[a-z._0-9]+)*[A-Z]' takes "
+        'more than 1 s on model.layers.0.self_attn.q_proj',
+    ),
     'a pattern that repeats too often': (
         _settings(alpha_pattern={'a{99999999999999999999}': 1}),
         "{d}/adapter_config.json: alpha_pattern: 'a{99999999999999999999}' is no regular "

@@ -10,7 +10,8 @@ from absl import logging
 from lorajax import io
 from lorajax.errors import InputError
 from lorajax.io import fields
-from lorajax.lora.config import LoraConfig, pattern_expression
+from lorajax.lora import expressions
+from lorajax.lora.config import TARGETS, LoraConfig, module_name, pattern_expression
 from lorajax.model_names import join_revision, split_revision
 
 # Options that change what an adapter computes, or the base below it, and that the tree cannot
@@ -158,6 +159,11 @@ def _check_expression(path: pathlib.Path, field: str, shown: str, expression: st
         raise InputError(
             f'{path}: {field}: {fields.show(shown)} is no regular expression ({io.shorten(reason)})'
         ) from None
+    try:  # here, where the file is known
+        for projection in TARGETS:
+            expressions.match(expression, module_name(projection, 0), whole=True)
+    except InputError as error:
+        raise InputError(f'{path}: {field}: {error}') from None
 
 
 def _layer_patterns(raw: Mapping[str, Any]) -> list[str]:
@@ -192,9 +198,9 @@ def is_targeted(raw: Mapping[str, Any], module: str) -> bool:
     layers = raw.get('layers_to_transform')
     if layers is None or layers == []:
         return True
-    expressions = [_layer_expression(pattern) for pattern in _layer_patterns(raw)]
-    for expression in expressions or [r'.*?\.[^.]*\.(\d+)\.']:
-        match = re.match(expression, module)
+    numbered = [_layer_expression(pattern) for pattern in _layer_patterns(raw)]
+    for expression in numbered or [r'.*?\.[^.]*\.(\d+)\.']:
+        match = expressions.match(expression, module)
         if match:
             return int(match.groups()[-1]) in ([layers] if isinstance(layers, int) else layers)
     return False
@@ -203,7 +209,7 @@ def is_targeted(raw: Mapping[str, Any], module: str) -> bool:
 def _is_named(names: Any, module: str) -> bool:
     """Returns whether an expression matches a module, or a list holds its name or its end."""
     if isinstance(names, str):
-        return re.fullmatch(names, module) is not None
+        return expressions.match(names, module, whole=True) is not None
     return any(module == name or module.endswith(f'.{name}') for name in names)
 
 
