@@ -6,14 +6,18 @@ page cache, and then loads it --repeats times with each side in turn, each in a 
 
 - ours: `load_model`, until all weights are on the device and known to be finite;
 - transformers: `from_pretrained`, which maps the files, and then a sum over every weight, which is
-  when they are read.
+  when they are read; they stay pages of the files;
+- transformers, copied: `from_pretrained`, and then a clone of every weight, so that they lie in
+  memory of the process's own, as ours do.
+
+Each process first touches and frees as many bytes as the model has, unless `--fresh` is given. A
+virtual machine's host finds memory when it is touched first, which costs 1 to 2 s of CPU a GB,
+and takes it back some seconds after it was freed: without this step the table would show the host.
 
 Memory is what a process holds: the pages marked Anonymous in /proc/self/smaps_rollup, looked at
 every 50 ms, above what it held before. Pages of mapped files are the page cache's.
 
-CPU seconds are the program's own and the system's. transformers keeps the mapped files as its
-weights, ours copies them into memory of its own, and where a virtual machine's host must first
-find that memory, the system's share tells: 1.8 s a GB were seen, against 0.3 for the copy.
+CPU seconds are the program's own and the system's.
 """
 
 import argparse
@@ -28,7 +32,15 @@ from tests.models import shapes
 
 NAMES = ('Qwen2.5-3B', 'Llama-3.2-3B')
 METER = """
-import json, os, pathlib, re, sys, threading, time
+import json, mmap, os, pathlib, re, sys, threading, time
+
+def recycle(size):
+    with mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        for start in range(0, size, 1 << 24):
+            memory.write(bytes(min(1 << 24, size - start)))
+
+recycle(int(sys.argv[3]))
 
 def anonymous():
     text = pathlib.Path('/proc/self/smaps_rollup').read_text()
@@ -75,7 +87,11 @@ dtype = getattr(torch, sys.argv[2])
 model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=dtype)
 middle = time.monotonic()
 with torch.no_grad():
-    total = sum(float(value.sum()) for value in model.parameters())
+    for value in model.parameters():
+        if 'copied' in sys.argv:
+            value.data = value.data.clone()
+        else:
+            float(value.sum())
 seconds = time.monotonic() - middle
 params = sum(value.nbytes for value in model.parameters())
 report(started, baseline, params, load=middle - start, touch=seconds)
@@ -92,23 +108,25 @@ def child(code: str, *arguments: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(directory: str, name: str, dtype: str, repeats: int) -> None:
+def measure(directory: str, name: str, dtype: str, repeats: int, fresh: bool) -> None:
     """Prints a row for each round."""
-    for path in sorted(pathlib.Path(directory).glob('*.safetensors')):
+    files = sorted(pathlib.Path(directory).glob('*.safetensors'))
+    for path in files:
         with open(path, 'rb', buffering=0) as file:
             while file.read(1 << 24):
                 pass
+    size = '0' if fresh else str(sum(p.stat().st_size for p in files))
     for _ in range(repeats):
-        ours, theirs = child(OURS, directory, dtype), child(THEIRS, directory, dtype)
-        whole = theirs['load'] + theirs['touch']
-        memory = [f'{row["extra"] / row["params"]:.2f}' for row in (ours, theirs)]
-        print(
-            f'| {name} | {ours["load"]:.1f} | {theirs["load"]:.1f} + {theirs["touch"]:.1f} | '
-            f'{ours["load"] / whole:.2f} | {ours["user"]:.1f} + {ours["system"]:.1f} | '
-            f'{theirs["user"]:.1f} + {theirs["system"]:.1f} | '
-            f'{" | ".join(memory)} |',
-            flush=True,
-        )
+        ours = child(OURS, directory, dtype, size)
+        mapped = child(THEIRS, directory, dtype, size)
+        copied = child(THEIRS, directory, dtype, size, 'copied')
+        whole = [row['load'] + row['touch'] for row in (mapped, copied)]
+        cells = [name, f'{ours["load"]:.2f}']
+        cells += [f'{row["load"]:.2f} + {row["touch"]:.2f}' for row in (mapped, copied)]
+        cells += [f'{ours["load"] / seconds:.2f}' for seconds in whole]
+        cells += [f'{row["user"]:.1f} + {row["system"]:.1f}' for row in (ours, mapped, copied)]
+        cells += [f'{row["extra"] / row["params"]:.2f}' for row in (ours, mapped, copied)]
+        print(f'| {" | ".join(cells)} |', flush=True)
 
 
 def main() -> None:
@@ -117,13 +135,14 @@ def main() -> None:
     parser.add_argument('names', nargs='*', metavar='NAME', help=', '.join(shapes.REAL))
     parser.add_argument('--directory')
     parser.add_argument('--dtype', default='bfloat16', choices=['bfloat16', 'float32'])
-    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--repeats', type=int, default=5)
+    parser.add_argument('--fresh', action='store_true', help='memory as the host gives it')
     arguments = parser.parse_args()
     print(f'load averages {os.getloadavg()}')
     print(
-        '| model | ours, s | transformers, load + touch, s | ratio | ours, CPU s | '
-        'transformers, CPU s | ours, anonymous / parameters | transformers |\n'
-        '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
+        '| model | ours, s | transformers, load + touch | load + copy | ours / touch | '
+        'ours / copy | ours, CPU s | touch, CPU s | copy, CPU s | ours, anonymous / parameters | '
+        'touch | copy |\n| --- |' + ' ---: |' * 11,
         flush=True,
     )
     for name in arguments.names or NAMES:
@@ -131,7 +150,7 @@ def main() -> None:
             directory = arguments.directory or temporary
             if not arguments.directory:
                 shapes.write(directory, name)
-            measure(directory, name, arguments.dtype, arguments.repeats)
+            measure(directory, name, arguments.dtype, arguments.repeats, arguments.fresh)
 
 
 if __name__ == '__main__':
