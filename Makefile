@@ -28,10 +28,10 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Kills, signals, full disks, races and damaged files, for half an hour; `disk` needs root.
+# Kills, signals, full disks, races and damaged files, for an hour; `disk` needs root.
 torture: $(VENV)/.test
 	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.torture
-	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.fuzz --seconds=600
+	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.fuzz --seconds=60
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

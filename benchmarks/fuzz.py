@@ -294,6 +294,72 @@ def _read_outcomes(path: pathlib.Path) -> None:
     results.build({'methods': [], 'domains': {'t': 'math'}}, {'t': table})
 
 
+def _write_examples(path: pathlib.Path) -> None:
+    from lorajax.tasks import examples
+    from lorajax.tasks.task import Example
+
+    row = Example('a/1', 'some text', 'more', '4', ('text/1',), {'labels': ['A', 'B']}, 'text')
+    examples.write(path / 't.jsonl', [row, row])
+    (path / 't.jsonl.sha256').unlink()
+
+
+def _read_examples(path: pathlib.Path) -> None:
+    from lorajax.tasks import examples
+
+    for example in examples.read(path / 't.jsonl'):
+        example.to_json()
+
+
+def _write_pairs(path: pathlib.Path) -> None:
+    for task in ('a', 'b'):
+        for side in ('source', 'target'):
+            _write_adapter(path / task / side)
+
+
+def _read_pairs(path: pathlib.Path) -> None:
+    from lorajax.mapping import pairs
+
+    *sides, _ = pairs.read(path)
+    for loaders in sides:
+        for load in loaders.values():
+            load()
+
+
+def _write_run(path: pathlib.Path) -> None:
+    """A finished run, as far as its report is made of it."""
+    from lorajax.experiment import provenance
+
+    experiment = _experiment(path)
+    files = experiment.files
+    for task in experiment.heldouts:
+        files.outcomes(task).parent.mkdir(parents=True, exist_ok=True)
+        _write_outcomes(files.outcomes(task).parent)
+        rows = (files.outcomes(task).parent / 't.jsonl').read_text()
+        files.outcomes(task).write_text(rows.replace('"t"', f'"{task}"'))
+    io.write_json(
+        files.config,
+        {**experiment.to_json(), 'domains': dict.fromkeys(experiment.heldouts, 'math'),
+         'data_hash': provenance.hash_rows(files.data), 'model_hashes': {}},
+    )  # fmt: skip
+    files.mappings.mkdir()
+    io.write_json(files.selection, {'selected_method': 'mean', 'loo_r2': {'mean': 0.0}})
+    io.write_jsonl(files.metrics, [{'event': 'train', 'side': 'source', 'step': 1, 'loss': [1.0]}])
+
+
+def _read_run(path: pathlib.Path) -> None:
+    from lorajax.experiment.stages import prepare, report
+
+    experiment = _experiment(path)
+    prepare.check_prepared(experiment)
+    report.rebuild_report(experiment.files)
+
+
+def _experiment(path: pathlib.Path) -> Any:
+    from lorajax.experiment.config import Experiment
+
+    return Experiment(workdir=str(path), heldouts=('toy_math_keep_7',), methods=('mean',))
+
+
 ADAPTER = ('adapter_config.json', 'adapter_model.safetensors')
 TOKENIZER = (
     'tokenizer.json',
@@ -313,6 +379,12 @@ KINDS: dict[str, Kind] = {
     ),
     'tokenizer': Kind(_write_tokenizer, _read_tokenizer, TOKENIZER),
     'rows': Kind(_write_rows, _read_rows, ('rows.jsonl',)),
+    'prepared rows': Kind(_write_examples, _read_examples, ('t.jsonl',)),
+    'pairs': Kind(
+        _write_pairs, _read_pairs, tuple(f'a/{side}/{name}' for side in ('source', 'target')
+                                         for name in ADAPTER),
+    ),
+    'run': Kind(_write_run, _read_run, ('config.json', 'mappings/selection.json', 'metrics.jsonl')),
     'ridge mapping': Kind(
         functools.partial(_write_mapping, method='delta_ridge'), _read_mapping,
         ('mapping.json', 'arrays.safetensors', 'source/0000.safetensors'),

@@ -59,9 +59,15 @@ def finish(workdir: pathlib.Path) -> tuple[int, str]:
 
 
 def content(workdir: pathlib.Path) -> dict[str, str]:
-    """Returns the hash of every file that must not depend on kills, by name."""
+    """Returns the hash of every file that must not depend on kills, by name.
+
+    Adapters name their base model by its path, which each trial has of its own.
+    """
+    here = str(workdir).encode()
     return {
-        path.relative_to(workdir).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(workdir).as_posix(): hashlib.sha256(
+            path.read_bytes().replace(here, b'WORKDIR')
+        ).hexdigest()
         for path in sorted(workdir.rglob('*'))
         if path.is_file()
         and path.name not in _CLOCKED

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lorajax import io
 from lorajax.errors import InputError
 from lorajax.evaluation import intervals
 from lorajax.evaluation.counts import Counts, Outcomes, check_answers, check_counts
@@ -67,7 +68,8 @@ def experiment1(
     methods = list(dict.fromkeys(method for row in correct.values() for method in row))
     if selected_method is not None and selected_method not in methods:
         raise InputError(
-            f'selected_method: {selected_method!r} has no outcomes, expected one of {methods}'
+            f'selected_method: {io.show(selected_method)} has no outcomes, expected one of '
+            f'{methods}'
         )
     answers = None
     if outcomes is not None:

@@ -24,7 +24,8 @@ def read(path: pathlib.Path) -> list[Example]:
       InputError: if the file is missing or not as it was written.
     """
     io.check_sum(path)
-    return [Example.from_json(row) for row in io.read_jsonl(path)]
+    rows = io.read_numbered_jsonl(path)
+    return [Example.from_json(f'{path}:{number}', row) for number, row in rows]
 
 
 def encode(chat: ChatFormat, examples: Sequence[Example], max_len: int, task: str) -> list[Encoded]:

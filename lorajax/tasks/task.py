@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from lorajax.errors import InputError
+from lorajax.io import fields
+
 PROTOCOLS = ('direct', 'cot')
 """How an answer is asked for: alone, or (maths only) after a worked solution."""
 
@@ -38,9 +41,32 @@ class Example:
         return dataclasses.asdict(self) | {'problem_ids': list(self.problem_ids)}
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> 'Example':
-        """Reads a row that `to_json` made."""
-        return cls(**{**row, 'problem_ids': tuple(row['problem_ids'])})
+    def from_json(cls, where: str, row: Any) -> 'Example':
+        """Reads a row that `to_json` made.
+
+        Args:
+          where: named in errors, a path and a line.
+          row: a JSON value.
+
+        Raises:
+          InputError: naming the field that is missing, unknown or of another kind.
+        """
+        row = fields.require_object(where, row)
+        values = {
+            name: fields.require(where, row, name, kind, *_OPTIONAL.get(name, ()))
+            for name, kind in _FIELDS.items()
+        }
+        for name in sorted(row.keys() - values.keys()):
+            raise InputError(f'{where}: has a field {fields.show(name)}, expected no such field')
+        return cls(**{**values, 'problem_ids': tuple(values['problem_ids'])})
+
+
+_FIELDS = {
+    **dict.fromkeys(('item', 'prompt', 'answer', 'reference', 'question'), fields.TEXT),
+    'problem_ids': fields.list_of(fields.TEXT),
+    'meta': fields.OBJECT,
+}
+_OPTIONAL: Mapping[str, tuple[Any]] = {'question': ('',), 'problem_ids': ((),), 'meta': ({},)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,7 +48,7 @@ def test_every_task_reads_rows_in_the_hubs_schema(name, protocol, tmp_path_facto
     examples = {example.item: example for example in pools.train + pools.eval}
     for example in examples.values():
         assert example.question and example.problem_ids and example.answer
-        assert example.from_json(example.to_json()) == example
+        assert example.from_json('x', example.to_json()) == example
         assert scoring.score(task.scorer, example, example.answer).correct
         assert not scoring.score(task.scorer, example, '').correct
 

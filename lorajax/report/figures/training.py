@@ -50,7 +50,10 @@ def training_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
 
 def _loss_scale(axis: Axes) -> None:
     """A linear axis from 0, or a logarithmic one where losses fall below a hundredth."""
-    drawn = [np.asarray(line.get_ydata(), np.float64) for line in axis.lines]
+    lines = [np.asarray(line.get_ydata(), np.float64) for line in axis.lines]
+    drawn = [line for line in lines if line.size]
+    if not drawn:  # no row has a loss
+        return
     highest, last = max(y.max() for y in drawn), min(y[-1] for y in drawn)
     if last < 0.01 * highest:
         axis.set_yscale('log')
