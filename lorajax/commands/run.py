@@ -7,12 +7,18 @@ from absl import logging
 from lorajax.commands.command import Command
 from lorajax.experiment import pipeline
 from lorajax.experiment.config import Experiment
-from lorajax.experiment.options import options_of
+from lorajax.experiment.options import option, options_of
+from lorajax.experiment.shards import Shard
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """No flags beside those of `Experiment`."""
+    """Flags of `run` that are no settings of the experiment."""
+
+    num_shards: int = option(
+        1, 'processes that divide the stages train and evaluate, in one work directory', minimum=1
+    )
+    shard_index: int = option(0, 'which of them this is, from 0 on', minimum=0)
 
 
 def run(flags: Flags, experiment: Experiment) -> None:
@@ -21,9 +27,11 @@ def run(flags: Flags, experiment: Experiment) -> None:
     The stages are prepare, train, map, evaluate and report. What is done already is not done
     again, and a run that was killed goes on where it stopped. Without a flagfile it is the toy
     world's, in minutes on two CPU cores.
+
+    Several machines that see the same work directory divide the trainings with --stages=train
+    and a shard each, without talking to each other; then one of them does the rest.
     """
-    del flags
-    done = pipeline.run(experiment)
+    done = pipeline.run(experiment, Shard(flags.num_shards, flags.shard_index))
     if not done:
         logging.info('%s: everything is done already', experiment.workdir)
     if 'report' in experiment.stages:

@@ -4,18 +4,17 @@ A second run does nothing, and a killed one goes on where it stopped; see `exper
 """
 
 import contextlib
-import fcntl
 import os
-import pathlib
 import shutil
 from collections.abc import Callable, Iterator
 
 from absl import logging
 
 from lorajax import io
-from lorajax.errors import ArgumentError
-from lorajax.experiment import checks
+from lorajax.errors import ArgumentError, InputError
+from lorajax.experiment import checks, locks
 from lorajax.experiment.config import STAGES, Experiment
+from lorajax.experiment.shards import WHOLE, Shard
 from lorajax.experiment.stages.evaluate import evaluate
 from lorajax.experiment.stages.map import fit_and_predict
 from lorajax.experiment.stages.prepare import check_prepared, prepare
@@ -23,41 +22,75 @@ from lorajax.experiment.stages.report import write_report
 from lorajax.experiment.stages.train import train
 from lorajax.experiment.workdir import Workdir
 
-_STAGES: dict[str, Callable[[Experiment], bool]] = {
+_STAGES: dict[str, Callable[..., bool]] = {
     'prepare': prepare,
     'train': train,
     'map': fit_and_predict,
     'evaluate': evaluate,
     'report': write_report,
 }
+_DIVIDED = ('train', 'evaluate')  # these take a shard, too
 
 
-def run(experiment: Experiment) -> list[str]:
+def run(experiment: Experiment, shard: Shard = WHOLE) -> list[str]:
     """Does every stage of an experiment that is asked for and not done yet.
 
     Args:
       experiment: what to do.
+      shard: which part of it, where several processes work in one work directory at once. They
+        may run on different machines and never talk to each other; two that start the same
+        piece of work wait for each other. What they left is merged by going on without shards.
 
     Returns:
       The stages in which there was something to do.
 
     Raises:
       InputError: on bad settings, models or data, before anything is written where possible.
+      ArgumentError: if a stage that is asked for cannot be divided, and a shard is.
     """
     checks.check_names(experiment)
+    if not shard.is_whole:
+        _check_divided(experiment)
     done = []
-    with lock(experiment.files):
+    with lock(experiment.files) if shard.is_whole else share(experiment.files):
         if 'prepare' not in experiment.stages:
             check_prepared(experiment)
         for name in STAGES:
             if name not in experiment.stages:
                 continue
             logging.info('stage %s', name)
-            if _STAGES[name](experiment):
+            options = (shard,) if name in _DIVIDED else ()
+            if _STAGES[name](experiment, *options):
                 done.append(name)
             else:
                 logging.info('stage %s: nothing to do', name)
     return done
+
+
+def _check_divided(experiment: Experiment) -> None:
+    """Refuses to do a part of a stage that has none."""
+    if others := [name for name in experiment.stages if name not in _DIVIDED]:
+        raise ArgumentError(
+            'stages',
+            ','.join(others),
+            f'cannot be divided among shards, expected some of {", ".join(_DIVIDED)}',
+        )
+
+
+@contextlib.contextmanager
+def share(files: Workdir) -> Iterator[None]:
+    """Enters a prepared work directory beside other shards; a whole run is kept out meanwhile.
+
+    Raises:
+      InputError: if it is not prepared.
+      ArgumentError: if a whole run is under way there.
+    """
+    if not files.config.exists():
+        raise InputError(f'{files.config}: no such file; run the stage prepare first')
+    with locks.locked(files.lock, is_shared=True) as is_held:
+        if not is_held:
+            raise ArgumentError('workdir', files.root, 'another process is running there')
+        yield
 
 
 @contextlib.contextmanager
@@ -74,8 +107,8 @@ def lock(files: Workdir) -> Iterator[None]:
     if root.exists() and not root.is_dir():
         raise ArgumentError('workdir', root, 'is a file, expected a directory')
     is_new = not root.exists()
-    with _locked(files.lock) as file:
-        if file is None:
+    with locks.locked(files.lock) as is_held:
+        if not is_held:
             raise ArgumentError('workdir', root, 'another process is running there')
         # Another process may have come first between the two; then what is there is its work.
         is_new = is_new and os.listdir(root) == [files.lock.name]
@@ -95,35 +128,3 @@ def _remove(files: Workdir) -> None:
     files.lock.unlink()
     with contextlib.suppress(OSError):  # somebody has entered: it is theirs now
         files.root.rmdir()
-
-
-@contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[int | None]:
-    """Yields the descriptor of a locked file, or None if another process holds the lock."""
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:
-            continue  # the holder has just removed the directory
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield None
-                return
-            # The holder may have removed the file after it was opened here: then the lock is on
-            # a file that nobody else will ever open.
-            if _is_same(descriptor, path):
-                yield descriptor
-                return
-        finally:
-            os.close(descriptor)
-
-
-def _is_same(descriptor: int, path: pathlib.Path) -> bool:
-    """Returns whether a path still names the file that a descriptor has open."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False

@@ -23,6 +23,15 @@ class Workdir:
         return self.root / 'metrics.jsonl'
 
     @property
+    def all_item_metrics(self) -> pathlib.Path:
+        """Directory of the same of trainings that processes divide among themselves."""
+        return self.root / 'metrics'
+
+    def item_metrics(self, pool: str, group: str) -> pathlib.Path:
+        """What `metrics` holds of one group; no two processes append to one file."""
+        return self.all_item_metrics / f'{pool}-{group}.jsonl'
+
+    @property
     def results(self) -> pathlib.Path:
         """Aggregates of all outcomes."""
         return self.root / 'results.json'
@@ -51,9 +60,14 @@ class Workdir:
         """Base model that the run made itself; `side` is 'source' or 'target'."""
         return self.root / 'models' / side
 
+    @property
+    def adapters(self) -> pathlib.Path:
+        """Directory of all trained adapters."""
+        return self.root / 'adapters'
+
     def adapter(self, side: str, task: str) -> pathlib.Path:
         """Trained adapter in PEFT format."""
-        return self.root / 'adapters' / side / task
+        return self.adapters / side / task
 
     @property
     def lock(self) -> pathlib.Path:
@@ -75,6 +89,10 @@ class Workdir:
     def checkpoints(self, pool: str, group: str) -> pathlib.Path:
         """Unfinished training of one group of adapters."""
         return self.pool_checkpoints(pool) / group
+
+    def training_lock(self, pool: str, group: str) -> pathlib.Path:
+        """Held by the process that trains a group of adapters."""
+        return self.pool_checkpoints(pool) / f'{group}.lock'
 
     def mapping(self, method: str) -> pathlib.Path:
         """Fitted mapping with its diagnostics."""

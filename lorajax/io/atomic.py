@@ -138,8 +138,13 @@ def atomic_directory(path: PathLike) -> Iterator[pathlib.Path]:
 def _put(temporary: pathlib.Path, path: pathlib.Path) -> None:
     """Gives a directory its name; what had it before has the temporary name then."""
     if not path.exists():
-        os.rename(temporary, path)
-    elif not exchange(temporary, path):
+        try:
+            os.rename(temporary, path)
+            return
+        except OSError as error:  # another process has put one there meanwhile
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+    if not exchange(temporary, path):
         aside = _sibling(path, _ASIDE)
         os.rename(path, aside)
         os.rename(temporary, path)

@@ -22,4 +22,21 @@ def test_one_stage_at_a_time(tmp_path, caplog):
 
 
 def test_it_reads_every_setting():
-    assert len(COMMANDS['run'].settings) > 40 and not COMMANDS['run'].own
+    assert len(COMMANDS['run'].settings) > 40
+    assert list(COMMANDS['run'].own) == ['num_shards', 'shard_index']
+
+
+@pytest.mark.parametrize(
+    ('flags', 'words'),
+    [
+        (['--shard_index=2'], r'shard_index 2: expected 0 to 0'),
+        (['--num_shards=2', '--shard_index=2'], r'shard_index 2: expected 0 to 1'),
+        (['--num_shards=0'], r'num_shards 0: expected an integer of at least 1'),
+        (['--num_shards=2'], r'stages prepare,map,report: cannot be divided among shards'),
+        (['--num_shards=2', '--stages=train'], r'run/config.json: .* run the stage prepare first'),
+    ],
+)
+def test_shards_that_cannot_be_are_refused(flags, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        run('run', f'--workdir={tmp_path}/run', *flags)
+    assert not (tmp_path / 'run').exists()

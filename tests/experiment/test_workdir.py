@@ -32,6 +32,7 @@ def test_no_two_files_share_a_name():
           if isinstance(value, property)),
         files.model('source'), files.adapter('source', 't'), files.bases('m'),
         files.pool_checkpoints('source'), files.checkpoints('source', 'g'), files.train_data('t'),
+        files.training_lock('source', 'g'), files.item_metrics('source', 'g'),
         files.eval_data('t'), files.answered('t'), files.predicted('m', 't'), files.outcomes('t'),
     ]  # fmt: skip
     assert len(paths) == len(set(paths))

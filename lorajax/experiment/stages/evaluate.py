@@ -10,23 +10,31 @@ from lorajax.evaluation.inference import decode_length
 from lorajax.experiment import adapters, methods, models, tasks
 from lorajax.experiment.adapters import REPEATED
 from lorajax.experiment.config import Experiment
+from lorajax.experiment.shards import WHOLE, Shard
+from lorajax.experiment.stages.train import check_trained
 from lorajax.models import Model
 from lorajax.tasks import examples
 from lorajax.tasks.chat import ChatFormat
 from lorajax.types import Adapter
 
 
-def evaluate(experiment: Experiment) -> bool:
-    """Scores base, every prediction and the oracle on every held-out; experiments 2 and 3."""
+def evaluate(experiment: Experiment, shard: Shard = WHOLE) -> bool:
+    """Scores base, every prediction and the oracle on every held-out; experiments 2 and 3.
+
+    Shards divide the held-outs; experiments 2 and 3 are left to the run that merges them.
+    """
     files = experiment.files
-    missing = [task for task in experiment.heldouts if not files.outcomes(task).exists()]
+    heldouts = shard.share(experiment.heldouts)
+    missing = [task for task in heldouts if not files.outcomes(task).exists()]
     plan = {
         name: rows
         for name, rows in _ablation_plan(experiment).items()
-        if not all(files.study_outcomes(name, task).exists() for task in experiment.heldouts)
+        if shard.is_whole
+        and not all(files.study_outcomes(name, task).exists() for task in experiment.heldouts)
     }
     if not missing and not plan:
         return False
+    check_trained(experiment)
     model, chat = models.load_side(experiment, 'target')
     score = functools.partial(_score, experiment, model, chat)
     for task in missing:

@@ -14,6 +14,7 @@ from lorajax.evaluation.inference import decode_length
 from lorajax.experiment import adapters, anchor_rows, base_arrays, methods, models
 from lorajax.experiment.adapters import REPEATED, SIDES
 from lorajax.experiment.config import FRESH, Experiment
+from lorajax.experiment.stages.train import check_trained
 from lorajax.mapping.subspace import update_cosine
 from lorajax.tasks.chat import load_chat_format
 from lorajax.training import MetricWriter
@@ -32,6 +33,7 @@ def fit_and_predict(experiment: Experiment) -> bool:
     ]
     if not missing and not untaught and files.selection.exists():
         return False
+    check_trained(experiment)
     source, target = adapters.load_anchors(experiment)
     needs = {need for name in missing for need in mapping.method_named(name).needs}
     arrays = base_arrays.collect(experiment, needs)

@@ -7,6 +7,7 @@ from typing import Any
 from lorajax import io
 from lorajax.errors import InputError
 from lorajax.evaluation import outcomes, results
+from lorajax.experiment import records
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.workdir import Workdir
 from lorajax.report.writer import write
@@ -36,10 +37,8 @@ def rebuild_report(files: Workdir) -> None:
     Raises:
       InputError: naming the file, if one is missing or damaged.
     """
-    config = io.read_json(files.config)
-    heldouts = config.get('heldouts') if isinstance(config, dict) else None
-    if not isinstance(heldouts, list) or not heldouts or not all(map(_is_name, heldouts)):
-        raise InputError(f'{files.config}: expected the settings of a run, with its held-outs')
+    config = records.read_config(files.config)
+    heldouts = config['heldouts']
     tables = {task: outcomes.read_table(files.outcomes(task), task) for task in heldouts}
     items = {
         task: [example.to_json() for example in examples.read(files.eval_data(task))]
@@ -67,15 +66,16 @@ def rebuild_report(files: Workdir) -> None:
         config,
         outcomes=tables,
         eval_items=items,
-        metrics=io.read_jsonl(files.metrics) if files.metrics.exists() else (),
+        metrics=_metrics(files),
         overlap=_read_object(files.overlap) if files.overlap.exists() else None,
         diagnostics=diagnostics,
     )
 
 
-def _is_name(task: Any) -> bool:
-    """Returns whether a value can be the name of a task, and so of a file."""
-    return isinstance(task, str) and task.isidentifier()
+def _metrics(files: Workdir) -> list[Any]:
+    """Reads what all trainings of a run left, those of its shards behind the others."""
+    paths = [files.metrics, *sorted(files.all_item_metrics.glob('*.jsonl'))]
+    return [row for path in paths for row in records.read_metrics(path)]
 
 
 def _ablation(files: Workdir, name: str, heldouts: Sequence[str]) -> dict[str, list[outcomes.Row]]:

@@ -3,17 +3,24 @@
 import contextlib
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from lorajax.experiment import models
+from absl import logging
+
+from lorajax.errors import InputError
+from lorajax.experiment import locks, models
 from lorajax.experiment.adapters import REPEATED, SIDES
 from lorajax.experiment.config import Experiment
+from lorajax.experiment.shards import WHOLE, Shard
+from lorajax.experiment.workdir import Workdir
 from lorajax.lora import LoraConfig, save_peft
 from lorajax.models import Model
 from lorajax.tasks import examples
-from lorajax.tasks.chat import ChatFormat, Encoded
+from lorajax.tasks.chat import ChatFormat, Encoded, load_chat_format
 from lorajax.training import MetricWriter, TrainCheckpoints, TrainConfig, train_adapters
 from lorajax.training.checkpoint import group_name
+
+_MOST_NAMES = 8  # of missing adapters that a message lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,30 +55,90 @@ def pools(experiment: Experiment) -> list[Pool]:
     return all_pools
 
 
-def train(experiment: Experiment) -> bool:
-    """Trains the adapters of every pool, those that are missing."""
+def check_trained(experiment: Experiment) -> None:
+    """Refuses to go on where the training is not done, by all of its shards if it has some.
+
+    Raises:
+      InputError: with the number of missing adapters and their names.
+    """
     files = experiment.files
+    wanted = [(pool.name, task) for pool in pools(experiment) for task in pool.tasks]
+    missing = [f'{pool}/{task}' for pool, task in wanted if _missing(files, pool, [task])]
+    if missing:
+        names = ', '.join(missing[:_MOST_NAMES])
+        more = f' and {len(missing) - _MOST_NAMES} more' * (len(missing) > _MOST_NAMES)
+        raise InputError(
+            f'{files.adapters}: {len(missing)} of {len(wanted)} adapters are missing, '
+            f'{names}{more}; run the stage train first'
+        )
+
+
+def train(experiment: Experiment, shard: Shard = WHOLE) -> bool:
+    """Trains the adapters of every pool, those that are missing.
+
+    Shards divide the groups of adapters that are trained together. The groups are the same
+    however many shards there are, so that the adapters have the same bytes.
+    """
+    files = experiment.files
+    numbers = _shares(experiment, shard)
     loaded: dict[str, tuple[Model, ChatFormat]] = {}
     for pool in pools(experiment):
-        missing = {task for task in pool.tasks if not files.adapter(pool.name, task).exists()}
-        if not missing:
-            continue
-        if pool.side not in loaded:
-            loaded.clear()  # one base model in memory at a time
-            loaded[pool.side] = models.load_side(experiment, pool.side)
-        model, chat = loaded[pool.side]
-        encoded = {
-            task: examples.encode(
-                chat, examples.read(files.train_data(task)), experiment.max_len, task
-            )
-            for task in pool.tasks
-        }
-        for group in _groups(encoded, experiment.adapters_per_step):
-            if not missing.isdisjoint(group):
-                _train_group(experiment, pool, model, chat, group)
+        if numbers[pool.name] and _missing(files, pool.name, pool.tasks):
+            groups = _groups(_encode(experiment, pool), experiment.adapters_per_step)
+            wanted = [groups[number] for number in numbers[pool.name]]
+            wanted = [group for group in wanted if _missing(files, pool.name, group)]
+            if wanted and pool.side not in loaded:
+                loaded.clear()  # one base model in memory at a time
+                loaded[pool.side] = models.load_side(experiment, pool.side)
+            for is_patient in (False, True):
+                wanted = [
+                    group
+                    for group in wanted
+                    if not _train_unless_busy(
+                        experiment, pool, *loaded[pool.side], group, shard, is_patient
+                    )
+                ]
         # What is left belongs to groups of another size, of a run that was killed.
-        shutil.rmtree(files.pool_checkpoints(pool.name), ignore_errors=True)
+        if shard.is_whole:
+            shutil.rmtree(files.pool_checkpoints(pool.name), ignore_errors=True)
     return bool(loaded)
+
+
+def _missing(files: Workdir, pool: str, tasks: Iterable[str]) -> list[str]:
+    """Returns the tasks whose adapters are not there."""
+    return [task for task in tasks if not files.adapter(pool, task).exists()]
+
+
+def _shares(experiment: Experiment, shard: Shard) -> dict[str, list[int]]:
+    """Returns the numbers of the groups of each pool that a shard trains."""
+    size = experiment.adapters_per_step
+    items = [
+        (pool.name, number)
+        for pool in pools(experiment)
+        for number in range(-(-len(pool.tasks) // (size or len(pool.tasks))))
+    ]
+    if shard.num_shards > len(items):
+        logging.warning(
+            '%d shards for %d groups of adapters: some have nothing to train; a group has '
+            'adapters_per_step adapters',
+            shard.num_shards,
+            len(items),
+        )
+    shares: dict[str, list[int]] = {pool.name: [] for pool in pools(experiment)}
+    for name, number in shard.share(items):
+        shares[name].append(number)
+    return shares
+
+
+def _encode(experiment: Experiment, pool: Pool) -> dict[str, list[Encoded]]:
+    """Returns the training rows of a pool's tasks as tokens."""
+    chat = load_chat_format(models.resolve(experiment.model_directory(pool.side)))
+    return {
+        task: examples.encode(
+            chat, examples.read(experiment.files.train_data(task)), experiment.max_len, task
+        )
+        for task in pool.tasks
+    }
 
 
 def _groups(encoded: Mapping[str, list[Encoded]], size: int) -> list[dict[str, list[Encoded]]]:
@@ -88,12 +155,38 @@ def _groups(encoded: Mapping[str, list[Encoded]], size: int) -> list[dict[str, l
     ]
 
 
+def _train_unless_busy(
+    experiment: Experiment,
+    pool: Pool,
+    model: Model,
+    chat: ChatFormat,
+    encoded: Mapping[str, Sequence[Encoded]],
+    shard: Shard,
+    is_patient: bool,
+) -> bool:
+    """Trains a group; returns False if another process is at it, and one is not to wait."""
+    files = experiment.files
+    name = group_name(encoded)
+    lock = files.training_lock(pool.name, name)
+    if is_patient:
+        logging.info('waiting for the process that trains %s', ', '.join(encoded))
+    with locks.locked(lock, is_patient=is_patient) as is_held:
+        if not is_held:
+            return False
+        if _missing(files, pool.name, encoded):  # still, now that nobody else is at it
+            metrics = files.metrics if shard.is_whole else files.item_metrics(pool.name, name)
+            _train_group(experiment, pool, model, chat, encoded, MetricWriter(metrics))
+        lock.unlink(missing_ok=True)
+    return True
+
+
 def _train_group(
     experiment: Experiment,
     pool: Pool,
     model: Model,
     chat: ChatFormat,
     encoded: Mapping[str, Sequence[Encoded]],
+    metrics: MetricWriter,
 ) -> None:
     """Trains some adapters together, from the last saved state on, and writes those not there."""
     files = experiment.files
@@ -106,7 +199,7 @@ def _train_group(
             pad_id=chat.pad_id,
             label=pool.name,
             checkpoints=checkpoints,
-            metrics=MetricWriter(files.metrics),
+            metrics=metrics,
         )
     config = LoraConfig(
         rank=experiment.lora_rank,

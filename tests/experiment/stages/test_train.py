@@ -1,15 +1,25 @@
 """Every task gets an adapter on both models; what a killed run left is gone on with."""
 
 import dataclasses
+import logging
+import pathlib
 import shutil
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
 from lorajax import lora
 from lorajax.errors import InputError
-from lorajax.experiment import pipeline
+from lorajax.experiment import locks, options, pipeline
 from lorajax.experiment.adapters import REPEATED
+from lorajax.experiment.shards import Shard
 from lorajax.experiment.stages import train
+from lorajax.training.checkpoint import group_name
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
 def weights(experiment, pool, task):
@@ -72,3 +82,70 @@ def test_a_damaged_row_is_refused(copied_run):
     path.write_text(path.read_text().replace('code', 'cods', 1))
     with pytest.raises(InputError, match=str(path)):
         train.train(copied_run)
+
+
+@pytest.fixture
+def prepared_run(copied_run):
+    """The run as it was before its first training."""
+    for name in ('adapters', 'mappings', 'predicted', 'outcomes', 'report'):
+        shutil.rmtree(copied_run.files.root / name)
+    copied_run.files.metrics.unlink()
+    return copied_run
+
+
+def test_shards_train_what_one_process_trains_and_one_goes_on(toy_run, prepared_run):
+    """Two processes at once, without a word between them."""
+    files = prepared_run.files
+    with pytest.raises(InputError, match=r'adapters: 9 of 9 .* missing, source/.*and 1 more; run'):
+        pipeline.run(dataclasses.replace(prepared_run, stages=('map',)))
+    flags = [f'--{name}={options.show(value)}' for name, value in vars(prepared_run).items()]
+    other = subprocess.Popen(
+        [sys.executable, '-m', 'lorajax.launch', *flags, '--stages=train', '--num_shards=2',
+         '--shard_index=0'], cwd=ROOT, text=True, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 100
+    while not any(files.root.glob('checkpoints/source/*')):  # it is in the middle of its part
+        assert other.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    train_only = dataclasses.replace(prepared_run, stages=('train',))
+    assert pipeline.run(train_only, Shard(2, 1)) == ['train']
+    _, stderr = other.communicate(timeout=100)
+    assert other.returncode == 0, stderr
+    pools = [(pool.name, task) for pool in train.pools(toy_run) for task in pool.tasks]
+    assert len(pools) == 9
+    for pool, task in pools:
+        assert weights(prepared_run, pool, task) == weights(toy_run, pool, task), (pool, task)
+    assert not list(files.root.glob('checkpoints/*/*')) and not files.metrics.exists()
+    assert len(list(files.all_item_metrics.iterdir())) == 3
+    rest = ('train', 'map', 'evaluate', 'report')
+    assert pipeline.run(dataclasses.replace(prepared_run, stages=rest)) == list(rest[1:])
+    assert files.results.read_bytes() == toy_run.files.results.read_bytes()
+    assert (files.report / 'loss.png').is_file()
+
+
+def test_a_group_that_another_process_trains_is_waited_for(toy_run, copied_run, caplog):
+    (task,) = copied_run.heldouts
+    directory = copied_run.files.adapter(REPEATED, task)
+    shutil.rmtree(directory)
+    waiting = threading.Thread(target=train.train, args=(copied_run, Shard(3, 2)))
+    with (
+        caplog.at_level(logging.INFO, logger='absl'),
+        locks.locked(copied_run.files.training_lock(REPEATED, group_name([task]))),
+    ):
+        waiting.start()
+        deadline = time.monotonic() + 60
+        line = f'waiting for the process that trains {task}'
+        while line not in caplog.messages:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        shutil.copytree(toy_run.files.adapter(REPEATED, task), directory)
+    waiting.join(60)
+    assert not waiting.is_alive()
+    assert not copied_run.files.all_item_metrics.exists()  # nothing was trained
+
+
+def test_more_shards_than_groups_have_nothing_to_do(copied_run, caplog):
+    shutil.rmtree(copied_run.files.adapters)
+    with caplog.at_level(logging.WARNING, logger='absl'):
+        assert not train.train(copied_run, Shard(4, 0))
+    assert caplog.messages[0].startswith('4 shards for 3 groups of adapters: ')
