@@ -68,6 +68,12 @@ def check(words):
         script, name, *flags = rest
         if not (ROOT / script).is_file():
             return f'{script}: no such script'
+        while flags and not flags[0].startswith('-'):  # what to do, as of launch/tpu_vm.sh
+            if f' {flags[0]} |' not in text_of(script) and f'| {flags[0]})' not in text_of(script):
+                return f'{script} has no word {flags[0]}'
+            del flags[0]
+        if script == 'launch/environment.sh':
+            return None
         if name != 'NAME':
             parse.parse([f'--flagfile=launch/{name}.flags', *flags])
     elif program == 'make':
