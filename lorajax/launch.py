@@ -47,7 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> None:
     """Prints help, or runs the command."""
-    from lorajax.commands import help, parse  # a signal during this import is heard, too
+    from lorajax.commands import (
+        compilation_cache,
+        help,
+        parse,
+    )  # a signal during this import is heard, too
 
     _log_to_stderr()
     if not arguments or arguments[0] in ('help', '--help', '-help', '-h'):
@@ -58,6 +62,8 @@ def _run(arguments: list[str]) -> None:
         print(help.of_command(parse.command_named(arguments[0])))
         return
     command, values, experiment = parse.parse(arguments)
+    if 'compilation_cache' in command.settings:
+        compilation_cache.enable(experiment.compilation_cache)
     start = time.monotonic()
     command.run(values, experiment)
     logging.info('%s: done in %.0f s', command.name, time.monotonic() - start)

@@ -35,11 +35,15 @@ class Command:
 
     @property
     def settings(self) -> dict[str, Option]:
-        """The settings of `Experiment` that it reads, in that order."""
+        """The settings of `Experiment` that it reads, in that order.
+
+        What takes a mesh compiles programs, and has a place to keep them.
+        """
+        reads = {*self.reads, *(('compilation_cache',) if 'mesh' in self.reads else ())}
         return {
             name: setting
             for name, setting in options_of(Experiment).items()
-            if name in self.reads or setting.group in self.reads
+            if name in reads or setting.group in reads
         }
 
     @property

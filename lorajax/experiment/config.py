@@ -24,7 +24,7 @@ FRESH = 'fresh'  # value of `distill_from`
 # Settings that say where, how fast and how far, not what; a run may be continued with others.
 _FREE = (
     'workdir', 'stages', 'experiments', 'mesh', 'adapters_per_step', 'eval_batch_size',
-    'checkpoint_every',
+    'checkpoint_every', 'compilation_cache',
 )  # fmt: skip
 
 # Setting -> field of `TrainConfig`.
@@ -183,6 +183,12 @@ class Experiment:
     )
     mesh: tuple[int, int, int] = option(
         (1, -1, 1), 'devices on data,fsdp,tensor; -1: the rest', group='machine', minimum=-1
+    )
+    compilation_cache: str = option(
+        '',
+        "where compiled programs are kept for the next run; empty: in the user's cache directory, "
+        "'none': nowhere",
+        group='machine',
     )
     seed: int = option(0, 'of data choice, data order and initialisation', group='data', minimum=0)
     separate_init: bool = option(

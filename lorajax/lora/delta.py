@@ -58,6 +58,63 @@ def _delta_backward(residuals: _Residuals, dy: jax.Array) -> tuple[jax.Array, ja
 low_rank_delta.defvjp(_delta_forward, _delta_backward)
 
 
+@jax.custom_vjp
+def blocked_delta(x: jax.Array, a: jax.Array, b: jax.Array, index: jax.Array) -> jax.Array:
+    """Returns what several adapters add, each to its own blocks of tokens.
+
+    Args:
+      x: [B, T, in], input of the projection.
+      a: [A, in, R].
+      b: [A, R, out], with alpha / rank already folded in.
+      index: int32[B, blocks], which adapter each of the equal blocks of a row gets.
+
+    Returns:
+      [B, T, out] in the dtype of `x`.
+    """
+    return _blocked_forward(x, a, b, index)[0]
+
+
+def _blocked(x: jax.Array, factors: jax.Array, index: jax.Array, spec: str) -> jax.Array:
+    """Multiplies every block of x [B, T, i] with the factor of its adapter."""
+    batch, count = index.shape
+    blocks = x.reshape(batch, count, -1, x.shape[-1])
+    out = jnp.einsum(spec, blocks, factors.astype(x.dtype)[index])
+    return out.reshape(*x.shape[:2], -1)
+
+
+def _blocked_forward(
+    x: jax.Array, a: jax.Array, b: jax.Array, index: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    chex.assert_rank((x, a, b, index), (3, 3, 3, 2))
+    h = _blocked(x, a, index, 'bnti,bnir->bntr')
+    return _blocked(h, b, index, 'bntr,bnro->bnto'), (x, h, a, b, index)
+
+
+def _blocked_backward(
+    residuals: tuple[jax.Array, ...], dy: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, None]:
+    """Returns the cotangents of x, a and b; those of a and b are summed in float32."""
+    x, h, a, b, index = residuals
+    dh = _blocked(dy, b, index, 'bnto,bnro->bntr')
+    dx = _blocked(dh, a, index, 'bntr,bnir->bnti')
+    owner = jax.nn.one_hot(index.reshape(-1), len(a), dtype=jnp.float32)  # blocks A
+
+    def gather(narrow: jax.Array, wide: jax.Array) -> jax.Array:
+        parts = jnp.einsum(
+            'ntr,nto->nro',
+            narrow.reshape(index.size, -1, narrow.shape[-1]),
+            wide.reshape(index.size, -1, wide.shape[-1]),
+            preferred_element_type=jnp.float32,
+        )
+        return jnp.einsum('na,nro->aro', owner, parts)
+
+    da, db = gather(dh, x).swapaxes(1, 2), gather(h, dy)
+    return dx, da.astype(a.dtype), db.astype(b.dtype), None
+
+
+blocked_delta.defvjp(_blocked_forward, _blocked_backward)
+
+
 def delta_weight(entry: Mapping[str, Array]) -> jax.Array:
     """Returns float32[..., out, in], the change of a projection's weights as files order them.
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _MASKED = -1e30  # finite, so that a fully masked (padding) query gives a mean, not NaN
 
@@ -50,6 +51,55 @@ def attend(q: jax.Array, kv_blocks: tuple[KeyValues, ...]) -> jax.Array:
         out += jnp.einsum('bkgts,bskh->btkgh', probs[..., start:stop], block.v)
         start = stop
     return out
+
+
+class Blocking(NamedTuple):
+    """How a row of several sequences is cut, so that attention costs no more than one of them.
+
+    Attributes:
+      size: tokens of a block; divides the row.
+      lookback: how many earlier blocks a token may look into; no sequence begins farther back.
+    """
+
+    size: int
+    lookback: int
+
+
+def look_back(x: jax.Array, blocking: Blocking) -> jax.Array:
+    """Returns what the tokens of each block may see: the block and those before it.
+
+    Args:
+      x: [B, T, ...].
+      blocking: T is a multiple of its size, c.
+
+    Returns:
+      [B * T / c, (lookback + 1) * c, ...]; zeros stand for what is before the row.
+    """
+    batch, length = x.shape[:2]
+    count = length // blocking.size
+    blocks = x.reshape(batch, count, blocking.size, *x.shape[2:])
+    padding = [(0, 0), (blocking.lookback, 0)] + [(0, 0)] * (blocks.ndim - 2)
+    padded = jnp.pad(blocks, padding)
+    seen = [padded[:, start : start + count] for start in range(blocking.lookback + 1)]
+    return jnp.concatenate(seen, axis=2).reshape(batch * count, -1, *x.shape[2:])
+
+
+def blocked_mask(segment_ids: jax.Array, blocking: Blocking) -> jax.Array:
+    """Returns `causal_mask` for blocks and what `look_back` gives them.
+
+    Args:
+      segment_ids: int32[B, T] as of `causal_mask`; no number comes twice in a row.
+      blocking: T is a multiple of its size, c.
+
+    Returns:
+      bool[B * T / c, c, (lookback + 1) * c].
+    """
+    chex.assert_rank(segment_ids, 2)
+    size, lookback = blocking
+    queries = segment_ids.reshape(-1, size)
+    keys = look_back(segment_ids, blocking)
+    causal = np.tri(size, (lookback + 1) * size, lookback * size, dtype=bool)
+    return (queries[:, :, None] == keys[:, None, :]) & (keys > 0)[:, None, :] & causal
 
 
 def causal_mask(segment_ids: jax.Array) -> jax.Array:

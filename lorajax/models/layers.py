@@ -5,9 +5,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lorajax.lora.delta import low_rank_delta
+from lorajax.lora.delta import blocked_delta, low_rank_delta
 from lorajax.models import rope
-from lorajax.models.attention import KeyValues, attend
+from lorajax.models.attention import Blocking, KeyValues, attend, look_back
 from lorajax.models.config import ModelConfig
 
 
@@ -56,8 +56,14 @@ class Projection(nn.Module):
     param_dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [..., in] to [..., features]."""
+    def __call__(self, x: jax.Array, adapter_index: jax.Array | None = None) -> jax.Array:
+        """Maps [..., in] to [..., features].
+
+        Args:
+          x: the input.
+          adapter_index: int32[B, blocks], which of several adapters each block of x [B, T, in]
+            gets; the collection then holds adapters stacked on A.
+        """
         shape = (self.features, x.shape[-1])
         kernel = self.param('kernel', FAN_IN_LAST, shape, self.param_dtype)
         # As quick as x @ W with W [in, out], forwards, backwards and for single tokens (XLA, CPU).
@@ -69,9 +75,12 @@ class Projection(nn.Module):
             y += bias.astype(x.dtype)
         if self.has_variable('lora', 'a'):
             with jax.default_matmul_precision('highest' if x.dtype == jnp.float32 else 'default'):
-                y += low_rank_delta(
-                    x, self.get_variable('lora', 'a'), self.get_variable('lora', 'b')
-                )
+                a: jax.Array = self.get_variable('lora', 'a')
+                b: jax.Array = self.get_variable('lora', 'b')
+                if adapter_index is None:
+                    y += low_rank_delta(x, a, b)
+                else:
+                    y += blocked_delta(x, a, b, adapter_index)
         # Kept only where a caller makes 'intermediates' mutable; see `models.activations`.
         self.sow('intermediates', 'inputs', x)
         self.sow('intermediates', 'outputs', y)
@@ -88,6 +97,7 @@ class Block(nn.Module):
     config: ModelConfig
     param_dtype: jnp.dtype
     return_kv: bool = False
+    blocking: Blocking | None = None
 
     def projection(self, name: str) -> Projection:
         """Makes the projection called `name`."""
@@ -103,6 +113,7 @@ class Block(nn.Module):
         angle: jax.Array,
         mask: jax.Array,
         cached_mask: jax.Array | None,
+        adapter_index: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
         """Runs the layer.
 
@@ -110,8 +121,10 @@ class Block(nn.Module):
           x: [B, T, D], the residual stream.
           cached: keys and values [B, S, K, H] of earlier tokens, or None.
           angle: float32[B, T, H / 2], rotation of each new token.
-          mask: bool[B, T, T], who sees whom among the new tokens.
+          mask: bool[B, T, T], who sees whom among the new tokens; with `blocking` as
+            `blocked_mask` says.
           cached_mask: bool[B, T, S], who sees which earlier token.
+          adapter_index: int32[B, blocks], which of several adapters each block of tokens gets.
 
         Returns:
           [B, T, D], and with `return_kv` the new tokens' keys and values [B, T, K, H].
@@ -119,18 +132,25 @@ class Block(nn.Module):
         c = self.config
         b, t, _ = x.shape
         h = RMSNorm(c.norm_eps, self.param_dtype, name='input_norm')(x)
-        q = self.projection('q_proj')(h).reshape(b, t, c.num_heads, c.head_dim)
-        k = self.projection('k_proj')(h).reshape(b, t, c.num_kv_heads, c.head_dim)
-        v = self.projection('v_proj')(h).reshape(b, t, c.num_kv_heads, c.head_dim)
+
+        def project(name: str, x: jax.Array) -> jax.Array:
+            return self.projection(name)(x, adapter_index)
+
+        q = project('q_proj', h).reshape(b, t, c.num_heads, c.head_dim)
+        k = project('k_proj', h).reshape(b, t, c.num_kv_heads, c.head_dim)
+        v = project('v_proj', h).reshape(b, t, c.num_kv_heads, c.head_dim)
         q, k = rope.rotate(q, angle), rope.rotate(k, angle)
-        q = q.reshape(b, t, c.num_kv_heads, c.num_heads // c.num_kv_heads, c.head_dim)
+        size = self.blocking.size if self.blocking else t
+        q = q.reshape(-1, size, c.num_kv_heads, c.num_heads // c.num_kv_heads, c.head_dim)
+        if self.blocking:
+            k, v = look_back(k, self.blocking), look_back(v, self.blocking)
         kv_blocks: tuple[KeyValues, ...] = (KeyValues(k, v, mask),)
         if cached is not None and cached_mask is not None:
             kv_blocks = (KeyValues(*cached, cached_mask), *kv_blocks)
         with jax.default_matmul_precision('highest' if x.dtype == jnp.float32 else 'default'):
             out = attend(q, kv_blocks).reshape(b, t, -1)  # B T (N H)
-        x += self.projection('o_proj')(out)
+        x += project('o_proj', out)
         h = RMSNorm(c.norm_eps, self.param_dtype, name='post_attention_norm')(x)
-        gated = nn.silu(self.projection('gate_proj')(h)) * self.projection('up_proj')(h)
-        x += self.projection('down_proj')(gated)
+        gated = nn.silu(project('gate_proj', h)) * project('up_proj', h)
+        x += project('down_proj', gated)
         return x, ((k, v) if self.return_kv else None)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lorajax.models import rope
-from lorajax.models.attention import causal_mask, positions_of
+from lorajax.models.attention import Blocking, blocked_mask, causal_mask, positions_of
 from lorajax.models.cache import Cache
 from lorajax.models.config import ModelConfig
 from lorajax.models.layers import FAN_IN_LAST, Block, RMSNorm, matmul_precision
@@ -65,6 +65,8 @@ class Transformer(nn.Module):
         positions: jax.Array | None = None,
         cache: Cache | None = None,
         return_kv: bool = False,
+        blocking: Blocking | None = None,
+        adapter_index: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
         """Returns the last hidden states, ready for `unembed`.
 
@@ -74,6 +76,9 @@ class Transformer(nn.Module):
           positions: int32[B, T]; counted within each segment if None.
           cache: earlier tokens that the new ones may attend to; read only.
           return_kv: whether to return the keys and values of the new tokens.
+          blocking: how rows of several sequences are cut for attention; without a cache.
+          adapter_index: int32[B, T / c], which of the adapters that are stacked on A, behind L,
+            each block of c tokens gets; None for one adapter or none.
 
         Returns:
           [B, T, D] after the final norm, and keys and values [L, B, T, K, H] or None.
@@ -101,15 +106,16 @@ class Transformer(nn.Module):
             block,
             variable_axes={'params': 0, 'lora': 0, 'intermediates': 0},
             split_rngs={'params': True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
             length=c.num_layers,
-        )(c, self.param_dtype, return_kv, name='layers')
+        )(c, self.param_dtype, return_kv, blocking, name='layers')
         x, kv = layers(
             x,
             None if cache is None else (cache.k, cache.v),
             rope.angles(c, positions),
-            causal_mask(segment_ids),
+            blocked_mask(segment_ids, blocking) if blocking else causal_mask(segment_ids),
             cached_mask,
+            adapter_index,
         )
         return RMSNorm(c.norm_eps, self.param_dtype, name='final_norm')(x), kv
 
@@ -127,13 +133,18 @@ class _Matrix(nn.Module):
         return self.param(self.leaf, self.init_fn, self.shape, self.param_dtype)
 
 
+def unembedding(params: dict) -> jax.Array:
+    """Returns the matrix [V, D] from hidden states to logits, that of the embedding where tied."""
+    return params['lm_head']['kernel'] if 'lm_head' in params else params['embed']['embedding']
+
+
 def unembed(params: dict, hidden: jax.Array) -> jax.Array:
     """Returns float32 logits [..., V] of hidden states [..., D].
 
     A function of its own, so that callers unembed only the positions that they need: the
     answer's in training, the last one in decoding.
     """
-    matrix = params['lm_head']['kernel'] if 'lm_head' in params else params['embed']['embedding']
+    matrix = unembedding(params)
     chex.assert_shape(matrix, (None, hidden.shape[-1]))
     return jnp.einsum(
         '...d,vd->...v',

@@ -15,12 +15,16 @@ from lorajax.progress import Progress
 from lorajax.tasks.chat import Encoded
 from lorajax.training.checkpoint import TrainCheckpoints
 from lorajax.training.config import TrainConfig
-from lorajax.training.metrics import LossWindow, MetricWriter
+from lorajax.training.metrics import CompileClock, LossWindow, MetricWriter
 from lorajax.training.optimizer import make_optimizer
 from lorajax.training.plan import TrainPlan
 from lorajax.training.state import TrainState, init_state
 from lorajax.training.step import make_train_step
 from lorajax.types import Adapter
+
+# Floating-point operations that a device could do in the time of compiling a training step, over
+# the four that a token costs for each parameter: 4 s of two cores, 20 s of an accelerator.
+_CPU_COMPILING, _COMPILING = 1e11, 5e14
 
 
 def train_adapters(
@@ -44,8 +48,7 @@ def train_adapters(
       model: the frozen base.
       examples: training examples by task, none empty.
       config: the recipe.
-      pad_id: token that fills batches. Rows are added, and left out of the loss, where the mesh
-        does not divide `config.batch_size`.
+      pad_id: token that fills what the examples of a step leave free.
       label: for progress and metrics, such as 'source'.
       start_from: adapters of the config's rank to go on from, such as translated ones, scale
         folded in; by default fresh ones.
@@ -61,7 +64,8 @@ def train_adapters(
       InputError: if a task has no examples; if a loss is not finite, naming task and step.
     """
     _check(model, examples, config)
-    plan = TrainPlan(examples, config, sharding.pad_rows(model.mesh, config.batch_size), pad_id)
+    num_rows = sharding.pad_rows(model.mesh, 1)
+    plan = TrainPlan(examples, config, num_rows, pad_id, program_tokens(model))
     tasks = list(examples)
     state = init_state(model.config, config, tasks, model.mesh)
     if start_from:
@@ -71,19 +75,27 @@ def train_adapters(
         first, state = checkpoints.restore(state)
     train_step = make_train_step(model.module, model.mesh, make_optimizer(config), config.targets)
     window = LossWindow(label, tasks, metrics or MetricWriter(None))
-    with Progress(label, total, first) as progress:
+    with Progress(label, total, first) as progress, CompileClock() as clock:
         for step in range(first, total):
-            batch = plan.batch(step)
-            state, loss = train_step(model.params, state, batch, plan.rates[step], config.scale)
-            window.add(batch, loss, plan.is_active(step))
+            pack, lookback = plan.pack(step), plan.shapes[step].lookback
+            state, loss = train_step(
+                model.params, state, pack, plan.rates[step], config.scale, lookback
+            )
+            window.add(pack, loss, plan.is_active(step))
             is_last = step == total - 1
             if is_last or (step + 1) % metrics_every == 0:
-                progress.update(0, **window.flush(step, train_step._cache_size()))
+                progress.update(0, **window.flush(step, train_step._cache_size(), clock))
             is_due = is_last or (step + 1) % config.checkpoint_every == 0
             if checkpoints and (is_due or progress.is_interrupted):
                 checkpoints.save(step + 1, state)
             progress.update()
     return dict(zip(tasks, unstack(fold_scale(state.adapters, config.scale)), strict=True))
+
+
+def program_tokens(model: Model) -> float:
+    """Returns how many tokens a model is trained on while a program for it is compiled."""
+    platform = next(iter(model.mesh.devices.flat)).platform
+    return (_CPU_COMPILING if platform == 'cpu' else _COMPILING) / model.config.num_params
 
 
 def _check(model: Model, examples: Mapping[str, Sequence[Encoded]], config: TrainConfig) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import monitoring
 
 from lorajax.errors import InputError
-from lorajax.tasks.batching import Batch
+from lorajax.training.packing import Pack
 
 
 class MetricWriter:
@@ -31,6 +32,29 @@ class MetricWriter:
                 file.write(json.dumps(row) + '\n')
 
 
+class CompileClock:
+    """Counts seconds of compiling while it is entered, and programs taken from the disk."""
+
+    seconds = 0.0
+    num_cached = 0
+
+    def __enter__(self) -> 'CompileClock':
+        monitoring.register_event_duration_secs_listener(self._add_seconds)
+        monitoring.register_event_listener(self._add_event)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        monitoring.unregister_event_duration_listener(self._add_seconds)
+        monitoring.unregister_event_listener(self._add_event)
+
+    def _add_seconds(self, event: str, duration_secs: float, **_: str | int) -> None:
+        if event == '/jax/core/compile/backend_compile_duration':
+            self.seconds += duration_secs
+
+    def _add_event(self, event: str, **_: str | int) -> None:
+        self.num_cached += event == '/jax/compilation_cache/cache_hits'
+
+
 class LossWindow:
     """Gathers losses and token counts between two reads of the device."""
 
@@ -45,25 +69,26 @@ class LossWindow:
         self._real = self._all = 0
         self._start = time.monotonic()
 
-    def add(self, batch: Batch, loss: jax.Array, is_active: np.ndarray) -> None:
+    def add(self, pack: Pack, loss: jax.Array, is_active: np.ndarray) -> None:
         """Records a step without waiting for the device.
 
         Args:
-          batch: on the host.
+          pack: on the host.
           loss: float32[A], nats per answer token.
           is_active: bool[A], whose loss counts.
         """
         self._losses.append(loss)
         self._active.append(is_active)
-        self._real += int(batch.segment_ids.sum())
-        self._all += batch.segment_ids.size
+        self._real += int(np.count_nonzero(pack.segment_ids))
+        self._all += pack.segment_ids.size
 
-    def flush(self, step: int, num_compiled: int) -> dict[str, str]:
+    def flush(self, step: int, num_compiled: int, clock: CompileClock) -> dict[str, str]:
         """Writes the means since the last flush and returns what a progress bar shows.
 
         Args:
           step: the last step that was added, counted from 0.
           num_compiled: programs of the step that this process holds.
+          clock: runs since the training began.
 
         Raises:
           InputError: naming task and step, for the first loss that is not finite.
@@ -90,6 +115,8 @@ class LossWindow:
             tokens_per_second=round(self._real / seconds, 1),
             padding_share=round(1 - self._real / self._all, 4),
             compile_count=num_compiled,
+            compile_seconds=round(clock.seconds, 2),
+            compile_cached=clock.num_cached,
             **_memory(),
         )
         values = {

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lorajax.rng import generator
-from lorajax.tasks.batching import Batch, bucket, make_batch, shape_of
 from lorajax.tasks.chat import Encoded
 from lorajax.training.config import TrainConfig
 from lorajax.training.optimizer import learning_rates
+from lorajax.training.packing import Layout, Pack, Shape, choose_shapes, length_of, make_layout
 
 
 @functools.lru_cache(maxsize=1024)  # the epoch under way of every adapter
@@ -30,14 +30,16 @@ class TrainPlan:
     Attributes:
       examples: training examples by task, none empty; A tasks.
       config: the recipe.
-      num_rows: B, rows of a batch; at least `config.batch_size`, those behind it stay empty.
-      pad_id: token that fills batches.
+      num_rows: rows into which the examples of a step are packed; the mesh divides them.
+      pad_id: token that fills.
+      program_tokens: see `packing.choose_shapes`.
     """
 
     examples: Mapping[str, Sequence[Encoded]]
     config: TrainConfig
     num_rows: int
     pad_id: int
+    program_tokens: float = 0.0
 
     @functools.cached_property
     def num_steps(self) -> np.ndarray:
@@ -55,9 +57,26 @@ class TrainPlan:
         return rates
 
     @functools.cached_property
-    def longest(self) -> tuple[int, int]:
-        """Tokens of the longest example and targets of the longest answer."""
-        return shape_of([row for rows in self.examples.values() for row in rows])
+    def layout(self) -> Layout:
+        """How the examples of every step are laid out."""
+        lengths = [length_of(row) for rows in self.examples.values() for row in rows]
+        return make_layout(self.num_rows, len(self.examples), np.array(lengths))
+
+    @functools.cached_property
+    def shapes(self) -> list[Shape]:
+        """The shape of every step."""
+        sizes = [
+            np.array([(length_of(row), len(row.targets)) for row in rows])
+            for rows in self.examples.values()
+        ]
+        needs = []
+        for step in range(len(self.rates)):
+            chosen = [
+                of_task[order] for of_task, order in zip(sizes, self._orders(step), strict=True)
+            ]
+            lengths, targets = zip(*(rows.T for rows in chosen), strict=True)
+            needs.append(self.layout.need(lengths, targets))
+        return choose_shapes(needs, self.layout.block, self.program_tokens)
 
     def is_active(self, step: int) -> np.ndarray:
         """Returns bool[A], which adapters are still trained at a step."""
@@ -65,24 +84,26 @@ class TrainPlan:
 
     def rows(self, task: str, step: int) -> list[Encoded]:
         """Returns the examples of one adapter at one step, from seed, task and step alone."""
-        examples, size = self.examples[task], self.config.batch_size
-        epoch, index = divmod(step, math.ceil(len(examples) / size))
+        return [self.examples[task][i] for i in self._order(task, step)]
+
+    def pack(self, step: int) -> Pack:
+        """Returns the examples of a step, in its shape; ended adapters have none."""
+        orders = zip(self.examples.values(), self._orders(step), strict=True)
+        chosen = [[rows[i] for i in order] for rows, order in orders]
+        return self.layout.pack(chosen, self.shapes[step], self.pad_id)
+
+    def _orders(self, step: int) -> list[np.ndarray]:
+        """Returns which examples each adapter sees at a step; none once it has ended."""
+        return [
+            self._order(task, step) if is_active else np.zeros(0, np.int64)
+            for task, is_active in zip(self.examples, self.is_active(step), strict=True)
+        ]
+
+    def _order(self, task: str, step: int) -> np.ndarray:
+        """Returns int64[rows], which examples a task sees at a step."""
+        count, size = len(self.examples[task]), self.config.batch_size
+        epoch, index = divmod(step, math.ceil(count / size))
         names = ('order', task, epoch) + (
             ('repeat', self.config.repeat) if self.config.repeat else ()
         )
-        order = _order(self.config.seed, names, len(examples))
-        return [examples[i] for i in order[index * size : (index + 1) * size]]
-
-    def batch(self, step: int) -> Batch:
-        """Returns the stacked batch of a step, leaves [A, B, ...]; ended adapters get no rows."""
-        chosen = [
-            self.rows(task, step) if is_active else []
-            for task, is_active in zip(self.examples, self.is_active(step), strict=True)
-        ]
-        shapes = zip(*[shape_of(rows) for rows in chosen], strict=True)
-        # No shape need exceed the longest example of all.
-        length, targets = (
-            min(bucket(max(sizes)), most) for sizes, most in zip(shapes, self.longest, strict=True)
-        )
-        parts = [make_batch(rows, self.num_rows, length, targets, self.pad_id) for rows in chosen]
-        return Batch(*(np.stack(arrays) for arrays in zip(*parts, strict=True)))
+        return _order(self.config.seed, names, count)[index * size : (index + 1) * size]

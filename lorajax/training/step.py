@@ -10,9 +10,10 @@ from jax.sharding import Mesh
 
 from lorajax import sharding
 from lorajax.lora.tree import fold_scale
-from lorajax.models.loss import target_nll
+from lorajax.models.attention import Blocking
+from lorajax.models.loss import packed_nll
 from lorajax.models.transformer import Transformer
-from lorajax.tasks.batching import Batch
+from lorajax.training.packing import Pack
 from lorajax.training.state import TrainState, state_shardings
 from lorajax.types import Adapter, Params
 
@@ -24,10 +25,10 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     targets: tuple[str, ...],
 ) -> Any:
-    """Returns the compiled step `(params, state, batch, rates, scale) -> (state, loss)`.
+    """Returns the compiled step `(params, state, pack, rates, scale, lookback) -> (state, losses)`.
 
-    The base is an argument that is not differentiated; the step is vmapped over adapters, so the
-    products of all of them with a base weight are one matrix product.
+    The base is an argument that is not differentiated. The tokens of all adapters go through it
+    together, so its products are of one matrix each, however unequal the shares are.
 
     Equal arguments get the same function, so every shape is compiled once in a process.
 
@@ -41,30 +42,47 @@ def make_train_step(
       A function of
         params: base weights.
         state: `TrainState`, every leaf with a leading axis A; donated.
-        batch: `Batch`, every leaf [A, B, ...]; the mesh divides B.
+        pack: `Pack`; the mesh divides its rows.
         rates: float32[A], learning rates; an adapter with a rate of 0 keeps its factors.
         scale: alpha / rank.
+        lookback: blocks before its own that a token may look into; static.
       which returns the new state and float32[A], nats per answer token before the step.
     """
 
-    def one(
-        params: Params, state: TrainState, batch: Batch, rate: jax.Array, scale: jax.Array
+    def step(
+        params: Params,
+        state: TrainState,
+        pack: Pack,
+        rates: jax.Array,
+        scale: jax.Array,
+        lookback: int,
     ) -> tuple[TrainState, jax.Array]:
-        def loss(adapter: Adapter) -> jax.Array:
-            nll = target_nll(module, params, fold_scale(adapter, scale), *batch)
-            return nll.sum() / jnp.maximum(batch.target_mask.sum(), 1.0)
+        blocking = Blocking(pack.tokens.shape[1] // pack.adapter_index.shape[1], lookback)
+        block = pack.target_index // blocking.size
+        owner = jnp.take_along_axis(pack.adapter_index, block, axis=1)  # B M
+        # B M A: which adapter each target counts for, a target of none for none
+        counts = jax.nn.one_hot(owner, len(rates)) * pack.target_mask[..., None]
 
-        value, grads = jax.value_and_grad(loss)(state.adapters)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.adapters)
-        updates = jax.tree.map(lambda update: -rate * update, updates)
-        return TrainState(optax.apply_updates(state.adapters, updates), opt_state), value
+        def loss(adapters: Adapter) -> tuple[jax.Array, jax.Array]:
+            nll = packed_nll(module, params, fold_scale(adapters, scale), *pack, blocking)
+            sums = jnp.einsum('bm,bma->a', nll, counts)
+            losses = sums / jnp.maximum(counts.sum((0, 1)), 1.0)
+            return losses.sum(), losses  # no adapter acts on the loss of another
+
+        grads, losses = jax.grad(loss, has_aux=True)(state.adapters)
+        updates, opt_state = jax.vmap(optimizer.update)(grads, state.opt_state, state.adapters)
+        updates = jax.tree.map(
+            lambda update: -rates.reshape(-1, *[1] * (update.ndim - 1)) * update, updates
+        )
+        return TrainState(optax.apply_updates(state.adapters, updates), opt_state), losses
 
     replicated = sharding.sharding(mesh)
-    rows = sharding.sharding(mesh, None, 'batch', None)
+    rows = sharding.sharding(mesh, 'batch', None)
     where = state_shardings(mesh, module.config, optimizer, targets)
     return jax.jit(
-        jax.vmap(one, in_axes=(None, 0, 0, 0, None)),
-        in_shardings=(None, where, Batch(rows, rows, rows, rows), replicated, replicated),
+        step,
+        in_shardings=(None, where, Pack(*[rows] * 5), replicated, replicated),
         out_shardings=(where, replicated),
+        static_argnums=(5,),
         donate_argnums=(1,),
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lorajax import lora
+from lorajax.lora.delta import blocked_delta
 
 KEYS = jax.random.split(jax.random.key(0), 4)
 X = jax.random.normal(KEYS[0], (2, 5, 24))
@@ -53,6 +54,27 @@ def test_it_maps_over_adapters():
         X, jnp.stack([A, 2 * A]), jnp.stack([B, B])
     )
     np.testing.assert_allclose(stacked[1], 2 * stacked[0], rtol=1e-6)
+
+
+def test_blocks_of_several_adapters_get_each_its_own():
+    keys = jax.random.split(jax.random.key(1), 4)
+    x, dy = (jax.random.normal(key, (2, 6, n)) for key, n in zip(keys, (24, 40), strict=False))
+    a, b = (
+        jax.random.normal(key, s) for key, s in zip(keys[2:], ((3, 24, 2), (3, 2, 40)), strict=True)
+    )
+    index = jnp.array([[0, 2, 2], [1, 0, 2]])
+
+    def loop(x, a, b):
+        blocks = x.reshape(6, 2, 24)
+        out = [plain(blocks[i], a[j], b[j]) for i, j in enumerate(index.ravel().tolist())]
+        return jnp.stack(out).reshape(2, 6, 40)
+
+    expected, pull = jax.vjp(loop, x, a, b)
+    found, pull_found = jax.vjp(lambda *args: blocked_delta(*args, index), x, a, b)
+    # float32 rounding of sums of at most 40 products, in norm.
+    assert distance(found, expected) < 2e-6
+    for actual, gradient in zip(pull_found(dy), pull(dy), strict=True):
+        assert distance(actual, gradient) < 2e-6
 
 
 def test_factors_that_do_not_fit_are_refused():

@@ -2,9 +2,10 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from lorajax.models import attention
-from lorajax.models.attention import KeyValues, attend
+from lorajax.models.attention import Blocking, KeyValues, attend, blocked_mask, look_back
 
 B, T, S, K, G, H = 2, 3, 5, 2, 2, 4
 
@@ -67,3 +68,26 @@ def test_positions_count_within_segments():
     segments = jnp.array([[0, 0, 1, 1, 1], [1, 1, 2, 2, 0], [1, 1, 1, 1, 1]])
     expected = [[0, 0, 0, 1, 2], [0, 1, 0, 1, 0], [0, 1, 2, 3, 4]]
     np.testing.assert_array_equal(attention.positions_of(segments), expected)
+
+
+@pytest.mark.parametrize(
+    'blocking', [Blocking(4, 2), Blocking(2, 3), Blocking(6, 1), Blocking(12, 0)]
+)
+def test_blocks_that_look_back_far_enough_attend_as_the_whole_row(blocking):
+    rng = np.random.default_rng(3)
+    segments = jnp.array([[1] * 3 + [2] * 7 + [0] * 2, [0] + [3] * 5 + [1] * 6])
+    q = rng.normal(size=(2, 12, K, G, H)).astype(np.float32)
+    k, v = (rng.normal(size=(2, 12, K, H)).astype(np.float32) for _ in range(2))
+    whole = attend(q, (KeyValues(k, v, attention.causal_mask(segments)),))
+    seen = KeyValues(
+        look_back(k, blocking), look_back(v, blocking), blocked_mask(segments, blocking)
+    )
+    cut = attend(q.reshape(-1, blocking.size, K, G, H), (seen,)).reshape(whole.shape)
+    real = np.asarray(segments) > 0
+    np.testing.assert_allclose(cut[real], whole[real], rtol=1e-5, atol=1e-6)
+
+
+def test_a_block_sees_zeros_before_the_row():
+    x = jnp.arange(1, 7).reshape(1, 6, 1)
+    seen = look_back(x, Blocking(2, 1))[..., 0]
+    np.testing.assert_array_equal(seen, [[0, 0, 1, 2], [1, 2, 3, 4], [3, 4, 5, 6]])

@@ -1,11 +1,12 @@
 """The loss of chosen tokens is what the logits of the whole row say."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lorajax import lora, models
-from lorajax.models import presets
+from lorajax.models import loss, presets
 from lorajax.models.loss import target_nll
 
 INDEX = np.array([[1, 3, 6], [2, 2, 5]], np.int32)
@@ -57,6 +58,49 @@ def test_stacked_adapters_give_the_losses_of_each(model):
     for row, adapter in zip(nll, adapters, strict=True):
         np.testing.assert_allclose(row, expected_nll(model, adapter), rtol=1e-4, atol=1e-4)
     assert np.abs(nll[0] - nll[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize('most', [2**24, 40])
+def test_chunks_change_neither_losses_nor_gradients(monkeypatch, most):
+    monkeypatch.setattr(loss, '_MOST_LOGITS', most)  # 40: a position at a time
+    rng = np.random.default_rng(0)
+    matrix, hidden = (rng.normal(size=s).astype(np.float32) for s in ((11, 6), (2, 5, 6)))
+    targets, weight = rng.integers(0, 11, (2, 5)), rng.normal(size=(2, 5))
+
+    def plain(matrix, hidden):
+        log_probabilities = jax.nn.log_softmax(hidden @ matrix.T)
+        chosen = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
+        return -(chosen * weight).sum()
+
+    def fused(matrix, hidden):
+        return (loss.token_nll(matrix, hidden, targets) * weight).sum()
+
+    with jax.enable_x64():
+        exact = jax.value_and_grad(plain, (0, 1))(matrix.astype(float), hidden.astype(float))
+    assert fused(matrix, hidden) == pytest.approx(float(exact[0]), rel=1e-5)
+    value, gradients = jax.jit(jax.value_and_grad(fused, (0, 1)))(matrix, hidden)
+    assert value == pytest.approx(float(exact[0]), rel=1e-5)
+    for found, expected in zip(gradients, exact[1], strict=True):
+        # float32 sums of at most eleven products.
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_no_array_of_all_logits_is_made():
+    positions, width, vocabulary = 1024, 8, 2**17  # 512 MB of logits
+
+    def total(matrix, hidden, targets):
+        return loss.token_nll(matrix, hidden, targets).sum()
+
+    arguments = [
+        jax.ShapeDtypeStruct(shape, dtype)
+        for shape, dtype in (
+            ((vocabulary, width), jnp.float32),
+            ((1, positions, width), jnp.float32),
+            ((1, positions), jnp.int32),
+        )
+    ]
+    compiled = jax.jit(jax.grad(total, argnums=1)).lower(*arguments).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 4 * 64 * 2**20
 
 
 def test_rows_of_other_shapes_are_refused(model):

@@ -2,19 +2,22 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lorajax.errors import InputError
-from lorajax.tasks.batching import Batch
-from lorajax.training.metrics import LossWindow, MetricWriter
+from lorajax.training.metrics import CompileClock, LossWindow, MetricWriter
+from lorajax.training.packing import Pack
+
+CLOCK = CompileClock()
 
 
-def batch(real, size):
-    """A batch of one adapter with `real` tokens of `size`."""
-    segment_ids = (np.arange(size) < real).astype(np.int32)[None, None]
-    return Batch(segment_ids, segment_ids, segment_ids, segment_ids.astype(np.float32))
+def pack(real, size):
+    """A pack with `real` tokens of `size`, two a sequence."""
+    ids = np.where(np.arange(size) < real, 1 + np.arange(size) // 2, 0).astype(np.int32)[None]
+    return Pack(ids, ids, ids, ids.astype(np.float32), ids)
 
 
 def test_rows_are_appended_and_nothing_is_written_without_a_path(tmp_path):
@@ -30,16 +33,17 @@ def test_rows_are_appended_and_nothing_is_written_without_a_path(tmp_path):
 def test_a_window_writes_means_of_the_steps_that_count(tmp_path):
     path = tmp_path / 'metrics.jsonl'
     window = LossWindow('source', ['a', 'b'], MetricWriter(path))
-    window.add(batch(6, 8), jnp.array([1.0, 4.0]), np.array([True, True]))
-    window.add(batch(2, 8), jnp.array([2.0, np.nan]), np.array([True, False]))
-    values = window.flush(11, 3)
-    window.add(batch(8, 8), jnp.array([3.0, np.nan]), np.array([True, False]))
-    window.flush(12, 3)
+    window.add(pack(6, 8), jnp.array([1.0, 4.0]), np.array([True, True]))
+    window.add(pack(2, 8), jnp.array([2.0, np.nan]), np.array([True, False]))
+    values = window.flush(11, 3, CLOCK)
+    window.add(pack(8, 8), jnp.array([3.0, np.nan]), np.array([True, False]))
+    window.flush(12, 3, CLOCK)
     first, second = (json.loads(line) for line in path.read_text().splitlines())
     assert first['step'] == 12 and second['step'] == 13
     assert first['loss'] == [1.5, 4.0] and second['loss'] == [3.0, None]
     assert first['padding_share'] == 0.5 and second['padding_share'] == 0.0
     assert first['tasks'] == ['a', 'b'] and first['side'] == 'source'
+    assert first['compile_seconds'] == first['compile_cached'] == 0
     assert first['compile_count'] == 3 and first['tokens_per_second'] > 0
     assert first.get('host_peak_bytes', 0) + first.get('device_peak_bytes', 0) > 1e6
     assert values['loss'] == '2.750'
@@ -49,9 +53,18 @@ def test_a_window_writes_means_of_the_steps_that_count(tmp_path):
 def test_the_first_loss_that_is_not_finite_is_named_with_its_task_and_step(value):
     window = LossWindow('source', ['a', 'b'], MetricWriter(None))
     everyone = np.array([True, True])
-    window.add(batch(8, 8), jnp.array([1.0, 1.0]), everyone)
-    window.add(batch(8, 8), jnp.array([1.0, value]), everyone)
-    window.add(batch(8, 8), jnp.array([np.nan, np.nan]), everyone)
+    window.add(pack(8, 8), jnp.array([1.0, 1.0]), everyone)
+    window.add(pack(8, 8), jnp.array([1.0, value]), everyone)
+    window.add(pack(8, 8), jnp.array([np.nan, np.nan]), everyone)
     message = rf'^source: loss of b is {value} at step 18; try a lower learning rate$'
     with pytest.raises(InputError, match=message):
-        window.flush(19, 1)
+        window.flush(19, 1, CLOCK)
+
+
+def test_a_clock_hears_of_programs_that_are_compiled_while_it_runs():
+    with CompileClock() as clock:
+        jax.jit(lambda x: 5 * x + 1)(jnp.arange(3.0))
+    heard = clock.seconds
+    assert heard > 0
+    jax.jit(lambda x: 6 * x + 1)(jnp.arange(3.0))
+    assert clock.seconds == heard

@@ -9,6 +9,7 @@ import pytest
 
 from lorajax import models
 from lorajax.models import presets
+from lorajax.tasks.batching import make_batch, shape_of
 from lorajax.training import train_adapters
 from lorajax.training.optimizer import make_optimizer
 from lorajax.training.plan import TrainPlan
@@ -29,28 +30,29 @@ def step_of(model, config=CONFIG):
 
 
 def first_step(model, rates=None):
-    """State before, state after, loss and batch of the first step of `TASKS`."""
-    plan = TrainPlan(TASKS, CONFIG, 4, pad_id=0)
+    """State before, state after, losses and pack of the first step of `TASKS`."""
+    plan = TrainPlan(TASKS, CONFIG, 1, pad_id=0)
     state = init_state(model.config, CONFIG, list(TASKS), model.mesh)
     before = jax.tree.map(np.array, state)  # copies: a view of the memory would keep it
     rates = plan.rates[0] if rates is None else rates
-    after, loss = step_of(model)(model.params, state, plan.batch(0), rates, CONFIG.scale)
+    after, loss = step_of(model)(
+        model.params, state, plan.pack(0), rates, CONFIG.scale, plan.shapes[0].lookback
+    )
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.adapters))  # donated
-    return before, jax.tree.map(np.asarray, after), np.asarray(loss), plan.batch(0)
+    return before, jax.tree.map(np.asarray, after), np.asarray(loss), plan
 
 
 def test_the_loss_is_the_mean_over_the_answer_tokens_of_a_batch(tiny):
-    _, _, loss, batch = first_step(tiny)
-    tokens, mask = (x.reshape(8, -1) for x in (batch.tokens, batch.segment_ids))
-    log_probabilities = np.asarray(jax.nn.log_softmax(tiny.logits(tokens, mask)))  # b is 0: base's
-    row = 0
-    for adapter in range(2):
+    _, _, loss, plan = first_step(tiny)
+    for adapter, task in enumerate(TASKS):
+        rows = plan.rows(task, 0)
+        batch = make_batch(rows, 4, *shape_of(rows), pad_id=0)
+        logits = tiny.logits(batch.tokens, batch.segment_ids)  # b is 0: the base's
+        log_probabilities = np.asarray(jax.nn.log_softmax(logits))
         nll = []
-        for index, counts in zip(batch.target_index[adapter], batch.target_mask[adapter],
-                                 strict=True):  # fmt: skip
-            chosen = index[counts > 0]
-            nll += (-log_probabilities[row, chosen - 1, tokens[row, chosen]]).tolist()
-            row += 1
+        for row, example in enumerate(rows):
+            places = example.targets
+            nll += (-log_probabilities[row, places - 1, batch.tokens[row, places]]).tolist()
         np.testing.assert_allclose(loss[adapter], np.mean(nll), rtol=1e-5)  # float32
 
 

@@ -102,7 +102,7 @@ def with_peft(directory, shape, examples, config, dtype=torch.float32):
         trainable, lr=config.learning_rate, weight_decay=config.weight_decay,
         betas=(config.beta1, config.beta2), eps=config.epsilon,
     )  # fmt: skip
-    plan = TrainPlan({'t': examples}, config, config.batch_size, pad_id=0)
+    plan = TrainPlan({'t': examples}, config, 1, pad_id=0)
     losses = []
     for step, rate in enumerate(rates(config, int(plan.num_steps[0]))):
         rows = plan.rows('t', step)

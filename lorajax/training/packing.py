@@ -1,0 +1,207 @@
+"""The examples of a step laid end to end: hardly any token that is computed is filling.
+
+A step's examples form one long row for every part of the mesh's batch axes. Attention looks back
+no farther than the longest example (`models.attention.Blocking`), so a long row costs no more
+than its examples. Where all examples are about equally long, each has a block to itself and sees
+nothing else.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lorajax.tasks.chat import Encoded
+
+_EVEN = 0.85  # mean length over the longest, from which every example gets a block to itself
+_PIECES = 6  # into about how many blocks the longest example is cut otherwise
+_MOST = 128  # tokens of a block then
+# Attention to a window of this many tokens counts as much as all else that a token costs; only
+# for the choice of shapes.
+_WINDOW = 2048
+
+
+class Pack(NamedTuple):
+    """What a training step reads, on the host or on devices.
+
+    Attributes:
+      tokens: int32[B, T], examples end to end.
+      segment_ids: int32[B, T], number of the example in its row from 1 on; 0 for filling.
+      target_index: int32[B, M], where in its row each token stands that the loss counts.
+      target_mask: float32[B, M], 1 for real targets.
+      adapter_index: int32[B, T / c], whose each block of c tokens is.
+    """
+
+    tokens: Any
+    segment_ids: Any
+    target_index: Any
+    target_mask: Any
+    adapter_index: Any
+
+
+class Shape(NamedTuple):
+    """What a program is compiled for, or what a step needs at least.
+
+    Attributes:
+      tokens: T, of a row.
+      targets: M, of a row.
+      lookback: blocks before its own that a token may look into.
+    """
+
+    tokens: int
+    targets: int
+    lookback: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the examples of a step are laid out.
+
+    Attributes:
+      num_rows: B, rows; the mesh divides them.
+      num_adapters: A; from two on every adapter begins with a block of its own.
+      block: c, tokens.
+      is_aligned: whether every example begins with a block of its own, none being longer.
+    """
+
+    num_rows: int
+    num_adapters: int
+    block: int
+    is_aligned: bool
+
+    def place(self, lengths: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Returns int64[n] rows and int64[n] first tokens of each adapter's n examples.
+
+        Of several rows, the longest example that is left goes to the row with the least tokens.
+        """
+        rows = [np.zeros(len(of_adapter), np.int64) for of_adapter in lengths]
+        if self.num_rows > 1:
+            loads = np.zeros(self.num_rows, np.int64)
+            items = [
+                (-n, adapter, i) for adapter, ns in enumerate(lengths) for i, n in enumerate(ns)
+            ]
+            for negative, adapter, i in sorted(items):
+                rows[adapter][i] = row = int(loads.argmin())
+                loads[row] -= negative
+        starts = [np.zeros(len(of_adapter), np.int64) for of_adapter in lengths]
+        ends = np.zeros(self.num_rows, np.int64)
+        for adapter, of_adapter in enumerate(lengths):
+            if self.num_adapters > 1:
+                ends = self._up(ends)
+            for row in range(self.num_rows):
+                mine = rows[adapter] == row
+                sizes = self._up(of_adapter[mine]) if self.is_aligned else of_adapter[mine]
+                stops = ends[row] + np.cumsum(sizes)
+                starts[adapter][mine] = stops - sizes
+                ends[row] = stops[-1] if len(stops) else ends[row]
+        return rows, starts
+
+    def need(self, lengths: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Shape:
+        """Returns the least shape that holds examples, given the lengths and targets of each."""
+        rows, starts = self.place(lengths)
+        row, stop = np.concatenate(rows), np.concatenate(starts) + np.concatenate(lengths)
+        most = np.bincount(row, np.concatenate(targets), self.num_rows).max()
+        longest = int(np.concatenate(lengths).max())
+        lookback = 0 if self.is_aligned else -(-(longest - 1) // self.block)
+        return Shape(int(self._up(stop.max())), int(most), lookback)
+
+    def pack(self, chosen: Sequence[Sequence[Encoded]], shape: Shape, pad_id: int) -> Pack:
+        """Returns the pack of the examples of every adapter.
+
+        Args:
+          chosen: the examples of each of the A adapters; some may have none.
+          shape: holds them.
+          pad_id: token that fills.
+        """
+        tokens = np.full((self.num_rows, shape.tokens), pad_id, np.int32)
+        segment_ids = np.zeros_like(tokens)
+        index = np.ones((self.num_rows, shape.targets), np.int32)
+        mask = np.zeros(index.shape, np.float32)
+        owner = np.zeros((self.num_rows, shape.tokens // self.block), np.int32)
+        segments, targets = np.zeros((2, self.num_rows), np.int64)
+        lengths = [np.array([length_of(e) for e in rows], np.int64) for rows in chosen]
+        for adapter, places in enumerate(zip(*self.place(lengths), strict=True)):
+            for example, row, start in zip(chosen[adapter], *places, strict=True):
+                stop = start + length_of(example)
+                tokens[row, start:stop] = np.concatenate([example.prompt, example.answer])
+                segments[row] += 1
+                segment_ids[row, start:stop] = segments[row]
+                found = slice(targets[row], targets[row] + len(example.targets))
+                index[row, found] = start + example.targets
+                mask[row, found] = 1.0
+                targets[row] = found.stop
+                owner[row, start // self.block : -(-stop // self.block)] = adapter
+        return Pack(tokens, segment_ids, index, mask, owner)
+
+    def _up(self, count: np.ndarray) -> np.ndarray:
+        """Rounds up to whole blocks."""
+        return -(-count // self.block) * self.block
+
+
+def make_layout(num_rows: int, num_adapters: int, lengths: np.ndarray) -> Layout:
+    """Returns the layout for examples of these lengths, in tokens."""
+    longest = int(lengths.max())
+    if lengths.mean() >= _EVEN * longest:
+        return Layout(num_rows, num_adapters, longest, is_aligned=True)
+    block = 8
+    while block < _MOST and block * _PIECES < longest:
+        block *= 2
+    return Layout(num_rows, num_adapters, block, is_aligned=False)
+
+
+def length_of(example: Encoded) -> int:
+    """Returns the tokens of an example."""
+    return len(example.prompt) + len(example.answer)
+
+
+def choose_shapes(needs: Sequence[Shape], block: int, program_tokens: float) -> list[Shape]:
+    """Returns the shape for each step: few, as each is compiled, and with little filling.
+
+    Args:
+      needs: of each step.
+      block: c, tokens.
+      program_tokens: tokens that are trained on in the time in which a program is compiled.
+    """
+    rounded = [
+        Shape(_round_up(need.tokens, block), _round_up(need.targets, 16), need.lookback)
+        for need in needs
+    ]
+    orders = (sorted(rounded), sorted(rounded, key=lambda s: (s.lookback, s.tokens)))
+    groups = min((_group(order, block, program_tokens) for order in orders), key=lambda g: g[0])[1]
+    chosen: dict[Shape, Shape] = {}
+    for group in groups:
+        chosen |= dict.fromkeys(group, Shape(*(max(sizes) for sizes in zip(*group, strict=True))))
+    return [chosen[shape] for shape in rounded]
+
+
+def _round_up(count: int, unit: int) -> int:
+    """Rounds up to multiples of a unit, or of its double, ... that is at most 1 / 32 of it."""
+    while unit * 64 <= count:
+        unit *= 2
+    return -(-count // unit) * unit
+
+
+def _group(
+    ordered: Sequence[Shape], block: int, program_tokens: float
+) -> tuple[float, list[list[Shape]]]:
+    """Returns the least cost of cutting ordered steps into groups of one shape, and the groups."""
+    distinct = list(dict.fromkeys(ordered))
+    counts = [ordered.count(shape) for shape in distinct]
+    best: list[tuple[float, int]] = [(0.0, 0)]  # cost of the first n, where the last group begins
+    for stop in range(1, len(distinct) + 1):
+        count = tokens = lookback = 0
+        candidates = []
+        for start in range(stop - 1, -1, -1):
+            count += counts[start]
+            tokens = max(tokens, distinct[start].tokens)
+            lookback = max(lookback, distinct[start].lookback)
+            cost = count * tokens * (1 + (lookback + 1) * block / _WINDOW)
+            candidates.append((best[start][0] + cost + program_tokens, start))
+        best.append(min(candidates))
+    groups, stop = [], len(distinct)
+    while stop:
+        start = best[stop][1]
+        groups.append(distinct[start:stop])
+        stop = start
+    return best[-1][0], groups
