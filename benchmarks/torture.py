@@ -70,7 +70,7 @@ def content(workdir: pathlib.Path) -> dict[str, str]:
         ).hexdigest()
         for path in sorted(workdir.rglob('*'))
         if path.is_file()
-        and path.name not in _CLOCKED
+        and path.name.removesuffix('.sha256') not in _CLOCKED
         and 'SHA256SUMS' not in path.name
         and path.relative_to(workdir).parts[0] != 'report'
     }
