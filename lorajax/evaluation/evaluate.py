@@ -9,14 +9,14 @@ import jax
 import numpy as np
 
 from lorajax.errors import ArgumentError, InputError
-from lorajax.evaluation import choices
-from lorajax.evaluation.inference import answer_nll, generate_batch
+from lorajax.evaluation import choices, continuous
+from lorajax.evaluation.inference import losses_after_prompts
 from lorajax.evaluation.outcomes import Row, storable
 from lorajax.lora import pad_rank, stack
 from lorajax.models import Model
 from lorajax.progress import Progress
 from lorajax.tasks import scoring
-from lorajax.tasks.chat import ChatFormat, Encoded
+from lorajax.tasks.chat import ChatFormat
 from lorajax.tasks.task import Example, Task
 from lorajax.types import Adapter
 
@@ -58,8 +58,9 @@ def evaluate(
       task: names the scorer.
       examples: the items.
       adapters: by the name that goes into the outcomes; None is the base model.
-      batch_size: prompts per batch; rounded up to what the mesh divides.
-      max_len: tokens; prompts keep their last `max_len`.
+      batch_size: rows of each adapter that decode at once; rounded up to what the mesh divides.
+      max_len: tokens; prompts keep their last `max_len`, for decoding and for the loss of the
+        reference.
       max_new_tokens: tokens decoded per item; see `inference.decode_length`.
       adapters_per_step: adapters per batch; 0 for all.
       allow_code_execution: see `scoring.score_batch`.
@@ -83,14 +84,14 @@ def evaluate(
     with Progress(f'evaluate {task.name}', len(examples) * len(names)) as progress:
         for group in (names[i : i + size] for i in range(0, len(names), size)):
             stacked = _stack([adapters[name] for name in group])
-            tokens, nll = _decode(
-                model, chat, stacked, len(group), encoded, batch_size, max_len, max_new_tokens,
-                progress,
+            tokens, nll = continuous.answer(
+                model, chat, stacked, encoded, batch_size=batch_size, max_len=max_len,
+                max_new_tokens=max_new_tokens, on_done=progress.update,
             )  # fmt: skip
             picks: list[list[dict[str, bool]]] = [[{}] * len(examples) for _ in group]
             if task.scorer == 'letter':
                 mean_loss = functools.partial(
-                    _mean_losses, model, stacked, batch_size, chat.pad_id, len(group)
+                    losses_after_prompts, model, stacked, rows=batch_size, pad_id=chat.pad_id
                 )
                 picks = choices.read(chat, examples, mean_loss)
             for slot, name in enumerate(group):
@@ -127,54 +128,6 @@ def evaluate(
             itertools.product(names, enumerate(examples)), verdicts, strict=True
         )
     ]
-
-
-def _decode(
-    model: Model,
-    chat: ChatFormat,
-    stacked: Adapter | None,
-    adapters: int,
-    encoded: Sequence[Encoded],
-    batch_size: int,
-    max_len: int,
-    max_new_tokens: int,
-    progress: Progress,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Answers N items with A adapters, prompts of similar length together.
-
-    Returns:
-      int32[A, N, M] generated tokens; float32[A, N] losses of the reference answers.
-    """
-    tokens = np.zeros((adapters, len(encoded), max_new_tokens), np.int32)
-    nll = np.zeros((adapters, len(encoded)), np.float32)
-    order = np.argsort([len(e.prompt) for e in encoded], kind='stable')
-    for batch in (order[i : i + batch_size] for i in range(0, len(order), batch_size)):
-        rows = [encoded[i] for i in batch]
-        tokens[:, batch] = generate_batch(
-            model, chat, stacked, rows, batch_size, max_len, max_new_tokens
-        )
-        losses = answer_nll(model, stacked, rows, batch_size, chat.pad_id)
-        nll[:, batch] = losses.reshape(adapters, -1)
-        progress.update(adapters * len(batch))
-    return tokens, nll
-
-
-def _mean_losses(
-    model: Model,
-    stacked: Adapter | None,
-    rows: int,
-    pad_id: int,
-    adapters: int,
-    examples: Sequence[Encoded],
-) -> np.ndarray:
-    """Returns float32[A, N] of any number of examples, batches of similar length together."""
-    order = np.argsort([len(e.prompt) + len(e.answer) for e in examples], kind='stable')
-    losses = np.zeros((adapters, len(examples)), np.float32)
-    for start in range(0, len(order), rows):
-        batch = order[start : start + rows]
-        mean = answer_nll(model, stacked, [examples[i] for i in batch], rows, pad_id)
-        losses[:, batch] = mean.reshape(adapters, -1)
-    return losses
 
 
 def _stack(adapters: Sequence[Adapter | None]) -> Adapter | None:

@@ -1,9 +1,9 @@
 """Decoders of the Qwen2 and Llama families."""
 
 from lorajax.models.config import ModelConfig, RopeScaling
-from lorajax.models.decoding import Greedy, Sampling
 from lorajax.models.hf import merge_and_save
 from lorajax.models.model import Model, load_model, random_model
+from lorajax.models.sampling import Greedy, Sampling
 
 __all__ = [
     'Greedy',

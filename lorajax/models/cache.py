@@ -1,9 +1,14 @@
 """The key/value cache of decoding."""
 
+from typing import Any
+
 import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
+
+# Keys or values of all layers: one array, or a tuple with an array for each.
+Layers = Any
 
 
 @flax.struct.dataclass
@@ -11,56 +16,124 @@ class Cache:
     """Keys and values of the tokens so far.
 
     With stacked adapters every leaf has an axis A before B; the layer axis stays first, so
-    that the layer scan reads the cache without a transpose.
+    that the layer scan reads the cache without a transpose. A cache for weights whose layers are
+    apart (`step.split_layers`) is apart too, with the heads before the slots: so attention reads
+    it as it lies.
+
+    The slots are a ring. All rows write to the same slot at the same time, whenever their prompts
+    came in: attention does not ask in which order keys lie, only which of them are valid.
 
     Attributes:
-      k: [L, (A,) B, S, K, H], keys after rotation.
-      v: [L, (A,) B, S, K, H].
-      valid: bool[(A,) B, S], which slots hold a real token.
+      k: [L, (A,) B, S, K, H] or L times [(A,) B, K, S, H], keys after rotation.
+      v: like `k`.
+      valid: bool[(A,) B, S], which slots hold a token of the row.
     """
 
-    k: jax.Array
-    v: jax.Array
+    k: Layers
+    v: Layers
     valid: jax.Array
 
 
-# For jax.vmap over adapters.
+# For jax.vmap over adapters, of a cache whose layers lie in one array.
 ADAPTER_AXES = Cache(k=1, v=1, valid=0)  # type: ignore[arg-type]
 
 
-def from_prefill(kv: tuple[jax.Array, jax.Array], segment_ids: jax.Array, num_slots: int) -> Cache:
-    """Returns a cache that holds a prompt's keys and values and `num_slots` free slots.
+def is_split(cache: Cache) -> bool:
+    """Returns whether each layer has an array of its own."""
+    return isinstance(cache.k, tuple)
+
+
+def from_prompts(
+    kv: tuple[jax.Array, jax.Array], valid: jax.Array, num_slots: int, split: bool = False
+) -> Cache:
+    """Returns a cache that holds prompts' keys and values and `num_slots` free slots behind them.
 
     Args:
-      kv: keys and values [L, (A,) B, T, K, H] of the prompt.
-      segment_ids: int32[(A,) B, T], 0 for padding.
+      kv: keys and values [L, (A,) B, T, K, H] of the prompts.
+      valid: bool[(A,) B, T], False for padding.
       num_slots: room for new tokens.
+      split: whether to take the layers apart.
     """
-
-    def widen(array: jax.Array, axis: int) -> jax.Array:
-        pad = [(0, 0)] * array.ndim
-        pad[axis] = (0, num_slots)
-        return jnp.pad(array, pad)
-
     k, v = kv
     chex.assert_equal_shape((k, v))
-    chex.assert_shape(k, (None, *segment_ids.shape, None, None))
-    return Cache(widen(k, -3), widen(v, -3), widen(segment_ids > 0, -1))
+    chex.assert_shape(k, (None, *valid.shape, None, None))
+    k, v = (_widen(array, -3, num_slots) for array in kv)
+    wide = _widen(valid, -1, num_slots)
+    return Cache(_split(k), _split(v), wide) if split else Cache(k, v, wide)
 
 
-def write(cache: Cache, kv: tuple[jax.Array, jax.Array], slot: jax.Array) -> Cache:
+def write(cache: Cache, kv: tuple[Layers, Layers], slot: jax.Array) -> Cache:
     """Returns the cache with one new token per row written at `slot`.
 
     Args:
       cache: the cache; inside a jitted loop it is updated in place.
-      kv: keys and values [L, (A,) B, 1, K, H].
-      slot: int32[], the same for all rows since prompts are padded on the left.
+      kv: keys and values of the new tokens, like those of the cache with S = 1.
+      slot: int32[], the same for all rows.
     """
+    axis = -2 if is_split(cache) else -3
 
-    def put(array: jax.Array, update: jax.Array, axis: int) -> jax.Array:
+    def put(array: jax.Array, update: jax.Array, axis: int = axis) -> jax.Array:
+        one = list(array.shape)
+        one[axis] = 1
+        chex.assert_shape(update, one)
         return jax.lax.dynamic_update_slice_in_dim(array, update.astype(array.dtype), slot, axis)
 
     k, v = kv
-    chex.assert_shape((k, v), (*cache.k.shape[:-3], 1, *cache.k.shape[-2:]))
     true = jnp.ones((*cache.valid.shape[:-1], 1), bool)
-    return Cache(put(cache.k, k, -3), put(cache.v, v, -3), put(cache.valid, true, -1))
+    return Cache(
+        jax.tree.map(put, cache.k, k), jax.tree.map(put, cache.v, v), put(cache.valid, true, -1)
+    )
+
+
+def insert(
+    cache: Cache,
+    kv: tuple[jax.Array, jax.Array],
+    valid: jax.Array,
+    slot: jax.Array,
+    group: jax.Array,
+    lanes: jax.Array,
+) -> Cache:
+    """Returns the cache with new prompts in the place of some rows of one adapter.
+
+    A prompt is put into the slots before `slot`, round the ring, so that its row goes on where all
+    others do.
+
+    Args:
+      cache: of stacked adapters [A, B].
+      kv: keys and values [L, N, T, K, H] of N prompts, T <= S.
+      valid: bool[N, T], False for padding.
+      slot: int32[], where the next tokens will be written.
+      group: int32[], index on A.
+      lanes: int32[N], indices on B; those outside of it are left out.
+    """
+    ring = cache.valid.shape[-1]
+    length = valid.shape[-1]
+    k, v = (jnp.roll(_widen(x, -3, ring - length), slot - length, axis=-3) for x in kv)
+    turned = jnp.roll(_widen(valid, -1, ring - length), slot - length, axis=-1)
+    new_valid = cache.valid.at[group, lanes].set(turned, mode='drop')
+    if is_split(cache):
+
+        def put(array: jax.Array, update: jax.Array) -> jax.Array:
+            return array.at[group, lanes].set(update, mode='drop')
+
+        return Cache(
+            jax.tree.map(put, cache.k, _split(k)), jax.tree.map(put, cache.v, _split(v)), new_valid
+        )
+    layers = jnp.arange(k.shape[0])[:, None]
+    return Cache(
+        cache.k.at[layers, group, lanes].set(k, mode='drop'),
+        cache.v.at[layers, group, lanes].set(v, mode='drop'),
+        new_valid,
+    )
+
+
+def _widen(array: jax.Array, axis: int, count: int) -> jax.Array:
+    """Adds `count` zeros at the end of an axis."""
+    pad = [(0, 0)] * array.ndim
+    pad[axis] = (0, count)
+    return jnp.pad(array, pad)
+
+
+def _split(array: jax.Array) -> tuple[jax.Array, ...]:
+    """[L, ..., S, K, H] -> L times [..., K, S, H]."""
+    return tuple(jnp.swapaxes(layer, -3, -2) for layer in array)

@@ -1,13 +1,13 @@
-"""Generation: one prefill, then a compiled loop that adds a token to every row at once.
+"""Generation: prompts are read, then a compiled loop adds a token to every row at once.
 
-Rows are padded on the left, so all of them write to the same cache slot and the loop has no
-per-row bookkeeping beyond "is this row finished". With stacked adapters every adapter
-decodes the same prompts in the same loop; base weights are read once a step for all.
+Rows are padded on the left and all of them write to the same cache slot. With stacked adapters
+every adapter decodes its own rows in the same loop; base weights are read once a step for all.
+The loop stops early where finished rows could be replaced: `insert` puts new prompts in their
+place, and `evaluation.continuous` says when.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -16,52 +16,27 @@ import jax
 import jax.numpy as jnp
 
 from lorajax.models import cache as cache_lib
+from lorajax.models import step as step_lib
+from lorajax.models.sampling import Greedy, Sampler
 from lorajax.models.transformer import Transformer, unembed
 from lorajax.types import Adapter, Params
 
 
-@dataclasses.dataclass(frozen=True)
-class Greedy:
-    """Takes the most likely token."""
-
-    def __call__(self, logits: jax.Array, key: jax.Array) -> jax.Array:
-        """Maps float32[..., V] logits to int32[...] tokens."""
-        del key
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """Draws from the tempered distribution, restricted to its top part.
+@flax.struct.dataclass
+class Prompts:
+    """What is kept of prompts that were read.
 
     Attributes:
-      temperature: > 0; logits are divided by it.
-      top_k: only the k most likely tokens; 0 for all.
-      top_p: only the fewest tokens whose probability reaches p; 1 for all.
-
-    Source: Holtzman et al. 2020 (nucleus sampling).
+      hidden: [(A,) B, D], after each prompt's last token, ready for `unembed`.
+      k: [L, (A,) B, T, K, H], keys after rotation.
+      v: [L, (A,) B, T, K, H].
+      valid: bool[(A,) B, T], False for padding.
     """
 
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-
-    def __call__(self, logits: jax.Array, key: jax.Array) -> jax.Array:
-        """Maps float32[..., V] logits to int32[...] tokens."""
-        logits = logits / self.temperature
-        if self.top_k:
-            smallest = jax.lax.top_k(logits, self.top_k)[0][..., -1:]
-            logits = jnp.where(logits < smallest, -jnp.inf, logits)
-        if self.top_p < 1.0:
-            ordered = jnp.sort(logits, axis=-1, descending=True)
-            probs = jax.nn.softmax(ordered, axis=-1)
-            is_kept = jnp.cumsum(probs, axis=-1) - probs < self.top_p
-            smallest = jnp.min(jnp.where(is_kept, ordered, jnp.inf), axis=-1, keepdims=True)
-            logits = jnp.where(logits < smallest, -jnp.inf, logits)
-        return jax.random.categorical(key, logits).astype(jnp.int32)
-
-
-Sampler = Callable[[jax.Array, jax.Array], jax.Array]
+    hidden: jax.Array
+    k: jax.Array
+    v: jax.Array
+    valid: jax.Array
 
 
 @flax.struct.dataclass
@@ -69,22 +44,24 @@ class DecodeState:
     """What the decode loop carries.
 
     Attributes:
-      step: int32[], number of tokens generated so far (all rows alike).
-      output: int32[(A,) B, max_new_tokens], filled up to `step`, pad id beyond a stop id.
+      slot: int32[], the cache slot that all rows write next.
+      count: int32[(A,) B], tokens generated so far.
+      output: int32[(A,) B, max_new_tokens], filled up to `count`, pad id beyond a stop id.
       last: int32[(A,) B], the newest token, not yet in the cache.
       position: int32[(A,) B], the position of `last`.
-      is_done: bool[(A,) B], whether the row has produced a stop id.
+      is_done: bool[(A,) B], whether the row has produced a stop id or is full.
+      keys: uint32[(A,) B, ...], data of each row's PRNG key.
       cache: keys and values of everything before `last`.
-      key: PRNG key.
     """
 
-    step: jax.Array
+    slot: jax.Array
+    count: jax.Array
     output: jax.Array
     last: jax.Array
     position: jax.Array
     is_done: jax.Array
+    keys: jax.Array
     cache: cache_lib.Cache
-    key: jax.Array
 
 
 def is_stacked(adapter: Adapter | None) -> bool:
@@ -136,6 +113,26 @@ def forward(
     return many(adapter, tokens, segment_ids, positions, cache)
 
 
+def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns uint32[N, ...] key data, one key for each of int32[N] numbers of rows.
+
+    A row's random numbers follow from `key`, its number and how many tokens it has: not from
+    the rows beside it, and they are the same for every adapter.
+    """
+    return jax.random.key_data(jax.vmap(lambda row: jax.random.fold_in(key, row))(rows))
+
+
+def _draw(sampler: Sampler, logits: jax.Array, keys: jax.Array, count: jax.Array) -> jax.Array:
+    """Chooses int32[(A,) B] tokens from logits [(A,) B, V], each row with a key of its own."""
+
+    def one(logits: jax.Array, data: jax.Array, count: jax.Array) -> jax.Array:
+        return sampler(logits, jax.random.fold_in(jax.random.wrap_key_data(data), count))
+
+    for _ in count.shape:
+        one = jax.vmap(one)
+    return one(logits, keys, count)
+
+
 def _advance(
     state: DecodeState,
     params: Params,
@@ -144,61 +141,143 @@ def _advance(
     pad_id: int,
     sampler: Sampler,
 ) -> DecodeState:
-    """Chooses the next token of every row from hidden states [(A,) B, D] and records it."""
-    key, subkey = jax.random.split(state.key)
-    token = sampler(unembed(params, hidden), subkey)
+    """Chooses the next token of every unfinished row from hidden states [(A,) B, D]."""
+    token = _draw(sampler, unembed(params, hidden), state.keys, state.count)
     token = jnp.where(state.is_done, pad_id, token)
-    output = jax.lax.dynamic_update_slice_in_dim(
-        state.output, token[..., None], state.step, axis=-1
-    )
+    length = state.output.shape[-1]
+    is_next = (jnp.arange(length) == state.count[..., None]) & ~state.is_done[..., None]
+    count = state.count + ~state.is_done
     is_stop = (token[..., None] == eos_ids).any(axis=-1)
     return dataclasses.replace(
         state,
-        step=state.step + 1,
-        output=output,
+        count=count,
+        output=jnp.where(is_next, token[..., None], state.output),
         last=token,
         position=state.position + 1,
-        is_done=state.is_done | is_stop,
-        key=key,
+        is_done=state.is_done | is_stop | (count >= length),
     )
 
 
-@functools.partial(jax.jit, static_argnames=('module', 'max_new_tokens', 'pad_id', 'sampler'))
-def prefill(
+@functools.partial(jax.jit, static_argnames=('module',))
+def read_prompts(
     module: Transformer,
     params: Params,
     adapter: Adapter | None,
     tokens: jax.Array,
     segment_ids: jax.Array,
+) -> Prompts:
+    """Reads prompts once, for whatever is to follow them.
+
+    Args:
+      module: the decoder.
+      params: base weights.
+      adapter: None, one adapter, or adapters stacked on A.
+      tokens: int32[(A,) B, T], padded on the left.
+      segment_ids: int32[(A,) B, T], 0 for padding, 1 for prompt.
+    """
+    hidden, (k, v) = forward(module, params, adapter, tokens, segment_ids, return_kv=True)
+    return Prompts(hidden[..., -1, :], k, v, segment_ids > 0)
+
+
+@functools.partial(
+    jax.jit, static_argnames=('max_new_tokens', 'pad_id', 'sampler', 'num_slots', 'split')
+)
+def begin(
+    params: Params,
+    prompts: Prompts,
+    keys: jax.Array,
+    is_idle: jax.Array,
     eos_ids: jax.Array,
-    key: jax.Array,
     *,
     max_new_tokens: int,
     pad_id: int,
     sampler: Sampler,
+    num_slots: int,
+    split: bool,
 ) -> DecodeState:
-    """Reads the prompts and chooses the first new token of every row.
+    """Chooses the first new token of every row.
 
     Args:
-      tokens: int32[(A,) B, T], padded on the left.
-      segment_ids: int32[(A,) B, T], 0 for padding, 1 for prompt.
-      Others: as in `generate`.
+      params: base weights.
+      prompts: from `read_prompts`.
+      keys: uint32[(A,) B, ...], see `row_keys`.
+      is_idle: bool[(A,) B], rows that hold no prompt to answer.
+      eos_ids: int32[N], stop ids.
+      max_new_tokens: width of the output.
+      pad_id: fills a row after its stop id.
+      sampler: chooses tokens.
+      num_slots: slots of the cache behind the prompts; `max_new_tokens`, or more where longer
+        prompts are to come.
+      split: whether the layers of the cache are to be apart.
 
     Returns:
       The state that `decode` continues.
     """
-    hidden, kv = forward(module, params, adapter, tokens, segment_ids, return_kv=True)
-    rows = tokens.shape[:-1]
+    rows = prompts.valid.shape[:-1]
     state = DecodeState(
-        step=jnp.int32(0),
+        slot=jnp.int32(prompts.valid.shape[-1]),
+        count=jnp.zeros(rows, jnp.int32),
         output=jnp.full((*rows, max_new_tokens), pad_id, jnp.int32),
         last=jnp.zeros(rows, jnp.int32),
-        position=jnp.sum(segment_ids > 0, axis=-1, dtype=jnp.int32) - 1,
-        is_done=jnp.zeros(rows, bool),
-        cache=cache_lib.from_prefill(kv, segment_ids, max_new_tokens),
-        key=key,
+        position=prompts.valid.sum(axis=-1, dtype=jnp.int32) - 1,
+        is_done=is_idle,
+        keys=keys,
+        cache=cache_lib.from_prompts((prompts.k, prompts.v), prompts.valid, num_slots, split),
     )
-    return _advance(state, params, hidden[..., -1, :], eos_ids, pad_id, sampler)
+    return _advance(state, params, prompts.hidden, eos_ids, pad_id, sampler)
+
+
+@functools.partial(jax.jit, static_argnames=('pad_id', 'sampler'), donate_argnames=('state',))
+def insert(
+    params: Params,
+    state: DecodeState,
+    prompts: Prompts,
+    keys: jax.Array,
+    group: jax.Array,
+    lanes: jax.Array,
+    eos_ids: jax.Array,
+    *,
+    pad_id: int,
+    sampler: Sampler,
+) -> DecodeState:
+    """Puts new prompts in the place of finished rows of one adapter.
+
+    Args:
+      params: base weights.
+      state: of stacked adapters; donated.
+      prompts: of N rows, read with the adapter of `group`; no longer than the cache less the
+        output.
+      keys: uint32[N, ...], see `row_keys`.
+      group: int32[], index on A.
+      lanes: int32[N], indices on B; those outside of it are left out.
+      eos_ids: int32[N], stop ids.
+      pad_id: fills a row after its stop id.
+      sampler: chooses tokens.
+
+    Returns:
+      The state with the first new token of the new rows; other rows are as they were.
+    """
+    length = state.output.shape[-1]
+    fresh = DecodeState(
+        slot=state.slot,
+        count=jnp.zeros(lanes.shape, jnp.int32),
+        output=jnp.full((*lanes.shape, length), pad_id, jnp.int32),
+        last=jnp.zeros(lanes.shape, jnp.int32),
+        position=prompts.valid.sum(axis=-1, dtype=jnp.int32) - 1,
+        is_done=jnp.zeros(lanes.shape, bool),
+        keys=keys,
+        cache=state.cache,
+    )
+    fresh = _advance(fresh, params, prompts.hidden, eos_ids, pad_id, sampler)
+
+    def put(name: str) -> jax.Array:
+        return getattr(state, name).at[group, lanes].set(getattr(fresh, name), mode='drop')
+
+    rows = ('count', 'output', 'last', 'position', 'is_done', 'keys')
+    cache = cache_lib.insert(
+        state.cache, (prompts.k, prompts.v), prompts.valid, state.slot, group, lanes
+    )
+    return dataclasses.replace(state, cache=cache, **{name: put(name) for name in rows})
 
 
 @functools.partial(
@@ -210,41 +289,66 @@ def decode(
     adapter: Adapter | None,
     state: DecodeState,
     eos_ids: jax.Array,
+    refill_at: jax.Array,
     *,
     pad_id: int,
     sampler: Sampler,
 ) -> DecodeState:
-    """Adds tokens until every row has met a stop id or the output is full.
+    """Adds tokens until every row is finished, or enough rows of one adapter are.
 
     Args:
-      state: from `prefill`; donated, its cache is updated in place.
-      Others: as in `generate`.
+      module: the decoder.
+      params: base weights; layers apart if those of the cache are.
+      adapter: None, one adapter, or adapters stacked on A.
+      state: from `begin`, `insert` or `decode`; donated, its cache is updated in place.
+      eos_ids: int32[N], stop ids.
+      refill_at: int32[(A)], finished rows of an adapter at which to return; more than B for
+        never.
+      pad_id: fills a row after its stop id.
+      sampler: chooses tokens.
 
     Returns:
-      The final state; it takes over the donated buffers.
+      The state; it takes over the donated buffers.
     """
-    max_new_tokens = state.output.shape[-1]
-    prompt_slots = state.cache.valid.shape[-1] - max_new_tokens
+    entries = step_lib.split_adapter(adapter, module.config.num_layers)
 
-    def is_unfinished(state: DecodeState) -> jax.Array:
-        return (state.step < max_new_tokens) & ~state.is_done.all()
+    def goes_on(state: DecodeState) -> jax.Array:
+        finished = state.is_done.sum(axis=-1, dtype=jnp.int32)
+        return ~state.is_done.all() & ~(finished >= refill_at).any()
 
     def step(state: DecodeState) -> DecodeState:
-        hidden, kv = forward(
-            module,
-            params,
-            adapter,
-            state.last[..., None],
-            jnp.ones_like(state.last[..., None]),
-            state.position[..., None],
-            state.cache,
-            return_kv=True,
-        )
-        cache = cache_lib.write(state.cache, kv, prompt_slots + state.step - 1)
-        state = dataclasses.replace(state, cache=cache)
-        return _advance(state, params, hidden[..., 0, :], eos_ids, pad_id, sampler)
+        if step_lib.is_split(params):
+            hidden, kv = _step_apart(module, params, entries, state)
+        else:
+            hidden, kv = forward(
+                module,
+                params,
+                adapter,
+                state.last[..., None],
+                jnp.ones_like(state.last[..., None]),
+                state.position[..., None],
+                state.cache,
+                return_kv=True,
+            )
+            hidden = hidden[..., 0, :]
+        cache = cache_lib.write(state.cache, kv, state.slot)
+        slot = (state.slot + 1) % cache.valid.shape[-1]
+        state = dataclasses.replace(state, cache=cache, slot=slot)
+        return _advance(state, params, hidden, eos_ids, pad_id, sampler)
 
-    return jax.lax.while_loop(is_unfinished, step, state)
+    return jax.lax.while_loop(goes_on, step, state)
+
+
+def _step_apart(
+    module: Transformer, params: Params, entries: tuple[Any, ...], state: DecodeState
+) -> tuple[jax.Array, Any]:
+    """Runs `step.one_token` on [(A,) B] rows."""
+
+    def one(entries: tuple[Any, ...], *args: Any) -> tuple[jax.Array, Any]:
+        return step_lib.one_token(module, params, entries, *args)
+
+    one = jax.vmap(one) if state.last.ndim == 2 else one
+    return one(entries, state.last, state.position, state.cache)
 
 
 def generate(
@@ -272,7 +376,7 @@ def generate(
       eos_ids: stop ids; a row ends with the first that it produces.
       pad_id: what fills a row after its stop id.
       sampler: `Greedy` by default.
-      key: PRNG key for the sampler.
+      key: PRNG key for the sampler; what a row draws depends on it and the row's index in B.
 
     Returns:
       int32[(A,) B, max_new_tokens], the new tokens including the stop id.
@@ -282,8 +386,17 @@ def generate(
     sampler = sampler or Greedy()
     key = jax.random.key(0) if key is None else key
     stops = jnp.asarray(eos_ids, jnp.int32).reshape(-1)
-    state = prefill(
-        module, params, adapter, tokens, segment_ids, stops, key,
-        max_new_tokens=max_new_tokens, pad_id=pad_id, sampler=sampler,
+    rows = tokens.shape[:-1]
+    keys = row_keys(key, jnp.arange(rows[-1]))
+    prompts = read_prompts(module, params, adapter, tokens, segment_ids)
+    split = step_lib.pays(params)
+    state = begin(
+        params, prompts, jnp.broadcast_to(keys, (*rows, *keys.shape[1:])), jnp.zeros(rows, bool),
+        stops, max_new_tokens=max_new_tokens, pad_id=pad_id, sampler=sampler,
+        num_slots=max_new_tokens, split=split,
     )  # fmt: skip
-    return decode(module, params, adapter, state, stops, pad_id=pad_id, sampler=sampler).output
+    never = jnp.full(rows[:-1], rows[-1] + 1)
+    return decode(
+        module, step_lib.split_layers(params) if split else params, adapter, state, stops, never,
+        pad_id=pad_id, sampler=sampler,
+    ).output  # fmt: skip

@@ -17,6 +17,7 @@ from lorajax.models import decoding
 from lorajax.models.config import ModelConfig
 from lorajax.models.hf import checkpoint, hub
 from lorajax.models.hf import names as hf_names
+from lorajax.models.sampling import Sampler
 from lorajax.models.transformer import PARAM_AXES, Transformer, unembed
 from lorajax.types import Adapter, Array, Params
 
@@ -70,7 +71,7 @@ class Model:
         max_new_tokens: int = 64,
         eos_ids: tuple[int, ...] = (),
         pad_id: int = 0,
-        sampler: decoding.Sampler | None = None,
+        sampler: Sampler | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Continues prompts that are padded on the left.
@@ -82,7 +83,7 @@ class Model:
           max_new_tokens: width of the output, tokens.
           eos_ids: stop ids; a row ends with the first that it produces.
           pad_id: fills a row after its stop id.
-          sampler: greedy if None; see `decoding.Sampling`.
+          sampler: greedy if None; see `sampling.Sampling`.
           key: PRNG key for the sampler.
 
         Returns:

@@ -1,0 +1,73 @@
+"""Layers apart compute what the scan over stacked layers computes, on the weights' own memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lorajax import lora, models
+from lorajax.models import cache as cache_lib
+from lorajax.models import decoding, presets, step
+from tests.models.identities import random_adapter, tokens_for
+
+
+@pytest.fixture(
+    scope='module', params=[presets.QWEN2_TINY, presets.LLAMA3_TINY], ids=['qwen2', 'llama']
+)
+def model(request):
+    return models.random_model(request.param, jax.random.key(0))
+
+
+@pytest.mark.parametrize('adapters', [0, 1, 2], ids=['base', 'one adapter', 'stacked adapters'])
+def test_a_token_layer_by_layer_equals_the_scan(model, adapters):
+    config = model.config
+    trees = [random_adapter(config, seed, ('q_proj', 'down_proj')) for seed in range(2)]
+    adapter = [None, trees[0], lora.stack(trees)][adapters]
+    rows = (2, 3) if adapters == 2 else (3,)
+    tokens = jnp.array(tokens_for(config, (*rows, 6)))
+    segments = jnp.ones_like(tokens).at[..., 1, :2].set(0)  # one row is padded on the left
+    prompts = decoding.read_prompts(model.module, model.params, adapter, tokens, segments)
+    last, position = tokens[..., 0], prompts.valid.sum(-1)
+    caches = [
+        cache_lib.from_prompts((prompts.k, prompts.v), prompts.valid, 2, split)
+        for split in (False, True)
+    ]
+    expected, (k, v) = decoding.forward(
+        model.module, model.params, adapter, last[..., None], jnp.ones_like(last[..., None]),
+        position[..., None], caches[0], return_kv=True,
+    )  # fmt: skip
+    weights = step.split_layers(model.params)
+    entries = step.split_adapter(adapter, config.num_layers)
+
+    def one(entries, *args):
+        return step.one_token(model.module, weights, entries, *args)
+
+    run = jax.vmap(one) if adapters == 2 else one
+    hidden, (keys, values) = run(entries, last, position, caches[1])
+    # The same products in the same order; the compiler may fuse them differently.
+    near = {'rtol': 1e-5, 'atol': 1e-5}
+    np.testing.assert_allclose(hidden, expected[..., 0, :], **near)
+    for parts, stacked in ((keys, k), (values, v)):
+        np.testing.assert_allclose(np.swapaxes(np.stack(parts), -2, -3), stacked, **near)
+
+
+def test_split_layers_are_the_weights_and_copy_none_that_are_aligned(model):
+    weights = step.split_layers(model.params)
+    assert step.is_split(weights) and not step.is_split(model.params)
+    for index, layer in enumerate(weights['layers']):
+        jax.tree.map(
+            lambda leaf, stacked, index=index: np.testing.assert_array_equal(leaf, stacked[index]),
+            layer, model.params['layers'],
+        )  # fmt: skip
+    stacked = model.params['layers']['gate_proj']['kernel']
+    stride = stacked.nbytes // stacked.shape[0]
+    assert stride % 64 == 0
+    start = stacked.unsafe_buffer_pointer()
+    for index, layer in enumerate(weights['layers']):
+        assert layer['gate_proj']['kernel'].unsafe_buffer_pointer() == start + index * stride
+
+
+def test_small_layers_stay_together(model):
+    assert not step.pays(model.params)
+    wide = jax.tree.map(lambda leaf: jnp.zeros((leaf.shape[0], 1 << 18)), model.params['layers'])
+    assert step.pays({'layers': wide}) == (jax.default_backend() == 'cpu')
