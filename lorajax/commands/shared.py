@@ -14,9 +14,9 @@ from lorajax.types import Adapter
 _MODEL = 'a directory in HF format, owner/name[@revision] on the hub, toy-source or toy-target'
 
 
-def model_flag(what: str = '') -> Any:
+def model_flag(what: str = '', required: bool = True) -> Any:
     """A model that a command works on; `what` says which, if there are several."""
-    return option('', f'{what}: {_MODEL}' if what else _MODEL, required=True)
+    return option('', f'{what}: {_MODEL}' if what else _MODEL, required=required)
 
 
 def output_flag(what: str) -> Any:

@@ -20,10 +20,12 @@ class Answer(NamedTuple):
       text: without surrounding blanks.
       nll: nats per token of the answer, end token included, under the model that gave it; inf
         if it was cut off or is empty.
+      tokens: of the answer, end token included, as that model counts them.
     """
 
     text: str
     nll: float
+    tokens: int
 
 
 def answer(
@@ -54,7 +56,7 @@ def answer(
     stacked = stack([pad_rank(adapter, rank) for adapter in adapters.values()])
     encoded = [Encoded(chat.encode_prompt(p), np.zeros(0, np.int32)) for p in prompts]
     order = np.argsort([len(e.prompt) for e in encoded], kind='stable')
-    answers = {task: [Answer('', np.inf)] * len(prompts) for task in adapters}
+    answers = {task: [Answer('', np.inf, 0)] * len(prompts) for task in adapters}
     with Progress('answer', len(prompts) * len(adapters)) as progress:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
@@ -67,7 +69,8 @@ def answer(
                 for index, ids, loss in zip(batch, said, nll, strict=True):
                     text = chat.decode(ids).strip()
                     is_whole = bool(text) and np.isin(ids[-1], chat.stop_ids)
-                    answers[task][index] = Answer(text, float(loss) if is_whole else np.inf)
+                    known = float(loss) if is_whole else np.inf
+                    answers[task][index] = Answer(text, known, len(ids))
             progress.update(len(batch) * len(adapters))
     return answers
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorajax import io
+from lorajax.errors import InputError
 from lorajax.mapping import storage
 from lorajax.mapping.anchors import AnchorSource, read_pair
 from lorajax.mapping.methods import method_named
@@ -12,6 +13,7 @@ from lorajax.mapping.options import Options, parse
 from lorajax.mapping.queries import Queries
 from lorajax.mapping.shapes import Shape
 from lorajax.mapping.state import MappingState, Prediction
+from lorajax.mapping.subspace import frame_adapters
 from lorajax.mapping.tensor_loop import one_blas_thread
 from lorajax.types import Adapter, JsonDict
 
@@ -86,6 +88,26 @@ class TransferMap:
         with one_blas_thread():
             predictions = method.predict(self.state, queries, self.output_rank)
         return dict(zip(queries.names, predictions, strict=True))
+
+    def anchors(self, side: str) -> dict[str, Adapter]:
+        """Returns the adapters of a side that the mapping was fitted on, by task.
+
+        Args:
+          side: 'source' or 'target'.
+
+        Raises:
+          InputError: if the method keeps none.
+        """
+        kept = self.state.source if side == 'source' else self.state.target
+        if kept is not None:
+            return kept.trees
+        frame = self.state.source_frame if side == 'source' else self.state.frame
+        if frame is None:
+            raise InputError(
+                f'a mapping by {self.method} keeps no {side} adapters, expected one that weighs '
+                'anchors, such as matched_scaled'
+            )
+        return dict(zip(self.tasks, frame_adapters(frame), strict=True))
 
     def save(self, directory: io.PathLike, dtype: str = 'float32') -> None:
         """Writes the mapping, self-contained, as safetensors and JSON; whole or not at all.

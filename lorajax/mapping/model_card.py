@@ -70,6 +70,9 @@ def model_card(
     mapping: str,
     diagnostics: Mapping[str, Any],
     report: JsonDict,
+    made: str = 'from pairs of adapters alone',
+    verdict: str = '',
+    facts: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Returns the README.md of a translated adapter: a Hugging Face model card.
 
@@ -79,6 +82,9 @@ def model_card(
       mapping: where the mapping was read.
       diagnostics: of the fitted mapping.
       report: of the prediction.
+      made: how, after 'Made from an adapter of X for Y, '.
+      verdict: a sentence on whether to use it; left out if empty.
+      facts: more rows of the table, name and value.
     """
     caution = warning(diagnostics, report)
     rows = [
@@ -86,7 +92,7 @@ def model_card(
         ('source base model', f'`{bases["source"]}`'),
         ('mapping', f'`{mapping}`'),
         ('method', f'`{diagnostics["method"]}`'),
-        ('expected quality', expectation(diagnostics)),
+        ('expected quality of the map', expectation(diagnostics)),
     ]
     if report.get('distance_to_span') is not None:
         known = anchor_distances(diagnostics)
@@ -94,6 +100,7 @@ def model_card(
         rows.append(('outside the span', f'{report["distance_to_span"]:.2f} of its norm{among}'))
     if report.get('energy_lost') is not None:
         rows.append(('lost by truncation', f'{report["energy_lost"]:.4f} of the squared norm'))
+    rows += facts
     rows.append(('made with', f'lorajax {lorajax.__version__}'))
     lines = [
         '---',
@@ -107,9 +114,11 @@ def model_card(
         '',
         '# Translated LoRA adapter',
         '',
-        f'Made from an adapter of `{bases["source"]}` for `{bases["target"]}`, without training.',
+        f'Made from an adapter of `{bases["source"]}` for `{bases["target"]}`, {made}.',
         '',
     ]
+    if verdict:
+        lines += [f'**Verdict: {verdict}.**', '']
     if caution:
         lines += [f'> **Warning:** {caution}.', '']
     lines += ['| | |', '| --- | --- |', *(f'| {name} | {value} |' for name, value in rows)]

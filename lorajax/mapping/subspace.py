@@ -216,6 +216,25 @@ def assemble(tensors: Tensors, parts: Iterable[Truncated]) -> list[tuple[Adapter
     return [({'layers': tree}, float(share)) for tree, share in zip(layers, lost, strict=True)]
 
 
+def frame_adapters(frame: Frame) -> list[Adapter]:
+    """Returns the adapters whose bases a frame holds, up to rounding; the inverse of making it."""
+    adapters: list[Adapter] = []
+    layers: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for (projection, _), basis in zip(frame.tensors, frame.bases, strict=True):
+        q_in, q_out, a, b = (np.asarray(part, np.float32) for part in basis)
+        layers.setdefault(projection, []).append((q_in @ a, b @ q_out.T))  # A in R, A R out
+    for index in range(len(frame.bases[0].a)):
+        tree = {
+            projection: {
+                'a': np.stack([a[index] for a, _ in pairs]),
+                'b': np.stack([b[index] for _, b in pairs]),
+            }
+            for projection, pairs in layers.items()
+        }
+        adapters.append({'layers': tree})
+    return adapters
+
+
 def update_product(left: Adapter, right: Adapter) -> float:
     """Returns the inner product of all updates of two adapters together."""
     total = 0.0

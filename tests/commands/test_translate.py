@@ -1,17 +1,22 @@
 """A mapping turns adapters into adapters, refuses what is not its own, writes all or nothing."""
 
 import json
+import pathlib
 
 import jax
 import numpy as np
 import pytest
 
 from lorajax import io, lora, mapping
+from lorajax.commands import translate as command
+from lorajax.distillation import ladder, pseudo_labels
 from lorajax.errors import ArgumentError, InputError
+from lorajax.experiment import models
 from lorajax.experiment.workdir import BASES
 from lorajax.io import tensor_files
 from tests.commands import toy_adapters
 from tests.commands.command_line import run
+from tests.distillation.toy_teacher import known_rows
 
 
 @pytest.fixture
@@ -163,6 +168,99 @@ def test_a_result_of_zeros_is_not_written_unless_forced(translation):
     translate(root, '--force')
     written = tensor_files.read(root / 'out' / 'adapter_model.safetensors')
     assert all((np.asarray(value) == 0).all() for n, value in written.items() if 'lora_B' in n)
+
+
+@pytest.fixture
+def toy_translation(tmp_path):
+    """A mapping between the toy's models, a small adapter and prompts of a toy task.
+
+    What it predicts does harm on the target and lies in the anchors' span, so that weights fitted
+    to anything undo some of it.
+    """
+    anchors = [
+        {f't{seed}': toy_adapters.draw(side, seed, size=size) for seed in range(3)}
+        for side, size in (('source', 0.02), ('target', 1.0))
+    ]
+    mapping.fit('delta_ridge', *anchors).save(tmp_path / 'mapping')
+    hashes = {
+        f'{side}_weights': models.weights_hash(models.resolve(f'toy-{side}'))
+        for side in ('source', 'target')
+    }
+    bases = {'source': 'a/source', 'target': 'a/target'}
+    io.write_json(tmp_path / 'mapping' / BASES, bases | hashes)
+    toy_adapters.write(tmp_path / 'query', 'source', 9, 'a/source', size=0.02)
+    rows = known_rows(8)
+    (tmp_path / 'prompts').write_text('\n'.join(json.dumps({'prompt': r.prompt}) for r in rows))
+    (tmp_path / 'rows').write_text(
+        '\n'.join(json.dumps({'prompt': r.prompt, 'completion': r.answer}) for r in rows)
+    )
+    return tmp_path
+
+
+TOY = ('--source_model=toy-source', '--target_model=toy-target')
+SIZES = ('--max_new_tokens=8', '--max_len=32', '--eval_batch_size=8', '--dtype=float32')
+
+
+def test_with_prompts_and_labels_it_climbs_and_says_how_far(toy_translation, monkeypatch):
+    root = toy_translation  # whose pairs have nothing in common, so that none would be trusted
+    monkeypatch.setattr(pseudo_labels, 'trust', lambda losses, *_: 1.0 * np.isfinite(losses))
+    everything = [*TOY, f'--prompts={root}/prompts', f'--examples={root}/rows', *SIZES, '--force']
+    translate(root, *everything)
+    config, adapter = lora.load_peft(root / 'out')
+    assert config.base_model == 'a/target' and config.rank == 2
+    alone = mapping.load(root / 'mapping').predict(lora.load_peft(root / 'query')[1])
+    assert not np.allclose(adapter['layers']['q_proj']['b'], alone['layers']['q_proj']['b'])
+    card = (root / 'out' / 'README.md').read_text()
+    assert '| rung reached | few-shot: ' in card and '**Verdict: ' in card
+    assert '| nats per token of 2 answers kept out | none ' in card
+    assert ', reweighted ' in card and '| the rung distilled needs | ' in card
+
+
+def test_a_result_that_is_worse_than_no_adapter_is_refused():
+    known = {'none': 1.0, 'map': 1.5, 'reweighted': 1.2}
+    reached = ladder.Reached({}, 'reweighted', 6, known, 0.1, 2)
+    with pytest.raises(InputError, match=r'p: its translation is worse than no adapter \(1.200 ag'):
+        command.judge(reached, pathlib.Path('p'), {}, {}, force=False)
+    assert command.judge(reached, pathlib.Path('p'), {}, {}, force=True).word == 'do not use'
+    good = ladder.Reached({}, 'reweighted', 6, known | {'reweighted': 0.15}, 0.1, 2)
+    assert command.judge(good, pathlib.Path('p'), {}, {}, force=False).word == 'use'
+
+
+def test_prompts_of_another_kind_leave_the_translation_as_it_is(toy_translation):
+    root = toy_translation
+    translate(root, *TOY, f'--prompts={root}/prompts', *SIZES)
+    expected = mapping.load(root / 'mapping').predict(lora.load_peft(root / 'query')[1])
+    actual = lora.load_peft(root / 'out')[1]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), actual, expected)
+    card = (root / 'out' / 'README.md').read_text()
+    assert '| rung reached | map: ' in card and 'prompts do not seem to be of the kind' in card
+
+
+def test_a_model_that_is_not_the_mappings_is_refused_before_it_is_loaded(toy_translation):
+    root = toy_translation
+    with pytest.raises(InputError, match='toy-target: its weights are not those of a/source'):
+        translate(root, '--source_model=toy-target', TOY[1], f'--prompts={root}/prompts')
+    io.write_json(root / 'mapping' / BASES, {'source': 'a/source', 'target': 'a/target'})
+    with pytest.raises(InputError, match=r'toy-target: q_proj has \(layers, in, out\)'):
+        translate(root, '--source_model=toy-target', TOY[1], f'--prompts={root}/prompts')
+    assert not (root / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('flags', 'line'),
+    [
+        (['--prompts=p'], 'source_model: is missing, prompts needs it'),
+        (['--prompts=p', TOY[0]], 'target_model: is missing, prompts needs it'),
+        (['--examples=e'], 'target_model: is missing, examples needs it'),
+        (['--distill'], 'prompts: is missing, distill needs it'),
+        ([*TOY], 'source_model toy-source: is of use with prompts alone'),
+    ],
+)
+def test_flags_that_need_others_are_refused(translation, flags, line):
+    root, _ = translation
+    with pytest.raises(ArgumentError, match=line):
+        translate(root, *flags)
+    assert not (root / 'out').exists()
 
 
 def test_one_of_the_two_flags_is_needed(translation):

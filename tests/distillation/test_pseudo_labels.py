@@ -8,7 +8,7 @@ from lorajax.distillation.teacher import Answer
 from lorajax.errors import InputError
 
 PROMPTS = ['p', 'q', 'r', 's']
-ANSWERS = [Answer('a', 0.5), Answer('b', 0.1), Answer('', np.inf), Answer('d', 0.2)]
+ANSWERS = [Answer('a', 0.5, 2), Answer('b', 0.1, 2), Answer('', np.inf, 0), Answer('d', 0.2, 2)]
 
 
 def test_the_surest_answers_are_kept_in_the_order_of_their_prompts():
@@ -23,3 +23,29 @@ def test_answers_without_an_end_are_never_kept():
     assert len(pseudo_labels.select(PROMPTS, ANSWERS, 4, 'task')) == 3
     with pytest.raises(InputError, match='task: the source model with its adapter finished none'):
         pseudo_labels.select(['r'], ANSWERS[2:3], 1, 'task')
+
+
+OWN, OTHER = np.full(4, 0.002), np.full(4, 0.2)
+PLAIN = np.full(4, 1.3)
+# Two pairs agree where they are sure; two answer otherwise where the source is unsure.
+ANCHORS = np.array([0.9 * OWN, 1.1 * OWN, 0.9 * OTHER, 1.1 * OTHER])
+PAIRED = np.array([OWN, OWN, 8 * OTHER, 8 * OTHER])
+
+
+def test_answers_are_trusted_where_pairs_that_are_as_sure_agree():
+    assert pseudo_labels.trust(OWN, PLAIN, ANCHORS, PAIRED).min() > 0.95
+    assert pseudo_labels.trust(OTHER, PLAIN, ANCHORS, PAIRED).max() == 0.0
+
+
+def test_a_teacher_surer_than_any_anchor_is_believed_and_without_anchors_every_one():
+    assert pseudo_labels.trust(OWN, PLAIN, ANCHORS[2:], PAIRED[2:]).min() > 0.95
+    none = np.zeros((0, 4))
+    assert pseudo_labels.trust(OTHER, PLAIN, none, none).tolist() == [1, 1, 1, 1]
+
+
+def test_unfinished_answers_are_not_trusted_and_do_not_count():
+    losses = np.array([0.002, np.inf, 0.002, 0.002])
+    anchors = np.where(np.eye(4, dtype=bool), np.inf, ANCHORS)
+    weights = pseudo_labels.trust(losses, PLAIN, anchors, PAIRED)
+    assert weights[1] == 0.0 and weights[[0, 2, 3]].min() > 0.95
+    assert not pseudo_labels.trust(np.full(4, np.inf), PLAIN, anchors, PAIRED).any()

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from lorajax import toy
-from lorajax.distillation.reweight import combine, reweight
+from lorajax.distillation.reweight import ReweightConfig, combine, reweight, truncate
 from lorajax.evaluation.inference import answer_nll
 from lorajax.experiment import tasks
-from lorajax.lora import stack
+from lorajax.lora import delta_weight, stack
 from lorajax.lora.tree import init_adapter
 from lorajax.models import load_model
 from lorajax.tasks.chat import load_chat_format
@@ -58,7 +58,7 @@ def test_reweighting_lowers_the_loss_of_its_examples_below_the_mean_of_the_ancho
     model, chat = target
     anchors = adapters(model, 3)
     examples = {
-        task: [chat.encode(e) for e in tasks.get(task).pools(None, 'direct').train[:8]]
+        task: [chat.encode(e) for e in tasks.get(task).pools(None, 'direct').train[:4]]
         for task in ('toy_math_keep_7', 'toy_code_reverse_3')
     }
     mean = {
@@ -66,10 +66,80 @@ def test_reweighting_lowers_the_loss_of_its_examples_below_the_mean_of_the_ancho
         for name in ('v_proj', 'up_proj')
     }
     start = combine(stack(list(anchors.values())), mean)
-    fitted = reweight(model, anchors, examples, pad_id=chat.pad_id, learning_rate=0.5)
+    config = ReweightConfig(steps=20, learning_rate=0.5, penalty=0.0)
+    fitted = reweight(model, anchors, examples, pad_id=chat.pad_id, config=config)
     for task, few in examples.items():
         before, after = (
-            answer_nll(model, adapter, few, 8, chat.pad_id).mean()
+            answer_nll(model, adapter, few, 4, chat.pad_id).mean()
             for adapter in (jax.tree.map(np.asarray, start), fitted[task])
         )
         assert after < before - 0.1
+
+
+def updates(adapter):
+    """Every update, [L, out, in] by projection."""
+    return {name: np.asarray(delta_weight(entry)) for name, entry in adapter['layers'].items()}
+
+
+@pytest.fixture(scope='module')
+def rows(target):
+    _, chat = target
+    return {
+        task: [chat.encode(e) for e in tasks.get(task).pools(None, 'direct').train[:4]]
+        for task in ('toy_math_keep_7', 'toy_code_reverse_3')
+    }
+
+
+def fit(target, rows, **options):
+    """A short fit from the fourth random adapter on."""
+    model, chat = target
+    everyone = adapters(model, 4)
+    start = everyone.pop('anchor3')
+    config = ReweightConfig(steps=8, learning_rate=0.2, penalty=options.pop('penalty', 0.0))
+    fitted = reweight(
+        model, everyone, rows, pad_id=chat.pad_id, start_from=dict.fromkeys(rows, start),
+        config=config, **options,
+    )  # fmt: skip
+    return start, fitted
+
+
+def moved(start, adapter):
+    """Norm of the change."""
+    before, after = updates(start), updates(adapter)
+    return np.sqrt(sum(np.square(after[name] - before[name]).sum() for name in before))
+
+
+def test_answers_that_are_not_trusted_leave_the_start(target, rows):
+    nothing = {task: np.zeros(len(few)) for task, few in rows.items()}
+    start, fitted = fit(target, rows, trust=nothing, penalty=0.1)
+    for adapter in fitted.values():
+        assert moved(start, adapter) < 1e-5
+        assert adapter['layers']['v_proj']['a'].shape[-1] == 2 + 3 * 2
+
+
+def test_a_penalty_keeps_the_adapter_near_its_start(target, rows):
+    start, free = fit(target, rows)
+    _, bound = fit(target, rows, penalty=3.0)
+    for task in rows:
+        assert 0 < moved(start, bound[task]) < 0.8 * moved(start, free[task])
+
+
+def test_adapters_fitted_together_are_those_fitted_one_by_one(target, rows):
+    _, together = fit(target, rows, penalty=0.1)
+    _, alone = fit(target, rows, penalty=0.1, adapters_per_step=1)
+    for task in rows:
+        ours, theirs = updates(together[task]), updates(alone[task])
+        for name in ours:  # Adam divides by the gradient's size, which rounding alone makes differ
+            assert np.linalg.norm(ours[name] - theirs[name]) < 1e-3 * np.linalg.norm(theirs[name])
+
+
+def test_truncation_is_the_nearest_of_its_rank(target):
+    anchors = list(adapters(target[0], 3).values())
+    weights = {name: np.ones((target[0].config.num_layers, 3)) for name in ('v_proj', 'up_proj')}
+    wide = jax.tree.map(np.asarray, combine(stack(anchors), weights))
+    narrow = truncate(wide, 2)
+    for name, whole in updates(wide).items():
+        u, s, vt = np.linalg.svd(whole)
+        best = (u[..., :2] * s[:, None, :2]) @ vt[:, :2]
+        assert narrow['layers'][name]['a'].shape[-1] == 2
+        np.testing.assert_allclose(updates(narrow)[name], best, atol=1e-4 * s.max())

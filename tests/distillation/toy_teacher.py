@@ -1,16 +1,24 @@
 """The toy's models, and adapters with which they still finish their answers."""
 
+import dataclasses
 import pathlib
 
 import jax
 import numpy as np
 
 from lorajax import toy
+from lorajax.experiment import tasks
 from lorajax.lora.tree import init_adapter
 from lorajax.models import load_model
 from lorajax.tasks.chat import load_chat_format
 
 TASK = 'toy_code_keep_5'
+
+
+def known_rows(count):
+    """Rows that say which function is asked for: both bare models know the answer."""
+    rows = tasks.get(TASK).pools(None, 'direct').train[:count]
+    return [dataclasses.replace(row, prompt=row.prompt.replace('? ?', 'keep five')) for row in rows]
 
 
 def load(side):

@@ -93,9 +93,15 @@ def _fit(
         fitted.save(partial)
         io.write_json(partial / files.diagnostics(name).name, diagnostics)
         io.write_sum(partial / files.diagnostics(name).name)
-        io.write_json(partial / files.bases(name).name, bases)
+        io.write_json(partial / files.bases(name).name, bases | _fingerprints(experiment))
         io.write_sums(partial)
     logging.info('mapping %s: leave-one-out R2 %s', name, fitted.diagnostics.get('loo_r2'))
+
+
+def _fingerprints(experiment: Experiment) -> dict[str, str]:
+    """Returns the fingerprints of both models' weights, by which `translate` knows them again."""
+    hashes = io.read_json(experiment.files.config).get('model_hashes', {})
+    return {f'{side}_weights': hashes[side] for side in SIDES if side in hashes}
 
 
 def _distill(experiment: Experiment, source: mapping.Anchors, target: mapping.Anchors) -> None:

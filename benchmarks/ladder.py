@@ -1,0 +1,209 @@
+"""What every rung is worth in toy worlds: `python -m benchmarks.ladder --workdir=DIR`.
+
+Makes the worlds that are missing (the demo's from the shipped models), translates the held-outs by
+the default map, climbs with 8 and 32 prompts of the task's own kind, of all kinds and of other
+kinds alone, and scores all of them beside the bare target and the oracle. Prompts are rows on
+which the held-out's adapters were not trained; nobody reads their answers. Scores are kept, so a
+killed call goes on where it stopped. Writes `ladder.json` and `ladder.md`.
+"""
+
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from absl import app, flags, logging
+
+from benchmarks import toy_worlds
+from benchmarks.mapping_lab import check_world, gaps
+from benchmarks.toy_worlds import Spec
+from lorajax import io, mapping
+from lorajax.distillation import ladder
+from lorajax.evaluation import evaluate as evaluation
+from lorajax.experiment import models, pipeline
+from lorajax.experiment import tasks as tasks_by_name
+from lorajax.experiment.adapters import SIDES, load_predicted, load_trained
+from lorajax.experiment.config import Experiment
+from lorajax.experiment.stages.map import fit_and_predict
+from lorajax.tasks import examples
+from lorajax.types import Adapter, JsonDict
+
+WORLDS: Mapping[str, Spec | None] = {'demo': None}  # None: the shipped models
+METHOD = 'matched_scaled'
+KINDS = ('own', 'mixed', 'other')
+COUNTS = (8, 32)
+TRAINED = 'distilled from own, 32'
+LABELS = 8
+_ITEMS = 100
+
+
+def world(root: pathlib.Path, name: str) -> Experiment:
+    """Makes a world if need be; a killed call goes on where it stopped."""
+    spec = WORLDS[name]
+    if spec:
+        return toy_worlds.make(root, spec)
+    experiment = Experiment(workdir=str(root / name), stages=('prepare', 'train'))
+    pipeline.run(experiment)
+    return experiment
+
+
+def prompts_by_domain(experiment: Experiment, count: int) -> dict[str, list[str]]:
+    """Returns prompts of every domain on which no held-out's adapter of it was trained."""
+    prompts = {}
+    for task in experiment.heldouts:
+        domain = tasks_by_name.get(task).domain
+        seen = {
+            row.prompt
+            for other in experiment.heldouts
+            if tasks_by_name.get(other).domain == domain
+            for row in examples.read(experiment.files.train_data(other))
+        }
+        rows = tasks_by_name.get(task).pools(None, 'direct').train
+        prompts[domain] = [row.prompt for row in rows if row.prompt not in seen][:count]
+    return prompts
+
+
+def chosen(by_domain: Mapping[str, Sequence[str]], own: str, kind: str, count: int) -> list[str]:
+    """Returns prompts of a kind, as seen from one domain, the domains in turn."""
+    domains = {
+        'own': [own],
+        'mixed': sorted(by_domain),
+        'other': sorted(set(by_domain) - {own}),
+    }[kind]
+    return [by_domain[domains[i % len(domains)]][i // len(domains)] for i in range(count)]
+
+
+def climbed(experiment: Experiment) -> tuple[dict[str, dict[str, Adapter]], dict[str, JsonDict]]:
+    """Climbs with every kind and number of prompts, and with labels.
+
+    Returns:
+      task -> way -> target adapter, and way -> what was noted: seconds, losses and rungs.
+    """
+    sides = [
+        {task: load_trained(experiment, side, task) for task in experiment.anchors}
+        for side in SIDES
+    ]
+    fitted = mapping.fit(METHOD, *sides)
+    sources = {task: load_trained(experiment, 'source', task) for task in experiment.heldouts}
+    start = {task: fitted.predict(adapter) for task, adapter in sources.items()}
+    made: dict[str, dict[str, Adapter]] = {task: {'map': start[task]} for task in sources}
+    facts: dict[str, JsonDict] = {'map': {}}
+    loaders = [functools.partial(_loaded, experiment, side) for side in SIDES]
+    by_domain = prompts_by_domain(experiment, max(COUNTS))
+
+    def climb(way: str, group: Sequence[str], prompts: Sequence[str], **options: object) -> None:
+        begin = time.monotonic()
+        reached = ladder.climb(
+            *loaders, ladder.Anchors(*sides),
+            {task: sources[task] for task in group}, {task: start[task] for task in group},
+            prompts, ladder.Limits(32, experiment.max_len, 8), **options,
+        )  # fmt: skip
+        fact = facts.setdefault(way, dict(seconds=0.0, rungs={}, losses={}, floors={}, learned={}))
+        fact['seconds'] += time.monotonic() - begin
+        for task, one in reached.items():
+            made[task][way] = one.adapter
+            fact['rungs'][task], fact['losses'][task] = one.rung, dict(one.losses)
+            fact['floors'][task] = one.floor
+            fact['learned'][task] = one.learned
+
+    for domain in sorted(by_domain):
+        group = [t for t in sources if tasks_by_name.get(t).domain == domain]
+        for kind in KINDS:
+            for count in COUNTS:
+                climb(f'{kind}, {count}', group, chosen(by_domain, domain, kind, count))
+        climb(TRAINED, group, chosen(by_domain, domain, 'own', 32),
+              training=dataclasses.replace(experiment.train_config, num_epochs=30))  # fmt: skip
+    for task in sources:
+        rows = examples.read(experiment.files.train_data(task))[:LABELS]
+
+        def labelled(chat, rows=rows, task=task):  # type: ignore[no-untyped-def]
+            return examples.encode(chat, rows, experiment.max_len, task)
+
+        climb(f'few-shot, {LABELS} labels', [task], (), examples=labelled)
+    return made, facts
+
+
+@functools.cache
+def _loaded(experiment: Experiment, side: str):  # type: ignore[no-untyped-def]
+    """Loads a model once for all climbs."""
+    return models.load_side(experiment, side)
+
+
+def scores(root: pathlib.Path, name: str, with_distilled: bool) -> JsonDict:
+    """Makes a world, climbs in it and scores the results, unless that is done."""
+    stored = root / f'ladder_{name}.json'
+    if stored.exists():
+        return io.read_json(stored)
+    experiment = world(root, name)
+    result: JsonDict = {'world': name, 'trained': check_world(experiment, _ITEMS), 'tasks': {}}
+    made, result['facts'] = climbed(experiment)
+    if with_distilled:
+        run = dataclasses.replace(experiment, methods=('distilled',), diagnostics=False)
+        fit_and_predict(run)
+        for task in made:
+            made[task]['distilled from 800 of 1600'] = load_predicted(run, 'distilled', task)
+    model, chat = models.load_side(experiment, 'target')
+    for task, adapters in made.items():
+        oracle = load_trained(experiment, 'target', task)
+        rows = evaluation.evaluate(
+            model, chat, tasks_by_name.get(task),
+            examples.read(experiment.files.eval_data(task))[:_ITEMS],
+            {'base': None, **adapters, 'oracle': oracle},
+            batch_size=_ITEMS, max_len=experiment.max_len, max_new_tokens=8,
+        )  # fmt: skip
+        values: dict[str, list[tuple[float, float]]] = {}
+        for row in rows:
+            values.setdefault(row['method'], []).append((row['correct'], row['nll']))
+        result['tasks'][task] = {
+            'methods': {way: np.mean(pairs, 0).tolist() for way, pairs in values.items()}
+        }
+    io.write_json(stored, result)
+    return result
+
+
+def table(worlds: Sequence[JsonDict]) -> str:
+    """Returns pooled shares of the gap as a Markdown table, one column a world."""
+    ways = [w for w in next(iter(worlds[0]['tasks'].values()))['methods']
+            if w not in ('base', 'oracle')]  # fmt: skip
+    heads = [world['world'] for world in worlds]
+    lines = [
+        '| rung, prompts | gap recovered, accuracy | gap recovered, NLL | ' + ' | '.join(heads)
+        + ' | s an adapter |',
+        '| --- | --- | --- |' + ' ---: |' * (len(heads) + 1),
+    ]  # fmt: skip
+    for way in ways:
+        known = [w for w in worlds if all(way in t['methods'] for t in w['tasks'].values())]
+        cells = ['{:.3f} [{:.3f}, {:.3f}]'.format(*gaps(known, way, c)) for c in (0, 1)]
+        cells += [f'{gaps([w], way, 0)[0]:.3f}' if w in known else '' for w in worlds]
+        seconds = [
+            w['facts'][way]['seconds'] / len(w['tasks'])
+            for w in known
+            if 'seconds' in w['facts'].get(way, {})
+        ]
+        cells.append(f'{np.mean(seconds):.1f}' if seconds else '')
+        lines.append(f'| {way} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines) + '\n'
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints and writes the table."""
+    del argv
+    args = flags.FLAGS
+    root = pathlib.Path(args.workdir)
+    worlds = []
+    for name in args.worlds:
+        logging.info('world %s', name)
+        worlds.append(scores(root, name, args.distilled))
+        io.write_json(root / 'ladder.json', worlds)
+        text = table(worlds)
+        io.write_text(root / 'ladder.md', text)
+        print(text, flush=True)
+
+
+if __name__ == '__main__':
+    flags.DEFINE_string('workdir', None, 'where worlds and scores are kept', required=True)
+    flags.DEFINE_list('worlds', list(WORLDS), 'which worlds')
+    flags.DEFINE_bool('distilled', True, 'also distil as a run does, a training of 100 steps')
+    app.run(main)

@@ -1,0 +1,98 @@
+"""What to do with a translated adapter: use it, check it first, or do not use it; and why.
+
+Numbers go in, words come out: what leave-one-out says of the mapping, how like its anchors the
+adapter is, and, where the target has seen answers of the source, how likely it makes others of
+them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from lorajax.mapping import model_card
+
+USE, CHECK, AVOID = 'use', 'check first', 'do not use'
+
+# Rung -> what it takes.
+NEEDS = {
+    'map': 'pairs of adapters',
+    'reweighted': 'pairs of adapters, both base models, prompts without answers',
+    'distilled': 'pairs of adapters, both base models, prompts without answers, a training',
+    'few-shot': 'pairs of adapters, the target model, labelled examples',
+}
+# Rung -> how an adapter on it was made, after 'made from an adapter, '.
+SAW = {
+    'map': 'from pairs of adapters alone',
+    'reweighted': "with weights fitted to the source model's answers to prompts",
+    'distilled': "by training on the source model's answers to prompts",
+    'few-shot': 'with weights fitted to labelled examples',
+}
+# Shares of what an adapter can gain on kept-out answers; see `gain`.
+_ENOUGH, _LITTLE = 0.9, 0.5
+
+
+class Checked(NamedTuple):
+    """What the target makes of answers that were kept out of every fit.
+
+    Attributes:
+      none: nats per token without an adapter.
+      result: with the adapter.
+      floor: under the model that gave the answers, None for labels.
+      answers: how many.
+    """
+
+    none: float
+    result: float
+    floor: float | None
+    answers: int
+
+
+class Verdict(NamedTuple):
+    """Attributes: word: one of `USE`, `CHECK`, `AVOID`; reason: half a sentence."""
+
+    word: str
+    reason: str
+
+
+def gain(checked: Checked) -> float:
+    """Returns the share of the bare target's loss, above the floor, that the adapter removes."""
+    room = checked.none - (checked.floor or 0.0)
+    return (checked.none - checked.result) / room if room > 0 else 0.0
+
+
+def of_map(diagnostics: Mapping[str, Any], report: Mapping[str, Any], rung: str = 'map') -> Verdict:
+    """Judges a translation of which no answer was checked; the best is 'check first'.
+
+    Args:
+      diagnostics: of the fitted mapping.
+      report: of the prediction.
+      rung: that was reached, unchecked.
+    """
+    if rung != 'map':
+        return Verdict(CHECK, 'too few answers to keep some out and look at them')
+    score = diagnostics.get('loo_r2')
+    if diagnostics.get('fallback') or (score is not None and score <= 0):
+        return Verdict(AVOID, 'the mapping predicts its own anchors no better than their mean')
+    if score is None:
+        return Verdict(CHECK, 'a mapping of one anchor cannot leave one out')
+    caution = model_card.warning(diagnostics, report)
+    if caution:
+        return Verdict(CHECK, caution)
+    return Verdict(
+        CHECK,
+        f'left-out anchors are predicted with R2 {score:.2f}, which says little of accuracy; no '
+        'model has seen the result',
+    )
+
+
+def of_check(checked: Checked) -> Verdict:
+    """Judges an adapter by answers that were kept out."""
+    share = gain(checked)
+    numbers = (
+        f'it removes {share:.0%} of what an adapter can gain on {checked.answers} answers that '
+        'were kept out'
+    )
+    if checked.result >= checked.none:
+        return Verdict(AVOID, f'{checked.answers} answers are less likely with it than without it')
+    if share < _LITTLE:
+        return Verdict(AVOID, numbers)
+    return Verdict(USE if share >= _ENOUGH else CHECK, numbers)
