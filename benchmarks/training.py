@@ -41,10 +41,9 @@ from lorajax.tasks.batching import make_batch, shape_of
 from lorajax.tasks.chat import Encoded
 from lorajax.toy.pretrain import CONFIGS
 from lorajax.training import TrainConfig
-from lorajax.training.loop import program_tokens
+from lorajax.training.loop import make_plan
 from lorajax.training.optimizer import make_optimizer
 from lorajax.training.packing import length_of
-from lorajax.training.plan import TrainPlan
 from lorajax.training.state import init_state
 from lorajax.training.step import make_train_step
 
@@ -80,7 +79,7 @@ class Ours:
     """Steps of a group of adapters, as `train_adapters` takes them."""
 
     def __init__(self, model: Model, examples: Examples, config: TrainConfig) -> None:
-        self.plan = TrainPlan(examples, config, 1, 0, program_tokens(model))
+        self.plan = make_plan(model, examples, config, 0)
         self.model, self.config = model, config
         self.state = init_state(model.config, config, list(examples), model.mesh)
         optimizer = make_optimizer(config)
@@ -95,7 +94,7 @@ class Ours:
         """Takes a step."""
         self.state, losses = self.train_step(
             self.model.params, self.state, self.plan.pack(step), self.plan.rates[step],
-            self.config.scale, self.plan.shapes[step].lookback,
+            self.config.scale, self.plan.shapes[step].lookback, self.plan.layout.num_pieces,
         )  # fmt: skip
         jax.block_until_ready((self.state, losses))
 
@@ -106,7 +105,8 @@ class Ours:
     def share(self, steps: Sequence[int]) -> float:
         """Returns the share of real tokens in what is computed."""
         real = sum(self.real_tokens(step) for step in steps)
-        return real / sum(self.plan.shapes[step].tokens for step in steps)
+        rows = self.plan.layout.num_rows
+        return real / sum(rows * self.plan.shapes[step].tokens for step in steps)
 
 
 class Peft:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import pathlib
 import platform
+from typing import Any
 
 import jax
 from absl import logging
@@ -31,7 +32,8 @@ def enable(directory: str) -> None:
     if directory == NONE:
         jax.config.update('jax_enable_compilation_cache', False)
         return
-    if not directory and jax.config.read('jax_compilation_cache_dir'):
+    config: Any = jax.config
+    if not directory and config.jax_compilation_cache_dir:
         return
     path = pathlib.Path(directory) if directory else _default()
     problem = 'there is no home directory' if path is None else _problem(path)

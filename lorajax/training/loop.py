@@ -22,9 +22,12 @@ from lorajax.training.state import TrainState, init_state
 from lorajax.training.step import make_train_step
 from lorajax.types import Adapter
 
-# Floating-point operations that a device could do in the time of compiling a training step, over
-# the four that a token costs for each parameter: 4 s of two cores, 20 s of an accelerator.
-_CPU_COMPILING, _COMPILING = 1e11, 5e14
+# First what a device could compute while a training step is compiled, in operations over the four
+# that a token costs for each parameter: 4 s of two cores, 20 s of an accelerator. Then tokens that
+# it computes at a time: of 9152 tokens of the toy's source model, 572 at a time took half the
+# CPU's time that all took at once, as their activations stay in its caches; an accelerator wants
+# many, within its memory.
+_CPU, _ACCELERATOR = (2e11, 640), (5e14, 32768)
 
 
 def train_adapters(
@@ -64,8 +67,7 @@ def train_adapters(
       InputError: if a task has no examples; if a loss is not finite, naming task and step.
     """
     _check(model, examples, config)
-    num_rows = sharding.pad_rows(model.mesh, 1)
-    plan = TrainPlan(examples, config, num_rows, pad_id, program_tokens(model))
+    plan = make_plan(model, examples, config, pad_id)
     tasks = list(examples)
     state = init_state(model.config, config, tasks, model.mesh)
     if start_from:
@@ -77,9 +79,15 @@ def train_adapters(
     window = LossWindow(label, tasks, metrics or MetricWriter(None))
     with Progress(label, total, first) as progress, CompileClock() as clock:
         for step in range(first, total):
-            pack, lookback = plan.pack(step), plan.shapes[step].lookback
+            pack = plan.pack(step)
             state, loss = train_step(
-                model.params, state, pack, plan.rates[step], config.scale, lookback
+                model.params,
+                state,
+                pack,
+                plan.rates[step],
+                config.scale,
+                plan.shapes[step].lookback,
+                plan.layout.num_pieces,
             )
             window.add(pack, loss, plan.is_active(step))
             is_last = step == total - 1
@@ -92,10 +100,15 @@ def train_adapters(
     return dict(zip(tasks, unstack(fold_scale(state.adapters, config.scale)), strict=True))
 
 
-def program_tokens(model: Model) -> float:
-    """Returns how many tokens a model is trained on while a program for it is compiled."""
+def make_plan(
+    model: Model, examples: Mapping[str, Sequence[Encoded]], config: TrainConfig, pad_id: int
+) -> TrainPlan:
+    """Returns the steps of a training, cut as suits the model's devices."""
     platform = next(iter(model.mesh.devices.flat)).platform
-    return (_CPU_COMPILING if platform == 'cpu' else _COMPILING) / model.config.num_params
+    compiling, piece_tokens = _CPU if platform == 'cpu' else _ACCELERATOR
+    shards = sharding.pad_rows(model.mesh, 1)
+    program_tokens = compiling / model.config.num_params
+    return TrainPlan(examples, config, shards, pad_id, program_tokens, piece_tokens)
 
 
 def _check(model: Model, examples: Mapping[str, Sequence[Encoded]], config: TrainConfig) -> None:

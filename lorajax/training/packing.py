@@ -1,9 +1,9 @@
 """The examples of a step laid end to end: hardly any token that is computed is filling.
 
-A step's examples form one long row for every part of the mesh's batch axes. Attention looks back
-no farther than the longest example (`models.attention.Blocking`), so a long row costs no more
-than its examples. Where all examples are about equally long, each has a block to itself and sees
-nothing else.
+A step's examples form long rows, one or several for every part of the mesh's batch axes. Attention
+looks back no farther than the longest example (`models.attention.Blocking`), so a long row costs
+no more than its examples. Where all examples are about equally long, each has a block to itself
+and sees nothing else.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import numpy as np
 from lorajax.tasks.chat import Encoded
 
 _EVEN = 0.85  # mean length over the longest, from which every example gets a block to itself
-_PIECES = 6  # into about how many blocks the longest example is cut otherwise
+_CUTS = 11  # into about how many blocks the longest example is cut otherwise
 _MOST = 128  # tokens of a block then
 # Attention to a window of this many tokens counts as much as all else that a token costs; only
 # for the choice of shapes.
@@ -59,43 +59,74 @@ class Layout:
     """How the examples of a step are laid out.
 
     Attributes:
-      num_rows: B, rows; the mesh divides them.
+      num_shards: parts of the mesh's batch axes.
+      num_pieces: rows of each, which are computed one after the other.
       num_adapters: A; from two on every adapter begins with a block of its own.
       block: c, tokens.
       is_aligned: whether every example begins with a block of its own, none being longer.
     """
 
-    num_rows: int
+    num_shards: int
+    num_pieces: int
     num_adapters: int
     block: int
     is_aligned: bool
 
+    @property
+    def num_rows(self) -> int:
+        """B, rows of a step, those of one part of the mesh beside each other."""
+        return self.num_shards * self.num_pieces
+
     def place(self, lengths: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Returns int64[n] rows and int64[n] first tokens of each adapter's n examples.
 
-        Of several rows, the longest example that is left goes to the row with the least tokens.
+        An adapter's examples stand beside each other, so that few blocks begin in vain.
         """
-        rows = [np.zeros(len(of_adapter), np.int64) for of_adapter in lengths]
-        if self.num_rows > 1:
-            loads = np.zeros(self.num_rows, np.int64)
-            items = [
-                (-n, adapter, i) for adapter, ns in enumerate(lengths) for i, n in enumerate(ns)
-            ]
-            for negative, adapter, i in sorted(items):
-                rows[adapter][i] = row = int(loads.argmin())
-                loads[row] -= negative
-        starts = [np.zeros(len(of_adapter), np.int64) for of_adapter in lengths]
+        whole = [self._up(of_adapter) if self.is_aligned else of_adapter for of_adapter in lengths]
+        if self.num_rows == 1:
+            rows = [np.zeros(len(sizes), np.int64) for sizes in whole]
+        else:
+            rows = self._fill(whole)
+        starts = [np.zeros(len(sizes), np.int64) for sizes in whole]
         ends = np.zeros(self.num_rows, np.int64)
-        for adapter, of_adapter in enumerate(lengths):
+        for adapter, sizes in enumerate(whole):
             if self.num_adapters > 1:
                 ends = self._up(ends)
-            for row in range(self.num_rows):
+            for row in np.unique(rows[adapter]):
                 mine = rows[adapter] == row
-                sizes = self._up(of_adapter[mine]) if self.is_aligned else of_adapter[mine]
-                stops = ends[row] + np.cumsum(sizes)
-                starts[adapter][mine] = stops - sizes
-                ends[row] = stops[-1] if len(stops) else ends[row]
+                stops = ends[row] + np.cumsum(sizes[mine])
+                starts[adapter][mine] = stops - sizes[mine]
+                ends[row] = stops[-1]
         return rows, starts
+
+    def _fill(self, sizes: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Returns the row of each example: as even rows as filling one after the other gives."""
+        every = np.concatenate(sizes)
+        capacity = max(-(-int(every.sum()) // self.num_rows), int(every.max(initial=0)))
+        while True:
+            capacity = self._up(capacity)
+            rows = self._fill_to(sizes, capacity)
+            if rows is not None:
+                return rows
+            capacity += 1
+
+    def _fill_to(self, sizes: Sequence[np.ndarray], capacity: int) -> list[np.ndarray] | None:
+        """Returns the row of each example, the longest that still fits next; None if too many."""
+        rows, row, end = [np.zeros(len(of_adapter), np.int64) for of_adapter in sizes], 0, 0
+        for adapter, of_adapter in enumerate(sizes):
+            end = self._up(end) if self.num_adapters > 1 else end
+            left = np.argsort(-of_adapter, kind='stable').tolist()
+            while left:
+                fitting = next((i for i in left if end + of_adapter[i] <= capacity), None)
+                if fitting is None:
+                    row, end = row + 1, 0
+                    if row == self.num_rows:
+                        return None
+                    continue
+                left.remove(fitting)
+                rows[adapter][fitting] = row
+                end += int(of_adapter[fitting])
+        return rows
 
     def need(self, lengths: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Shape:
         """Returns the least shape that holds examples, given the lengths and targets of each."""
@@ -134,20 +165,40 @@ class Layout:
                 owner[row, start // self.block : -(-stop // self.block)] = adapter
         return Pack(tokens, segment_ids, index, mask, owner)
 
-    def _up(self, count: np.ndarray) -> np.ndarray:
+    def _up(self, count: Any) -> Any:
         """Rounds up to whole blocks."""
         return -(-count // self.block) * self.block
 
 
-def make_layout(num_rows: int, num_adapters: int, lengths: np.ndarray) -> Layout:
-    """Returns the layout for examples of these lengths, in tokens."""
-    longest = int(lengths.max())
-    if lengths.mean() >= _EVEN * longest:
-        return Layout(num_rows, num_adapters, longest, is_aligned=True)
-    block = 8
-    while block < _MOST and block * _PIECES < longest:
+def make_layout(
+    num_shards: int,
+    num_adapters: int,
+    lengths: np.ndarray,
+    batch_size: int,
+    piece_tokens: float = np.inf,
+) -> Layout:
+    """Returns the layout of trainings.
+
+    Args:
+      num_shards: parts of the mesh's batch axes.
+      num_adapters: A.
+      lengths: int64[examples], tokens of all examples.
+      batch_size: examples of a step and adapter.
+      piece_tokens: about how many tokens are computed at a time on a part of the mesh. Uneven
+        examples are not cut into pieces of less than sixteen, which could not be filled evenly.
+    """
+    longest, mean = int(lengths.max()), float(lengths.mean())
+    is_aligned = mean >= _EVEN * longest
+    block = longest if is_aligned else 8
+    while not is_aligned and block < _MOST and block * _CUTS < longest:
         block *= 2
-    return Layout(num_rows, num_adapters, block, is_aligned=False)
+    count = -(-batch_size * num_adapters // num_shards)  # examples of a part of the mesh
+    pieces = max(1, int(count * mean // piece_tokens))
+    if is_aligned:  # some more where that leaves fewer blocks empty
+        pieces = min(range(pieces, pieces + pieces // 2 + 1), key=lambda n: -(-count // n) * n)
+    else:
+        pieces = max(1, min(pieces, count // 16))
+    return Layout(num_shards, pieces, num_adapters, block, is_aligned)
 
 
 def length_of(example: Encoded) -> int:
@@ -155,20 +206,20 @@ def length_of(example: Encoded) -> int:
     return len(example.prompt) + len(example.answer)
 
 
-def choose_shapes(needs: Sequence[Shape], block: int, program_tokens: float) -> list[Shape]:
+def choose_shapes(needs: Sequence[Shape], layout: Layout, program_tokens: float) -> list[Shape]:
     """Returns the shape for each step: few, as each is compiled, and with little filling.
 
     Args:
       needs: of each step.
-      block: c, tokens.
+      layout: of the training.
       program_tokens: tokens that are trained on in the time in which a program is compiled.
     """
     rounded = [
-        Shape(_round_up(need.tokens, block), _round_up(need.targets, 16), need.lookback)
+        Shape(_round_up(need.tokens, layout.block), _round_up(need.targets, 16), need.lookback)
         for need in needs
     ]
     orders = (sorted(rounded), sorted(rounded, key=lambda s: (s.lookback, s.tokens)))
-    groups = min((_group(order, block, program_tokens) for order in orders), key=lambda g: g[0])[1]
+    groups = min((_group(order, layout, program_tokens) for order in orders), key=lambda g: g[0])[1]
     chosen: dict[Shape, Shape] = {}
     for group in groups:
         chosen |= dict.fromkeys(group, Shape(*(max(sizes) for sizes in zip(*group, strict=True))))
@@ -183,7 +234,7 @@ def _round_up(count: int, unit: int) -> int:
 
 
 def _group(
-    ordered: Sequence[Shape], block: int, program_tokens: float
+    ordered: Sequence[Shape], layout: Layout, program_tokens: float
 ) -> tuple[float, list[list[Shape]]]:
     """Returns the least cost of cutting ordered steps into groups of one shape, and the groups."""
     distinct = list(dict.fromkeys(ordered))
@@ -196,7 +247,8 @@ def _group(
             count += counts[start]
             tokens = max(tokens, distinct[start].tokens)
             lookback = max(lookback, distinct[start].lookback)
-            cost = count * tokens * (1 + (lookback + 1) * block / _WINDOW)
+            window = (lookback + 1) * layout.block
+            cost = count * layout.num_rows * tokens * (1 + window / _WINDOW)
             candidates.append((best[start][0] + cost + program_tokens, start))
         best.append(min(candidates))
     groups, stop = [], len(distinct)

@@ -30,16 +30,18 @@ class TrainPlan:
     Attributes:
       examples: training examples by task, none empty; A tasks.
       config: the recipe.
-      num_rows: rows into which the examples of a step are packed; the mesh divides them.
+      num_shards: parts of the mesh's batch axes.
       pad_id: token that fills.
       program_tokens: see `packing.choose_shapes`.
+      piece_tokens: see `packing.make_layout`.
     """
 
     examples: Mapping[str, Sequence[Encoded]]
     config: TrainConfig
-    num_rows: int
+    num_shards: int
     pad_id: int
     program_tokens: float = 0.0
+    piece_tokens: float = np.inf
 
     @functools.cached_property
     def num_steps(self) -> np.ndarray:
@@ -60,7 +62,13 @@ class TrainPlan:
     def layout(self) -> Layout:
         """How the examples of every step are laid out."""
         lengths = [length_of(row) for rows in self.examples.values() for row in rows]
-        return make_layout(self.num_rows, len(self.examples), np.array(lengths))
+        return make_layout(
+            self.num_shards,
+            len(self.examples),
+            np.array(lengths),
+            self.config.batch_size,
+            self.piece_tokens,
+        )
 
     @functools.cached_property
     def shapes(self) -> list[Shape]:
@@ -76,7 +84,7 @@ class TrainPlan:
             ]
             lengths, targets = zip(*(rows.T for rows in chosen), strict=True)
             needs.append(self.layout.need(lengths, targets))
-        return choose_shapes(needs, self.layout.block, self.program_tokens)
+        return choose_shapes(needs, self.layout, self.program_tokens)
 
     def is_active(self, step: int) -> np.ndarray:
         """Returns bool[A], which adapters are still trained at a step."""

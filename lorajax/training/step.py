@@ -25,7 +25,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     targets: tuple[str, ...],
 ) -> Any:
-    """Returns the compiled step `(params, state, pack, rates, scale, lookback) -> (state, losses)`.
+    """Returns the compiled step from batches to states.
 
     The base is an argument that is not differentiated. The tokens of all adapters go through it
     together, so its products are of one matrix each, however unequal the shares are.
@@ -46,6 +46,7 @@ def make_train_step(
         rates: float32[A], learning rates; an adapter with a rate of 0 keeps its factors.
         scale: alpha / rank.
         lookback: blocks before its own that a token may look into; static.
+        num_pieces: of equal numbers of rows, which are computed one after the other; static.
       which returns the new state and float32[A], nats per answer token before the step.
     """
 
@@ -56,20 +57,32 @@ def make_train_step(
         rates: jax.Array,
         scale: jax.Array,
         lookback: int,
+        num_pieces: int,
     ) -> tuple[TrainState, jax.Array]:
         blocking = Blocking(pack.tokens.shape[1] // pack.adapter_index.shape[1], lookback)
-        block = pack.target_index // blocking.size
-        owner = jnp.take_along_axis(pack.adapter_index, block, axis=1)  # B M
-        # B M A: which adapter each target counts for, a target of none for none
-        counts = jax.nn.one_hot(owner, len(rates)) * pack.target_mask[..., None]
+        owner = jnp.take_along_axis(pack.adapter_index, pack.target_index // blocking.size, axis=1)
+        # B M A: the share of each target in the loss of its adapter; of filling none
+        shares = jax.nn.one_hot(owner, len(rates)) * pack.target_mask[..., None]
+        shares /= jnp.maximum(shares.sum((0, 1)), 1.0)
 
-        def loss(adapters: Adapter) -> tuple[jax.Array, jax.Array]:
+        def loss(adapters: Adapter, pack: Pack, shares: jax.Array) -> tuple[jax.Array, jax.Array]:
             nll = packed_nll(module, params, fold_scale(adapters, scale), *pack, blocking)
-            sums = jnp.einsum('bm,bma->a', nll, counts)
-            losses = sums / jnp.maximum(counts.sum((0, 1)), 1.0)
+            losses = jnp.einsum('bm,bma->a', nll, shares)
             return losses.sum(), losses  # no adapter acts on the loss of another
 
-        grads, losses = jax.grad(loss, has_aux=True)(state.adapters)
+        def add(total: Any, piece: Any) -> tuple[Any, None]:
+            of_piece = jax.grad(loss, has_aux=True)(state.adapters, *piece)
+            return jax.tree.map(jnp.add, total, of_piece), None
+
+        if num_pieces == 1:
+            grads, losses = jax.grad(loss, has_aux=True)(state.adapters, pack, shares)
+        else:
+            # Each part of the mesh has the rows of all its pieces side by side.
+            pieces = jax.tree.map(
+                lambda x: x.reshape(-1, num_pieces, *x.shape[1:]).swapaxes(0, 1), (pack, shares)
+            )
+            nothing = jax.tree.map(jnp.zeros_like, (state.adapters, rates))
+            (grads, losses), _ = jax.lax.scan(add, nothing, pieces)
         updates, opt_state = jax.vmap(optimizer.update)(grads, state.opt_state, state.adapters)
         updates = jax.tree.map(
             lambda update: -rates.reshape(-1, *[1] * (update.ndim - 1)) * update, updates
@@ -83,6 +96,6 @@ def make_train_step(
         step,
         in_shardings=(None, where, Pack(*[rows] * 5), replicated, replicated),
         out_shardings=(where, replicated),
-        static_argnums=(5,),
+        static_argnums=(5, 6),
         donate_argnums=(1,),
     )

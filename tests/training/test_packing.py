@@ -49,7 +49,7 @@ def sizes_of(chosen):
 @pytest.mark.parametrize('num_rows', [1, 2])
 @pytest.mark.parametrize(('block', 'is_aligned'), [(4, False), (19, True)])
 def test_a_pack_holds_every_example_once_under_its_adapter(num_rows, block, is_aligned):
-    layout = Layout(num_rows, len(CHOSEN), block, is_aligned)
+    layout = Layout(1, num_rows, len(CHOSEN), block, is_aligned)
     need = layout.need(*sizes_of(CHOSEN))
     pack = layout.pack(CHOSEN, need, pad_id=99)
     assert pack.tokens.shape == (num_rows, need.tokens)
@@ -95,7 +95,7 @@ def random_adapter(config, seed):
 def test_losses_and_gradients_are_those_of_padded_batches(model, num_adapters, num_rows):
     chosen = CHOSEN[1:2] if num_adapters == 1 else CHOSEN
     adapters = [random_adapter(model.config, seed) for seed in range(num_adapters)]
-    layout = Layout(num_rows, num_adapters, 4, is_aligned=False)
+    layout = Layout(num_rows, 1, num_adapters, 4, is_aligned=False)
     need = layout.need(*sizes_of(chosen))
     pack = layout.pack(chosen, need, pad_id=0)
     weights = np.where(pack.target_mask > 0, 1 + pack.target_index % 3, 7.0)  # no mean hides here
@@ -145,26 +145,40 @@ def gsm8k_like(rng, count):
 def test_few_shapes_hold_uneven_examples_with_little_filling(num_adapters):
     rng = np.random.default_rng(0)
     steps = [[gsm8k_like(rng, 8) for _ in range(num_adapters)] for _ in range(100)]
-    layout = make_layout(1, num_adapters, np.concatenate([n for step in steps for n in step]))
+    layout = make_layout(
+        1, num_adapters, np.concatenate([n for step in steps for n in step]), 8, 640
+    )
     needs = [layout.need(step, [n // 2 for n in step]) for step in steps]
     real = sum(n.sum() for step in steps for n in step)
-    shapes = choose_shapes(needs, layout.block, program_tokens=1250.0 * num_adapters)
-    assert len(set(shapes)) <= 8
-    assert real / sum(shape.tokens for shape in shapes) >= 0.92
+    shapes = choose_shapes(needs, layout, program_tokens=1250.0 * num_adapters)
+    assert len(set(shapes)) <= 16
+    assert real / sum(layout.num_rows * shape.tokens for shape in shapes) >= 0.92
     for need, shape in zip(needs, shapes, strict=True):
         assert all(least <= size for least, size in zip(need, shape, strict=True))
         assert shape.tokens % layout.block == 0
-    assert len(set(choose_shapes(needs, layout.block, program_tokens=1e9))) == 1
+    assert len(set(choose_shapes(needs, layout, program_tokens=1e9))) == 1
 
 
 def test_examples_of_one_length_have_a_block_each_and_see_nothing_else():
-    layout = make_layout(1, 2, np.array([13] * 20))
-    assert layout == Layout(1, 2, 13, is_aligned=True)
+    layout = make_layout(1, 2, np.array([13] * 20), 32)
+    assert layout == Layout(1, 1, 2, 13, is_aligned=True)
     lengths = [np.full(32, 13), np.full(32, 13)]
     assert layout.need(lengths, [np.full(32, 5)] * 2) == Shape(64 * 13, 64 * 5, 0)
 
 
 def test_rows_of_a_mesh_share_the_work():
-    layout = Layout(4, 1, 32, is_aligned=False)
+    layout = Layout(4, 1, 1, 32, is_aligned=False)
     lengths = [np.array([100, 90, 60, 50, 50, 40, 10, 0])]
     assert layout.need(lengths, [np.ones(8)]).tokens == 128  # of 400 tokens, 100 for each row
+
+
+def test_pieces_of_even_examples_leave_no_block_empty():
+    layout = make_layout(1, 22, np.full(704, 13), 32, 640)
+    assert (layout.num_pieces, 704 % layout.num_pieces) == (16, 0)
+    assert make_layout(2, 22, np.full(704, 13), 32, 640).num_rows == 16
+
+
+def test_uneven_examples_are_not_cut_into_pieces_that_cannot_be_filled():
+    lengths = gsm8k_like(np.random.default_rng(0), 1000)
+    assert make_layout(1, 1, lengths, 8, 640).num_pieces == 1
+    assert make_layout(1, 8, lengths, 8, 640).num_pieces == 4

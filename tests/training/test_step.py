@@ -29,14 +29,20 @@ def step_of(model, config=CONFIG):
     return make_train_step(model.module, model.mesh, make_optimizer(config), config.targets)
 
 
-def first_step(model, rates=None):
+def first_step(model, rates=None, piece_tokens=np.inf):
     """State before, state after, losses and pack of the first step of `TASKS`."""
-    plan = TrainPlan(TASKS, CONFIG, 1, pad_id=0)
+    plan = TrainPlan(TASKS, CONFIG, 1, pad_id=0, piece_tokens=piece_tokens)
     state = init_state(model.config, CONFIG, list(TASKS), model.mesh)
     before = jax.tree.map(np.array, state)  # copies: a view of the memory would keep it
     rates = plan.rates[0] if rates is None else rates
     after, loss = step_of(model)(
-        model.params, state, plan.pack(0), rates, CONFIG.scale, plan.shapes[0].lookback
+        model.params,
+        state,
+        plan.pack(0),
+        rates,
+        CONFIG.scale,
+        plan.shapes[0].lookback,
+        plan.layout.num_pieces,
     )
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.adapters))  # donated
     return before, jax.tree.map(np.asarray, after), np.asarray(loss), plan
@@ -64,6 +70,22 @@ def test_an_adapter_with_a_rate_of_zero_keeps_its_bits(tiny):
         lambda new, old: np.testing.assert_array_equal(new[1], old[1]),
         after.adapters, before.adapters,
     )  # fmt: skip
+
+
+def test_pieces_give_the_losses_and_the_step_of_the_whole(tiny):
+    _, after, loss, whole = first_step(tiny)
+    _, cut_after, cut_loss, cut = first_step(tiny, piece_tokens=40)
+    assert cut.layout.num_pieces > 1 == whole.layout.num_pieces
+    np.testing.assert_allclose(cut_loss, loss, rtol=1e-5)  # float32, sums in another order
+    # Adam's first moments are the gradients, a step itself is nearly their signs; that of `a` is
+    # zero while `b` is.
+    moments, expected = (
+        next(part.mu['layers'] for part in state.opt_state if hasattr(part, 'mu'))
+        for state in (cut_after, after)
+    )
+    for name, entry in expected.items():
+        difference = np.linalg.norm(moments[name]['b'] - entry['b'])
+        assert difference <= 1e-5 * np.linalg.norm(entry['b']) > 0
 
 
 def test_a_second_group_of_equal_shapes_compiles_nothing(tiny):
