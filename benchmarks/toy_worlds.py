@@ -59,6 +59,13 @@ def make(root: pathlib.Path, spec: Spec) -> Experiment:
     Returns:
       The finished run.
     """
+    experiment = pretrain_missing(root, spec)
+    pipeline.run(experiment)
+    return experiment
+
+
+def pretrain_missing(root: pathlib.Path, spec: Spec) -> Experiment:
+    """Makes the base models of a world unless they are there; returns the run, not begun."""
     experiment = spec.experiment(root)
     for side in SIDES:
         directory = pathlib.Path(experiment.model_directory(side))
@@ -71,5 +78,4 @@ def make(root: pathlib.Path, spec: Spec) -> Experiment:
                 seed=spec.model_seed,
                 steps=PRETRAIN_STEPS,
             )
-    pipeline.run(experiment)
     return experiment

@@ -4,10 +4,11 @@
 are no mapping.
 """
 
-from lorajax.mapping import METHODS
+from lorajax.mapping import METHODS, method_named
 
-# Methods that train on the target, on answers of the source: more than a map.
-TRAINED_METHODS = ('distilled',)
+REWEIGHTED, DISTILLED = 'reweighted', 'distilled'
+# Methods that fit or train on the target, on answers of the source: more than a map.
+TRAINED_METHODS = (REWEIGHTED, DISTILLED)
 
 # Methods that learn no map from source to target: they never count as 'learned', so the
 # headline cannot be won by one of them.
@@ -17,3 +18,24 @@ REFERENCE_METHODS = (
     *(name for name, method in METHODS.items() if not method.is_learned),
     *TRAINED_METHODS,
 )
+
+_TRIVIAL_NEEDS = {
+    'base': 'nothing',
+    'oracle': 'the task, a training',
+    'repeated': 'the task, a training',
+    REWEIGHTED: 'adapters, both bases, unlabelled prompts of the task',
+    DISTILLED: 'adapters, both bases, unlabelled prompts, a training',
+}
+
+
+def needs(method: str) -> str:
+    """Returns in words what a method must be given, for tables in which that differs.
+
+    Args:
+      method: name of a mapping, or another that outcomes have.
+    """
+    if method in _TRIVIAL_NEEDS:
+        return _TRIVIAL_NEEDS[method]
+    if method.startswith('span_oracle'):
+        return 'adapters, the oracle'
+    return 'adapters, both bases' if method_named(method).needs else 'adapters'

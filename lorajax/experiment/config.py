@@ -78,13 +78,19 @@ class Experiment:
             'topk8_pertensor_ridge', 'pertensor_mlp', 'delta_ridge', 'matched_ridge',
             'matched_scaled', 'distilled',
         ),
-        "mappings to fit and evaluate: names of lorajax.mapping.METHODS, and 'distilled', which "
-        'trains on what the source model answers',
+        "mappings to fit and evaluate: names of lorajax.mapping.METHODS; 'distilled', which trains "
+        "on what the source model answers; 'reweighted', which fits weights of the anchors to it",
         group='mappings',
     )  # fmt: skip
     distill_from: str = option(
-        'matched_ridge', f"where 'distilled' starts: a mapping, or {FRESH!r}", group='mappings'
+        'matched_ridge',
+        f"where 'distilled' and 'reweighted' start: a mapping, or {FRESH!r} for 'distilled' alone",
+        group='mappings',
     )
+    reweight_prompts: int = option(
+        32, "prompts of the held-out, without their answers, for 'reweighted'", group='mappings',
+        minimum=1,
+    )  # fmt: skip
     activation_places: int = option(
         1024, 'positions of shared text for methods that look at activations',
         group='mappings', minimum=1,

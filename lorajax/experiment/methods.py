@@ -2,7 +2,7 @@
 
 from lorajax import mapping
 from lorajax.errors import ArgumentError
-from lorajax.evaluation.roles import TRAINED_METHODS
+from lorajax.evaluation.roles import REWEIGHTED, TRAINED_METHODS
 from lorajax.experiment.config import FRESH, Experiment
 from lorajax.types import JsonDict
 
@@ -26,6 +26,8 @@ def check(experiment: Experiment) -> None:
             if name in TRAINED_METHODS or mapping.method_named(name).needs:
                 raise ArgumentError(setting, name, 'expected methods that need adapters alone')
     start = experiment.distill_from
+    if start == FRESH and REWEIGHTED in experiment.methods:
+        raise ArgumentError('distill_from', start, f'{REWEIGHTED!r} starts from a mapping')
     if start != FRESH and mapping.method_named(start).needs:
         raise ArgumentError(
             'distill_from', start, f'expected {FRESH!r} or a method that needs adapters alone'

@@ -1,6 +1,6 @@
 """What names of methods count as."""
 
-from lorajax.evaluation.roles import REFERENCE_METHODS, TRAINED_METHODS
+from lorajax.evaluation.roles import REFERENCE_METHODS, TRAINED_METHODS, needs
 from lorajax.mapping import METHODS
 from tests.seed_table import METHODS as SEED_METHODS
 
@@ -22,3 +22,10 @@ def test_controls_and_trainings_are_references():
     )
     assert set(TRAINED_METHODS) <= set(REFERENCE_METHODS)
     assert len(set(REFERENCE_METHODS)) == len(REFERENCE_METHODS)
+
+
+def test_every_method_says_what_it_must_be_given():
+    assert needs('base') == 'nothing' and needs('matched_scaled') == 'adapters'
+    assert needs('theseus') == 'adapters, both bases' and 'the oracle' in needs('span_oracle')
+    assert needs('topk8_global_ridge') == 'adapters'
+    assert 'a training' in needs('distilled') and 'a training' not in needs('reweighted')

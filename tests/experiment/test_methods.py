@@ -28,6 +28,10 @@ def test_methods_are_fitted_or_trained_and_diagnostics_come_last():
         ({'transfer_methods': ('distilled',)}, 'transfer_methods distilled: expected methods that'),
         ({'scaling_methods': ('cross_lora',)}, 'scaling_methods cross_lora: expected methods that'),
         ({'distill_from': 'theseus'}, "distill_from theseus: expected 'fresh' or a method"),
+        (
+            {'distill_from': 'fresh', 'methods': ('reweighted',)},
+            "distill_from fresh: 'reweighted' starts from a mapping",
+        ),
         ({'methods': ('matched_rigde',)}, "did you mean 'matched_ridge'"),
         ({'distill_from': 'matched_rigde'}, "did you mean 'matched_ridge'"),
     ],

@@ -1,21 +1,24 @@
 """Third stage: fits every mapping on the anchors and predicts the held-outs' target adapters."""
 
+import functools
 import resource
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from absl import logging
 
 from lorajax import io, mapping
-from lorajax.distillation import distill
+from lorajax.distillation import distill, ladder
 from lorajax.evaluation.inference import decode_length
+from lorajax.evaluation.roles import DISTILLED, REWEIGHTED
 from lorajax.experiment import adapters, anchor_rows, base_arrays, methods, models
 from lorajax.experiment.adapters import REPEATED, SIDES
 from lorajax.experiment.config import FRESH, Experiment
 from lorajax.experiment.stages.train import check_trained
 from lorajax.mapping.subspace import update_cosine
+from lorajax.tasks import examples
 from lorajax.tasks.chat import load_chat_format
 from lorajax.training import MetricWriter
 from lorajax.types import JsonDict
@@ -25,12 +28,11 @@ def fit_and_predict(experiment: Experiment) -> bool:
     """Fits what is not fitted yet, predicts, distils, and names the method fixed beforehand."""
     files = experiment.files
     missing = [name for name in methods.fitted(experiment) if not files.bases(name).exists()]
-    untaught = [
-        task
+    untaught = {
+        name: lacking
         for name in methods.trained(experiment)
-        for task in experiment.heldouts
-        if not files.predicted(name, task).exists()
-    ]
+        if (lacking := [t for t in experiment.heldouts if not files.predicted(name, t).exists()])
+    }
     if not missing and not untaught and files.selection.exists():
         return False
     check_trained(experiment)
@@ -43,8 +45,10 @@ def fit_and_predict(experiment: Experiment) -> bool:
     }
     for name in missing:
         _fit(experiment, name, source, target, arrays, queries)
-    if untaught:
+    if DISTILLED in untaught:
         _distill(experiment, source, target)
+    if REWEIGHTED in untaught:
+        _reweight(experiment, source, target, untaught[REWEIGHTED])
     if experiment.diagnostics:
         io.write_json(files.cosines, _cosines(experiment))
     io.write_json(files.selection, _select(experiment))
@@ -141,6 +145,44 @@ def _distill(experiment: Experiment, source: mapping.Anchors, target: mapping.An
         if not files.predicted('distilled', task).exists():
             adapters.save_predicted(files.predicted('distilled', task), adapter, base)
     shutil.rmtree(files.pool_checkpoints('distilled'))
+
+
+def _reweight(
+    experiment: Experiment, source: mapping.Anchors, target: mapping.Anchors, tasks: Sequence[str]
+) -> None:
+    """Fits weights of the anchors to what the source model answers with the held-outs' adapters.
+
+    Prompts are some of the held-out's own, without their answers. Each held-out is done by
+    itself, so one that is done already changes nothing for the others.
+    """
+    files = experiment.files
+    options = {**methods.options(experiment), 'output_rank': experiment.lora_rank}
+    fitted = mapping.fit(experiment.distill_from, source, target, **options)
+    load_source, load_target = (
+        functools.cache(functools.partial(models.load_side, experiment, side)) for side in SIDES
+    )
+    source_chat = load_chat_format(models.resolve(experiment.model_directory('source')))
+    known = anchor_rows.interleaved(experiment)[: 2 * experiment.train_per_task]
+    limits = ladder.Limits(
+        experiment.eval_batch_size,
+        experiment.max_len,
+        experiment.max_new_tokens or decode_length(source_chat, known),
+    )
+    for task in tasks:
+        query = adapters.load_trained(experiment, 'source', task)
+        rows = examples.read(files.train_data(task))[: experiment.reweight_prompts]
+        reached = ladder.climb(
+            load_source,
+            load_target,
+            ladder.Anchors(source.trees, target.trees),
+            {task: query},
+            {task: fitted.predict(query)},
+            [row.prompt for row in rows],
+            limits,
+        )[task]
+        logging.info('%s: rung %s %s', task, reached.rung, ' '.join(reached.notes))
+        base = experiment.model_directory('target')
+        adapters.save_predicted(files.predicted(REWEIGHTED, task), reached.adapter, base)
 
 
 def _similarity(source: mapping.Anchors, target: mapping.Anchors) -> JsonDict:

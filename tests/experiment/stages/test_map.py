@@ -1,5 +1,6 @@
 """Mappings are fitted, predictions written, answers distilled; all of it once."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 
 from lorajax import io, lora, mapping
+from lorajax.distillation import ladder
 from lorajax.errors import InputError
 from lorajax.experiment import adapters
 from lorajax.experiment.stages import map as stage
+from lorajax.tasks import examples
 
 
 def bytes_of(directory):
@@ -30,7 +33,10 @@ def test_a_mapping_is_whole_with_its_sums_and_says_what_it_is_between(toy_run):
     directory = toy_run.files.mapping('matched_ridge')
     io.check_sums(directory)
     bases = json.loads((directory / 'bases.json').read_text())
-    assert bases == {side: toy_run.model_directory(side) for side in adapters.SIDES}
+    hashes = json.loads(toy_run.files.config.read_text())['model_hashes']
+    assert bases == {side: toy_run.model_directory(side) for side in adapters.SIDES} | {
+        f'{side}_weights': hashes[side] for side in adapters.SIDES
+    }
     diagnostics = json.loads((directory / 'diagnostics.json').read_text())
     assert {'fit_seconds', 'predictions', 'loo_r2'} <= diagnostics.keys()
 
@@ -56,6 +62,28 @@ def test_answers_are_learned_and_a_lost_adapter_is_made_again_to_the_same_bytes(
     )
     assert np.abs(start['layers']['q_proj']['b'] - end['layers']['q_proj']['b']).max() > 1e-4
     assert not stage.fit_and_predict(copied_run)
+
+
+def test_weights_are_fitted_to_answers_one_held_out_after_the_other(copied_run, monkeypatch):
+    (task,) = copied_run.heldouts
+    calls = []
+
+    def climb(load_source, load_target, anchors, sources, start, prompts, limits):
+        calls.append((list(sources), list(anchors.source), prompts, limits.max_len))
+        assert load_source()[0] is load_source()[0], 'a model is loaded once'
+        return {name: ladder.Reached(adapter) for name, adapter in start.items()}
+
+    monkeypatch.setattr(ladder, 'climb', climb)
+    run = dataclasses.replace(copied_run, methods=('reweighted',), reweight_prompts=8)
+    assert stage.fit_and_predict(run)
+    rows = examples.read(run.files.train_data(task))[:8]
+    assert calls == [([task], sorted(run.anchors), [row.prompt for row in rows], run.max_len)]
+    start, end = (
+        lora.load_peft(run.files.predicted(name, task))[1]
+        for name in ('matched_ridge', 'reweighted')
+    )
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), start, end)
+    assert not stage.fit_and_predict(run) and len(calls) == 1
 
 
 def test_a_mapping_that_was_lost_is_fitted_again(copied_run):
