@@ -16,6 +16,7 @@ from absl import app, flags
 from benchmarks.mapping_lab import WORLDS
 from lorajax import mapping
 from lorajax.distillation import reweight
+from lorajax.distillation.reweight import ReweightConfig
 from lorajax.evaluation import evaluate as evaluation
 from lorajax.experiment import models, tasks
 from lorajax.experiment.adapters import SIDES
@@ -61,7 +62,8 @@ def refine(root: pathlib.Path, name: str, method: str) -> None:
             )
             for task in experiment.heldouts
         }
-        reweighted = reweight(model, sides[1], few, pad_id=chat.pad_id)
+        from_nothing = ReweightConfig(penalty=0.0)
+        reweighted = reweight(model, sides[1], few, pad_id=chat.pad_id, config=from_nothing)
         scores[f'anchors reweighted, {count} examples'] = accuracy(reweighted)
         for steps in (10, 30):
             short = dataclasses.replace(

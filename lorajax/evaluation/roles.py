@@ -4,6 +4,7 @@
 are no mapping.
 """
 
+from lorajax.errors import InputError
 from lorajax.mapping import METHODS, method_named
 
 REWEIGHTED, DISTILLED = 'reweighted', 'distilled'
@@ -32,10 +33,14 @@ def needs(method: str) -> str:
     """Returns in words what a method must be given, for tables in which that differs.
 
     Args:
-      method: name of a mapping, or another that outcomes have.
+      method: name of a mapping, or another that outcomes have; '' is returned for unknown ones.
     """
     if method in _TRIVIAL_NEEDS:
         return _TRIVIAL_NEEDS[method]
     if method.startswith('span_oracle'):
         return 'adapters, the oracle'
-    return 'adapters, both bases' if method_named(method).needs else 'adapters'
+    try:
+        known = method_named(method)
+    except InputError:
+        return ''  # of a table that was made elsewhere
+    return 'adapters, both bases' if known.needs else 'adapters'

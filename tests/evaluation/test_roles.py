@@ -28,4 +28,5 @@ def test_every_method_says_what_it_must_be_given():
     assert needs('base') == 'nothing' and needs('matched_scaled') == 'adapters'
     assert needs('theseus') == 'adapters, both bases' and 'the oracle' in needs('span_oracle')
     assert needs('topk8_global_ridge') == 'adapters'
+    assert needs('of another program') == ''
     assert 'a training' in needs('distilled') and 'a training' not in needs('reweighted')

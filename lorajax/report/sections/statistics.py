@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lorajax.evaluation.roles import needs
 from lorajax.report.document import Block, Column, Figure, Section, Table, Text
 from lorajax.report.sections.seed import Results, method_names
 
@@ -36,6 +37,7 @@ def primary(results: Results) -> Section:
             pooled.get(m),
             len(part['pooled_tasks'].get(m, [])),
             loss.get(m),
+            needs(m),
         ]
         for m in methods
     ]
@@ -46,6 +48,7 @@ def primary(results: Results) -> Section:
         Column('gap_recovered', '.3f', 'sum(method - base) / sum(oracle - base) over items'),
         Column('Held-outs', 'd', 'usable held-outs that it answered'),
         Column('nll_gap_recovered', '.3f', '(L_base - L_method) / (L_base - L_oracle)'),
+        Column('needs'),
     ]
     blocks: list[Block] = [Text(primary_sentence(results))]
     if part['selected_minus_mean_pp']:

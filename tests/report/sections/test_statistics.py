@@ -26,6 +26,7 @@ def test_the_method_fixed_beforehand_comes_first(fake_results):
     table = _table(statistics.primary(fake_results))
     assert table.rows[0][:3] == ['delta_ridge', True, part['pooled_gap_recovered']['delta_ridge']]
     assert {row[0] for row in table.rows} == set(part['pooled_gap_recovered'])
+    assert table.columns[-1].name == 'needs' and table.rows[0][-1] == 'adapters'
     text = to_markdown(Document('', [], [statistics.primary(fake_results)]))
     value, low, high = part['pooled_gap_recovered']['delta_ridge']
     assert f'recovers {value:.3f} (95 % interval {low:.3f} to {high:.3f})' in text
