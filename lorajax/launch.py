@@ -104,11 +104,28 @@ def _log_to_stderr() -> None:
     logging.use_absl_handler()
     handler = logging.get_absl_handler()
     handler.setFormatter(python_logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
-    package = os.path.dirname(__file__)
-    handler.addFilter(
-        lambda record: record.levelno >= python_logging.ERROR or record.pathname.startswith(package)
-    )
+    handler.addFilter(_is_shown)
     logging.set_verbosity(logging.INFO)
+    sys.unraisablehook = _show_unraisable
+
+
+def _is_shown(record: python_logging.LogRecord) -> bool:
+    """Whether a record is lorajax's own, or an error of a library that says it in no other way.
+
+    Orbax's threads log every exception that `save` or `close` then raises.
+    """
+    is_own = record.pathname.startswith(os.path.dirname(__file__))
+    is_orbax = f'{os.sep}orbax{os.sep}' in record.pathname
+    return is_own or (record.levelno >= python_logging.ERROR and not is_orbax)
+
+
+def _show_unraisable(hook: 'sys.UnraisableHookArgs') -> None:
+    """Shows what nobody can catch, but for writes that end after the first that failed.
+
+    Tensorstore tells each of them to a loop that orbax has closed by then.
+    """
+    if str(hook.exc_value) != 'Event loop is closed':
+        sys.__unraisablehook__(hook)
 
 
 if __name__ == '__main__':

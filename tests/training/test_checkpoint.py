@@ -1,10 +1,14 @@
 """States that survive a killed training."""
 
 import contextlib
+import resource
+import signal
 
 import jax
 import numpy as np
+import pytest
 
+from lorajax.errors import InputError
 from lorajax.training.checkpoint import TrainCheckpoints, group_name
 
 
@@ -35,3 +39,23 @@ def test_names_of_groups_depend_on_tasks_and_order():
     names = {group_name(tasks) for tasks in (['a', 'b'], ['b', 'a'], ['a'], ['a,b'], ['ab'])}
     assert len(names) == 5
     assert group_name(('a', 'b')) == group_name({'a': 1, 'b': 2}) == group_name(['a', 'b'])
+
+
+@pytest.fixture
+def small_files():
+    """A system that lets no file grow beyond 64 KiB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures('small_files')
+def test_a_state_that_cannot_be_written_is_one_line(tmp_path):
+    large = {'x': jax.random.normal(jax.random.key(0), (512, 512))}  # noise is not compressed
+    checkpoints = TrainCheckpoints(tmp_path)
+    with pytest.raises(InputError) as caught, contextlib.closing(checkpoints):
+        checkpoints.save(1, large)
+    assert str(caught.value) == f'{tmp_path}: cannot be written: file too large'
