@@ -50,16 +50,19 @@ def doctor(flags: Flags, experiment: Experiment) -> None:
             dtype=experiment.dtype,
             remat=experiment.remat,
         )
-        cache = memory.decoding_bytes(
+        decoding = memory.decoding_bytes(
             config,
             mesh=experiment.mesh,
             adapters=experiment.adapters_per_step or variants,
+            rank=experiment.lora_rank,
+            targets=experiment.lora_targets,
             batch_size=experiment.eval_batch_size,
             max_len=experiment.max_len,
             max_new_tokens=experiment.max_new_tokens or experiment.max_len,
+            param_dtype=experiment.param_dtype,
             dtype=experiment.dtype,
         )
-        lines += memory.describe_model(f'{side} {names[side]}', config, training, cache)
+        lines += memory.describe_model(f'{side} {names[side]}', config, training, decoding)
     print('\n'.join(lines))
 
 

@@ -1,17 +1,25 @@
 """What a training and an evaluation need, and what the machine has: arithmetic on shapes."""
 
+import math
 import os
 from collections.abc import Mapping
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from lorajax.experiment.provenance import versions
 from lorajax.models import ModelConfig
+from lorajax.models.hf import names as hf_names
+from lorajax.models.model import param_shardings
 from lorajax.sharding import make_mesh, pad_rows
 from lorajax.tasks.batching import bucket
+from lorajax.training.state import adapter_shardings
 
 _GIB = 1024**3
+_SCORE = 4  # bytes of an attention score and of a logit, float32 in every precision
+_LOGITS = 2**24  # that `models.loss` makes at a time
+_TOKENS = 32768  # that `training.loop` computes at a time on an accelerator
 
 
 def training_bytes(
@@ -29,6 +37,10 @@ def training_bytes(
 ) -> dict[str, int]:
     """Estimates the bytes per device of one training step.
 
+    Weights, factors and moments are exact. What the backward pass keeps is counted by the arrays
+    that it keeps. What one layer works with is fitted to compiled programs; `benchmarks.memory`
+    compares all of it with XLA's own account.
+
     Args:
       config: of the base model.
       mesh: devices on the data, fsdp and tensor axes.
@@ -36,40 +48,43 @@ def training_bytes(
       rank: of the adapters.
       targets: adapted projections.
       batch_size: examples per step and adapter.
-      max_len: tokens of an example.
+      max_len: tokens of an example; all are taken to be as long.
       param_dtype, dtype: of the weights and of the computation.
       remat: what the backward pass computes again.
 
     Returns:
-      'params' (sharded over fsdp and tensor), 'adapters' (factors, gradients and two moments,
-      float32), 'activations' (what the backward pass keeps at `max_len`; with remat 'none'
-      counted as all matmul and elementwise outputs of a layer, with 'dots' the matmul
-      outputs, with 'full' the residual stream and one layer), 'logits' (float32 at answer
-      positions, taken as half of `max_len`, with their gradient).
+      'params' (sharded as they are loaded); 'adapters' (factors, two moments, gradients and
+      factors with their scale, float32); 'activations' (what the backward pass keeps of all
+      layers, and what it needs for one); 'logits' (those that exist at a time, and the gradient
+      that is kept of each, answers taken as half of the tokens).
     """
     devices = make_mesh(mesh)
     parts = dict(devices.shape)
-    factors = sum(
-        (fan_in + fan_out) * rank * config.num_layers
-        for name, (fan_in, fan_out) in config.projections.items()
-        if name in targets
-    )
-    rows = adapters * pad_rows(devices, batch_size) // (parts['data'] * parts['fsdp'])
-    tokens = rows * bucket(max_len)
-    outputs = sum(fan_out for _, fan_out in config.projections.values())
-    scores = config.num_heads * bucket(max_len)
-    per_layer = {
-        'none': 2 * outputs + 4 * config.embed_dim + 3 * scores,
-        'dots': outputs + config.embed_dim,
-        'full': config.embed_dim,
-    }[remat]
-    working = 2 * outputs + 3 * scores
+    rows = parts['data'] * parts['fsdp']
+    tokens = min(-(-adapters * batch_size // rows) * max_len, _TOKENS)
+    width, hidden = config.embed_dim, config.mlp_dim // parts['tensor']
+    heads = config.num_heads // parts['tensor']
+    queries = heads * config.head_dim
+    keys = -(-config.num_kv_heads // parts['tensor']) * config.head_dim
+    window = max_len * 5 // 4  # a token looks back at the longest example and a block
     stored, item = np.dtype(param_dtype).itemsize, np.dtype(dtype).itemsize
+    # The update of a single adapter is a product like those of the base, so it is kept, too.
+    products = (2 * hidden + queries + 2 * keys + width) * (2 if adapters == 1 else 1)
+    kept = {
+        'none': (6 * hidden + 5 * width + queries + 10 * keys) * item
+        + heads * window * (_SCORE + item),
+        'dots': (products + width) * item,
+        'full': width * item,
+    }[remat]
+    working = (8 * hidden + 13 * width) * item + 3 * heads * window * _SCORE
+    kernel = width * config.mlp_dim * item
+    gathered = kernel + config.vocab_size * width * item if parts['fsdp'] > 1 else 0
+    logits = min(_LOGITS, tokens // 2 * config.vocab_size) // parts['tensor']
     return {
-        'params': config.num_params * stored // (parts['fsdp'] * parts['tensor']),
-        'adapters': adapters * factors * 4 * 4,
-        'activations': tokens * item * (per_layer * config.num_layers + working),
-        'logits': tokens // 2 * config.vocab_size * 4 * 2 // parts['tensor'],
+        'params': _params(devices, config, stored),
+        'adapters': 5 * _adapters(devices, config, adapters, rank, targets),
+        'activations': tokens * (kept * config.num_layers + working) + 2 * kernel + gathered,
+        'logits': 2 * logits * _SCORE + tokens // 2 * width * item,
     }
 
 
@@ -78,28 +93,67 @@ def decoding_bytes(
     *,
     mesh: tuple[int, int, int],
     adapters: int,
+    rank: int,
+    targets: tuple[str, ...],
     batch_size: int,
     max_len: int,
     max_new_tokens: int,
+    param_dtype: str,
     dtype: str,
-) -> int:
-    """Returns the bytes per device of the key/value cache of one evaluation batch.
+) -> dict[str, int]:
+    """Estimates the bytes per device of one evaluation batch, while its prompts are read.
 
     Args:
       config: of the base model.
       mesh: devices on the data, fsdp and tensor axes.
       adapters: decoded together, the base among them.
+      rank: of the adapters.
+      targets: adapted projections.
       batch_size: prompts of each.
       max_len: tokens of a prompt.
       max_new_tokens: tokens that are decoded.
-      dtype: of the computation.
+      param_dtype, dtype: of the weights and of the computation.
+
+    Returns:
+      'params'; 'adapters' (as they are given, and again with the layers first); 'cache' (keys and
+      values, exact); 'prompts' (their own keys and values, and what one layer works with).
     """
     devices = make_mesh(mesh)
     parts = dict(devices.shape)
     rows = adapters * pad_rows(devices, batch_size) // (parts['data'] * parts['fsdp'])
-    slots = bucket(max_len) + max_new_tokens
-    row = 2 * config.num_layers * config.num_kv_heads * config.head_dim * slots
-    return rows * row * np.dtype(dtype).itemsize // parts['tensor']
+    length = bucket(max_len)
+    item = np.dtype(dtype).itemsize
+    heads = config.num_heads // parts['tensor']
+    hidden = config.mlp_dim // parts['tensor']
+    pair = 2 * config.num_layers * -(-config.num_kv_heads // parts['tensor']) * config.head_dim
+    width, scores = config.embed_dim * item, heads * length * _SCORE
+    # Of the two halves of a layer the one that needs more; no backward pass keeps the other.
+    working = max(7 * hidden * item + 3 * width, 3 * scores + 5 * width)
+    return {
+        'params': _params(devices, config, np.dtype(param_dtype).itemsize),
+        'adapters': 2 * _adapters(devices, config, adapters, rank, targets),
+        'cache': rows * (length + max_new_tokens) * pair * item,
+        'prompts': rows * length * (pair * item + working),
+    }
+
+
+def _params(mesh: Mesh, config: ModelConfig, item: int) -> int:
+    """Returns the bytes of a device's part of the base."""
+    shapes, where = hf_names.shapes(config), param_shardings(mesh, config)
+    return sum(math.prod(where[path].shard_shape(shapes[path])) * item for path in shapes)
+
+
+def _adapters(
+    mesh: Mesh, config: ModelConfig, adapters: int, rank: int, targets: tuple[str, ...]
+) -> int:
+    """Returns the bytes of a device's part of the factors of all adapters, in float32."""
+    total = 0
+    for name, where in adapter_shardings(mesh, config, targets)['layers'].items():
+        fan_in, fan_out = config.projections[name]
+        for key, shape in (('a', (fan_in, rank)), ('b', (rank, fan_out))):
+            whole = (adapters, config.num_layers, *shape)
+            total += math.prod(where[key].shard_shape(whole)) * 4
+    return total
 
 
 def device_bytes() -> int | None:
@@ -127,7 +181,7 @@ def describe_machine(mesh: tuple[int, int, int]) -> list[str]:
 
 
 def describe_model(
-    label: str, config: ModelConfig, training: Mapping[str, int], cache: int
+    label: str, config: ModelConfig, training: Mapping[str, int], decoding: Mapping[str, int]
 ) -> list[str]:
     """Returns lines that say what a model needs and whether the machine has it.
 
@@ -135,21 +189,21 @@ def describe_model(
       label: such as 'source owner/name'.
       config: of the model.
       training: from `training_bytes`.
-      cache: from `decoding_bytes`.
+      decoding: from `decoding_bytes`.
     """
-    total, available = sum(training.values()), device_bytes()
-    parts = ' + '.join(f'{size / _GIB:.2f} {part}' for part, size in training.items())
-    lines = [
-        f'{label}: {config.num_params / 1e6:,.1f} million parameters; estimated bytes per device, '
-        f'training: {parts} = {total / _GIB:.2f} GiB; evaluation cache {cache / _GIB:.2f} GiB'
-    ]
+    lines = [f'{label}: {config.num_params / 1e6:,.1f} million parameters']
+    for what, sizes in (('training', training), ('evaluation', decoding)):
+        parts = ' + '.join(f'{size / _GIB:.2f} {part}' for part, size in sizes.items())
+        total = sum(sizes.values()) / _GIB
+        lines.append(f'{label}: estimated per device, {what}: {parts} = {total:.2f} GiB')
+    available = device_bytes()
     if available is not None:
-        # A tenth is left to the compiler's own buffers.
-        fits = max(total, training['params'] + cache) < 0.9 * available
+        # A tenth is left to what the estimate does not know.
+        fits = max(sum(training.values()), sum(decoding.values())) < 0.9 * available
         lines.append(
             f'{label}: fits'
             if fits
-            else f'{label}: does not fit; lower --adapters_per_step or --batch_size, take '
-            '--remat=full, or shard over more devices'
+            else f'{label}: does not fit; lower --adapters_per_step, --batch_size or '
+            '--eval_batch_size, take --remat=full, or shard over more devices'
         )
     return lines

@@ -20,10 +20,8 @@ def test_one_model_is_measured_with_the_recipe_of_train(tmp_path, capsys):
     (tmp_path / 'config.json').write_text(json.dumps(config))
     run('doctor', f'--model={tmp_path}')
     lines = capsys.readouterr().out.splitlines()
-    (line,) = [
-        line for line in lines if line.startswith(f'model {tmp_path}: ') and 'million' in line
-    ]
-    assert f'{shape.num_params / 1e6:,.1f} million parameters' in line
+    assert f'model {tmp_path}: {shape.num_params / 1e6:,.1f} million parameters' in lines
+    (line,) = [line for line in lines if 'estimated per device, training: ' in line]
     parts = memory.training_bytes(
         shape, mesh=(1, -1, 1), adapters=1, rank=16, targets=tuple(shape.projections),
         batch_size=8, max_len=1024, param_dtype='bfloat16', dtype='bfloat16', remat='full',
@@ -37,8 +35,8 @@ def test_a_flagfile_is_measured_with_both_models(capsys):
     run('doctor', '--flagfile=launch/toy.flags')
     lines = capsys.readouterr().out.splitlines()
     assert f'{jax.device_count()} device(s)' in lines[0]
-    assert [line.split()[0] for line in lines[3:]] == ['source', 'source', 'target', 'target']
-    assert lines[4] == 'source toy-source: fits'
+    assert [line.split()[0] for line in lines[3:]] == ['source'] * 4 + ['target'] * 4
+    assert lines[6] == 'source toy-source: fits'
 
 
 @pytest.mark.parametrize(
