@@ -62,27 +62,22 @@ def from_prompts(
     return Cache(_split(k), _split(v), wide) if split else Cache(k, v, wide)
 
 
-def write(cache: Cache, kv: tuple[Layers, Layers], slot: jax.Array) -> Cache:
+def write(cache: Cache, kv: tuple[jax.Array, jax.Array], slot: jax.Array) -> Cache:
     """Returns the cache with one new token per row written at `slot`.
 
     Args:
-      cache: the cache; inside a jitted loop it is updated in place.
-      kv: keys and values of the new tokens, like those of the cache with S = 1.
+      cache: with all layers in one array; inside a jitted loop it is updated in place.
+      kv: keys and values [L, (A,) B, 1, K, H].
       slot: int32[], the same for all rows.
     """
-    axis = -2 if is_split(cache) else -3
 
-    def put(array: jax.Array, update: jax.Array, axis: int = axis) -> jax.Array:
-        one = list(array.shape)
-        one[axis] = 1
-        chex.assert_shape(update, one)
+    def put(array: jax.Array, update: jax.Array, axis: int) -> jax.Array:
         return jax.lax.dynamic_update_slice_in_dim(array, update.astype(array.dtype), slot, axis)
 
     k, v = kv
+    chex.assert_shape((k, v), (*cache.k.shape[:-3], 1, *cache.k.shape[-2:]))
     true = jnp.ones((*cache.valid.shape[:-1], 1), bool)
-    return Cache(
-        jax.tree.map(put, cache.k, k), jax.tree.map(put, cache.v, v), put(cache.valid, true, -1)
-    )
+    return Cache(put(cache.k, k, -3), put(cache.v, v, -3), put(cache.valid, true, -1))
 
 
 def insert(

@@ -318,7 +318,7 @@ def decode(
 
     def step(state: DecodeState) -> DecodeState:
         if step_lib.is_split(params):
-            hidden, kv = _step_apart(module, params, entries, state)
+            hidden, cache = _step_apart(module, params, entries, state)
         else:
             hidden, kv = forward(
                 module,
@@ -331,7 +331,7 @@ def decode(
                 return_kv=True,
             )
             hidden = hidden[..., 0, :]
-        cache = cache_lib.write(state.cache, kv, state.slot)
+            cache = cache_lib.write(state.cache, kv, state.slot)
         slot = (state.slot + 1) % cache.valid.shape[-1]
         state = dataclasses.replace(state, cache=cache, slot=slot)
         return _advance(state, params, hidden, eos_ids, pad_id, sampler)
@@ -341,11 +341,13 @@ def decode(
 
 def _step_apart(
     module: Transformer, params: Params, entries: tuple[Any, ...], state: DecodeState
-) -> tuple[jax.Array, Any]:
+) -> tuple[jax.Array, cache_lib.Cache]:
     """Runs `step.one_token` on [(A,) B] rows."""
 
-    def one(entries: tuple[Any, ...], *args: Any) -> tuple[jax.Array, Any]:
-        return step_lib.one_token(module, params, entries, *args)
+    def one(
+        entries: tuple[Any, ...], last: jax.Array, position: jax.Array, cache: cache_lib.Cache
+    ) -> tuple[jax.Array, cache_lib.Cache]:
+        return step_lib.one_token(module, params, entries, last, position, cache, state.slot)
 
     one = jax.vmap(one) if state.last.ndim == 2 else one
     return one(entries, state.last, state.position, state.cache)

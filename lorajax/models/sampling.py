@@ -1,6 +1,7 @@
 """How the next token is chosen from its logits."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -14,15 +15,15 @@ class Greedy:
     def __call__(self, logits: jax.Array, key: jax.Array) -> jax.Array:
         """Maps float32[..., V] logits to int32[...] tokens.
 
-        As `jnp.argmax`, whose reduction of pairs XLA's CPU backend does one by one: 32 rows of 32
-        thousand logits take 5.0 ms by argmax, 0.5 ms by two plain reductions.
+        By parts of the vocabulary: which has the largest logit, and where in it. XLA's CPU backend
+        reduces pairs of value and index one by one, and plain values many at a time.
         """
         del key
-        size = logits.shape[-1]
-        top = jnp.max(logits, axis=-1, keepdims=True)
-        index = jnp.arange(size, dtype=jnp.int32)
-        is_top = ~(logits < top)  # with a NaN among them all: token 0
-        return jnp.min(jnp.where(is_top, index, size), axis=-1)
+        part = math.gcd(logits.shape[-1], 256)
+        parts = logits.reshape(*logits.shape[:-1], -1, part)
+        first = jnp.argmax(parts.max(axis=-1), axis=-1, keepdims=True)
+        within = jnp.take_along_axis(parts, first[..., None], axis=-2)[..., 0, :]
+        return (first[..., 0] * part + jnp.argmax(within, axis=-1)).astype(jnp.int32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,19 +36,20 @@ def test_a_token_layer_by_layer_equals_the_scan(model, adapters):
         model.module, model.params, adapter, last[..., None], jnp.ones_like(last[..., None]),
         position[..., None], caches[0], return_kv=True,
     )  # fmt: skip
+    expected_cache = cache_lib.write(caches[0], (k, v), jnp.int32(6))
     weights = step.split_layers(model.params)
     entries = step.split_adapter(adapter, config.num_layers)
 
     def one(entries, *args):
-        return step.one_token(model.module, weights, entries, *args)
+        return step.one_token(model.module, weights, entries, *args, jnp.int32(6))
 
     run = jax.vmap(one) if adapters == 2 else one
-    hidden, (keys, values) = run(entries, last, position, caches[1])
-    # The same products in the same order; the compiler may fuse them differently.
-    near = {'rtol': 1e-5, 'atol': 1e-5}
+    hidden, cache = run(entries, last, position, caches[1])
+    near = {'rtol': 1e-5, 'atol': 1e-5}  # float32, sums in another order
     np.testing.assert_allclose(hidden, expected[..., 0, :], **near)
-    for parts, stacked in ((keys, k), (values, v)):
+    for parts, stacked in ((cache.k, expected_cache.k), (cache.v, expected_cache.v)):
         np.testing.assert_allclose(np.swapaxes(np.stack(parts), -2, -3), stacked, **near)
+    np.testing.assert_array_equal(cache.valid, expected_cache.valid)
 
 
 def test_split_layers_are_the_weights_and_copy_none_that_are_aligned(model):
