@@ -97,8 +97,10 @@ def chosen(by_domain: Mapping[str, Sequence[str]], own: str, kind: str, count: i
     return [by_domain[domains[i % len(domains)]][i // len(domains)] for i in range(count)]
 
 
-def climbed(experiment: Experiment) -> tuple[dict[str, dict[str, Adapter]], dict[str, JsonDict]]:
-    """Climbs with every kind and number of prompts, and with labels.
+def climbed(
+    experiment: Experiment, kinds: Sequence[str], with_training: bool
+) -> tuple[dict[str, dict[str, Adapter]], dict[str, JsonDict]]:
+    """Climbs with every kind and number of prompts; with a training and with labels if asked for.
 
     Returns:
       task -> way -> target adapter, and way -> what was noted: seconds, losses and rungs.
@@ -132,12 +134,15 @@ def climbed(experiment: Experiment) -> tuple[dict[str, dict[str, Adapter]], dict
 
     for domain in sorted(by_domain):
         group = [t for t in sources if tasks_by_name.get(t).domain == domain]
-        for kind in KINDS:
+        for kind in kinds:
             for count in COUNTS:
                 climb(f'{kind}, {count}', group, chosen(by_domain, domain, kind, count))
-        climb(TRAINED, group, chosen(by_domain, domain, 'own', 32),
-              training=dataclasses.replace(experiment.train_config, num_epochs=30))  # fmt: skip
-    for task in sources:
+        if with_training:
+            climb(
+                TRAINED, group, chosen(by_domain, domain, 'own', 32),
+                training=dataclasses.replace(experiment.train_config, num_epochs=30),
+            )  # fmt: skip
+    for task in sources if with_training else ():
         rows = examples.read(experiment.files.train_data(task))[:LABELS]
 
         def labelled(chat, rows=rows, task=task):  # type: ignore[no-untyped-def]
@@ -153,14 +158,20 @@ def _loaded(experiment: Experiment, side: str):  # type: ignore[no-untyped-def]
     return models.load_side(experiment, side)
 
 
-def scores(root: pathlib.Path, name: str, with_distilled: bool) -> JsonDict:
+def scores(
+    root: pathlib.Path,
+    name: str,
+    kinds: Sequence[str],
+    with_training: bool,
+    with_distilled: bool,
+) -> JsonDict:
     """Makes a world, climbs in it and scores the results, unless that is done."""
     stored = root / f'ladder_{name.split()[0]}.json'
     if stored.exists():
         return io.read_json(stored)
     experiment = world(root, name)
     result: JsonDict = {'world': name, 'trained': check_world(experiment, _ITEMS), 'tasks': {}}
-    made, result['facts'] = climbed(experiment)
+    made, result['facts'] = climbed(experiment, kinds, with_training)
     if with_distilled:
         run = dataclasses.replace(experiment, methods=('distilled',), diagnostics=False)
         fit_and_predict(run)
@@ -217,7 +228,7 @@ def main(argv: Sequence[str]) -> None:
     worlds = []
     for name in args.worlds:
         logging.info('world %s', name)
-        worlds.append(scores(root, name, args.distilled))
+        worlds.append(scores(root, name, args.kinds, args.training, args.distilled))
         io.write_json(root / 'ladder.json', worlds)
         text = table(worlds)
         io.write_text(root / 'ladder.md', text)
@@ -227,5 +238,7 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == '__main__':
     flags.DEFINE_string('workdir', None, 'where worlds and scores are kept', required=True)
     flags.DEFINE_list('worlds', list(WORLDS), 'which worlds')
+    flags.DEFINE_list('kinds', list(KINDS), 'of prompts')
+    flags.DEFINE_bool('training', True, 'also train on 32 answers, and fit to labels')
     flags.DEFINE_bool('distilled', True, 'also distil as a run does, a training of 100 steps')
     app.run(main)
