@@ -189,7 +189,7 @@ def make_layout(
     """
     longest, mean = int(lengths.max()), float(lengths.mean())
     is_aligned = mean >= _EVEN * longest
-    block = longest if is_aligned else 8
+    block = longest if is_aligned else 16
     while not is_aligned and block < _MOST and block * _CUTS < longest:
         block *= 2
     count = -(-batch_size * num_adapters // num_shards)  # examples of a part of the mesh
