@@ -30,12 +30,17 @@ def is_split(params: Params) -> bool:
     return isinstance(params['layers'], tuple)
 
 
+def is_on_one_cpu(params: Params) -> bool:
+    """Returns whether the weights lie on one device, a CPU."""
+    devices = {device for leaf in jax.tree.leaves(params['layers']) for device in leaf.devices()}
+    return len(devices) == 1 and devices.pop().platform == 'cpu'
+
+
 def pays(params: Params) -> bool:
     """Returns whether decoding is faster with the layers apart: on one CPU, with large layers."""
     leaves = jax.tree.leaves(params['layers'])
-    devices = {device for leaf in leaves for device in leaf.devices()}
     layer = sum(leaf.nbytes // leaf.shape[0] for leaf in leaves)
-    return layer >= _MIN_LAYER_BYTES and len(devices) == 1 and devices.pop().platform == 'cpu'
+    return layer >= _MIN_LAYER_BYTES and is_on_one_cpu(params)
 
 
 def split_layers(params: Params) -> Params:

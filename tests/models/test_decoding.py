@@ -80,6 +80,20 @@ def test_what_a_row_draws_does_not_depend_on_the_others(model):
     assert len({tuple(row) for row in same[0]}) == 4  # rows have keys of their own
 
 
+@pytest.mark.parametrize('stacked', [False, True])
+def test_prompts_read_in_pieces_are_those_read_at_once(model, stacked):
+    trees = [random_adapter(model.config, seed, ('q_proj',)) for seed in range(2)]
+    adapter = lora.stack(trees) if stacked else trees[0]
+    tokens = jnp.array(tokens_for(model.config, (2, 4, 6) if stacked else (4, 6)))
+    segments = jnp.ones_like(tokens).at[..., 1, :2].set(0)
+    arguments = model.module, model.params, adapter, tokens, segments
+    whole = decoding._read_prompts(*arguments, rows=4, in_pieces=False)
+    pieces = decoding._read_prompts(*arguments, rows=2, in_pieces=True)
+    for part, expected in zip(jax.tree.leaves(pieces), jax.tree.leaves(whole), strict=True):
+        assert part.shape == expected.shape
+        np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-5)  # float32, other shapes
+
+
 def started(model, adapter, tokens, options, room=8):
     """A state that has read its prompts, with more slots than the output needs."""
     ones = jnp.ones_like(tokens)
