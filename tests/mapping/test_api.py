@@ -328,3 +328,24 @@ def test_the_span_oracle_reproduces_what_lies_in_the_span(world):
     mixed = mapping.fit('mean_delta', source, target, output_rank=24).predict(source['task0'])
     oracle = mapping.fit('span_oracle', source, target, output_rank=24)
     np.testing.assert_allclose(dense(oracle.predict(mixed)), dense(mixed), atol=1e-3)
+
+
+@pytest.mark.parametrize('name', ['global_ridge', 'delta_ridge', 'matched_scaled', 'stacked'])
+def test_a_mapping_gives_back_its_anchors(name, tmp_path):
+    source, target = make_world(target_rank=2)
+    fitted = mapping.fit(name, source, target)
+    fitted.save(tmp_path / 'mapping')
+    loaded = mapping.load(tmp_path / 'mapping')
+    for side, trees in (('source', source), ('target', target)):
+        kept = loaded.anchors(side)
+        assert sorted(kept) == sorted(trees)
+        for task, tree in trees.items():
+            whole = dense(tree)
+            np.testing.assert_allclose(dense(kept[task]), whole, atol=1e-5 * np.abs(whole).max())
+
+
+def test_a_mapping_without_anchors_says_so():
+    source, target = make_world(target_rank=2)
+    fitted = mapping.fit('pad_truncate', source, target)
+    with pytest.raises(InputError, match='by pad_truncate keeps no target adapters'):
+        fitted.anchors('target')

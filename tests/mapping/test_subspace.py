@@ -65,3 +65,10 @@ def test_with_rank_keeps_the_product_and_pads_with_zeros():
 def test_zero_weights_give_a_zero_adapter(anchors, weights):
     ((adapter, lost),) = subspace.combine_updates(anchors.frame, 0 * weights[None], 3)
     assert not dense(adapter).any() and lost == 0.0
+
+
+def test_a_frame_gives_back_the_adapters_it_was_made_of(anchors):
+    adapters = subspace.frame_adapters(anchors.frame)
+    for adapter, tree in zip(adapters, anchors.trees.values(), strict=True):
+        whole = dense(tree)
+        np.testing.assert_allclose(dense(adapter), whole, atol=1e-5 * np.abs(whole).max())
