@@ -75,7 +75,7 @@ def test_a_rung_that_makes_it_worse_is_not_taken(models, prompts):
 
 def test_a_training_goes_on_from_there(models, prompts):
     recipe = TrainConfig(num_epochs=6, batch_size=8, learning_rate=5e-3, rank=4, alpha=8.0)
-    _, reached = climb(models, prompts, names=('one',), training=recipe)
+    _, reached = climb(models, prompts, training=recipe)
     one = reached['one']
     assert one.rung == ladder.DISTILLED
     assert one.losses[ladder.DISTILLED] < one.losses[ladder.REWEIGHTED]
@@ -91,7 +91,7 @@ def test_labels_need_no_source_and_no_prompts(models):
         return labelled
 
     target = models['target'][0]
-    start = {'one': harmful(target, 0)}
+    start = {name: harmful(target, i) for i, name in enumerate(('one', 'two'))}
     anchors = start_and_one_more(target)
 
     def no_source():
