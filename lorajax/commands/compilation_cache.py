@@ -1,6 +1,7 @@
 """Where compiled programs are kept between runs, so that a second run compiles nothing."""
 
 import hashlib
+import importlib.util
 import os
 import pathlib
 import platform
@@ -43,7 +44,8 @@ def enable(directory: str) -> None:
         logging.info('compiled programs are not kept for the next run: %s', problem)
         return
     jax.config.update('jax_compilation_cache_dir', str(path))
-    jax.config.update('jax_compilation_cache_max_size', _MOST_BYTES)
+    if importlib.util.find_spec('filelock'):  # JAX bounds a cache with its help alone
+        jax.config.update('jax_compilation_cache_max_size', _MOST_BYTES)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', _LEAST_SECONDS)
 
 
