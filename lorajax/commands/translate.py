@@ -363,7 +363,7 @@ def _say(
 COMMAND = Command(
     'translate', translate, Flags,
     reads=('seed', 'num_epochs', 'batch_size', 'learning_rate', 'schedule', 'warmup_ratio',
-           'weight_decay', 'max_grad_norm', 'lora_rank', 'lora_alpha', 'eval_batch_size',
-           'lengths', 'adapters_per_step', 'remat', 'mesh', 'precision'),
+           'weight_decay', 'max_grad_norm', 'lora_rank', 'lora_alpha', 'separate_init',
+           'eval_batch_size', 'lengths', 'adapters_per_step', 'remat', 'mesh', 'precision'),
     has_recipe=True,
 )  # fmt: skip
