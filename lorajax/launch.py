@@ -4,6 +4,7 @@ A command line becomes a command and its values, and the library does the rest. 
 one line on standard error and exit status 2, an interruption in one line and 130 or 143.
 """
 
+import atexit
 import logging as python_logging
 import os
 import shutil
@@ -19,6 +20,7 @@ from lorajax import progress
 from lorajax.errors import ArgumentError, InputError, Interrupted
 
 _BAD_INPUT = 2
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
       arguments: without the program's name; those of the process by default.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, _interrupt)
+    atexit.register(_ignore_signals)
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
@@ -96,6 +99,12 @@ def _fail(message: str, status: int) -> None:
     """Prints one line and exits."""
     print(f'lorajax: {" ".join(message.split())}', file=sys.stderr)
     sys.exit(status)
+
+
+def _ignore_signals() -> None:
+    """Lets a command that is done keep its status while the interpreter takes itself apart."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _log_to_stderr() -> None:

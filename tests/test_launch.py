@@ -142,6 +142,27 @@ def test_a_signal_ends_a_run_in_one_line_and_the_same_command_goes_on(number, st
     assert any((workdir / 'checkpoints').glob('source/*/[0-9]*'))
 
 
+LATE = """
+import atexit, os, signal, sys
+from lorajax import launch
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGTERM):
+        print('late', flush=True)
+        kill(pid, number)
+
+sys.late = Late()  # goes when the interpreter clears its modules, behind all callbacks
+launch.main(['help', 'map'])
+"""
+
+
+def test_a_signal_behind_the_end_changes_no_status():
+    done = subprocess.run(
+        [sys.executable, '-c', LATE], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0 and done.stdout.endswith('late\n'), (done.returncode, done.stderr)
+
+
 def test_importing_it_runs_nothing():
     script = 'import sys, lorajax.launch\nassert "jax" not in sys.modules\n'
     subprocess.run([sys.executable, '-c', script], check=True, cwd=ROOT, env=os.environ)
