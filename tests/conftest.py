@@ -6,6 +6,8 @@ import pathlib
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('HF_HUB_OFFLINE', '1')  # tests never wait for a network
+# Tests compile more than they compute: LLVM's optimisation costs them more than it saves.
+os.environ['XLA_FLAGS'] = f'--xla_backend_optimization_level=0 {os.environ.get("XLA_FLAGS", "")}'
 # Many tests compile the same small programs, some in processes of their own.
 _CACHE = pathlib.Path(__file__).resolve().parent.parent / '.pytest_cache' / 'jax'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))

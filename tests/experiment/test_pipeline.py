@@ -200,7 +200,10 @@ def test_the_report_is_rebuilt_without_models(inputs, finished):
 
 def test_the_toy_runs_on_eight_devices(tmp_path):
     """Batches of every stage are odd; the mesh must not care."""
-    environment = {**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}
+    environment = {
+        **os.environ,
+        'XLA_FLAGS': f'--xla_force_host_platform_device_count=8 {os.environ["XLA_FLAGS"]}',
+    }
     launch(
         '--flagfile=launch/toy.flags', f'--workdir={tmp_path}/run', '--mesh=2,4,1',
         '--anchors=toy_math_keep_5,toy_code_keep_1', '--heldouts=toy_code_keep_5',
