@@ -441,7 +441,9 @@ def attempt(kind: Kind, path: pathlib.Path) -> tuple[bool, str | None]:
         line = str(error)
         if '\n' in line or len(line) > 1000:
             return True, f'a line of {len(line)} characters: {line[:200]!r}'
-    except (Exception, _TooSlow):  # noqa: BLE001 what the search is for
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 what the search is for, a panic of Rust code included
         return False, traceback.format_exc(limit=-6)
     grown = _peak() - before
     return is_refused, f'{grown >> 20} MiB more memory' if grown > MOST_BYTES else None

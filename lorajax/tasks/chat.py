@@ -243,8 +243,10 @@ def load_chat_format(directory: pathlib.Path) -> ChatFormat:
     except InputError:
         raise
     # The tokenizers package raises Exception itself; transformers and a template raise whatever
-    # the first wrong type in their files leads to.
-    except Exception as error:  # noqa: BLE001
+    # the first wrong type in their files leads to. A panic of its Rust code is no Exception at all.
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != 'PanicException':
+            raise
         reason = str(error).strip().split('\n')[0] or type(error).__name__
         raise InputError(
             f'{directory}: tokenizer does not load: {io.shorten(reason, 200)}'

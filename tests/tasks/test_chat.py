@@ -89,6 +89,17 @@ def test_a_directory_without_tokenizer_is_refused(tmp_path):
         load_chat_format(tmp_path / 'nothing')
 
 
+def test_a_tokenizer_at_which_the_library_panics_is_refused(tmp_path):
+    tiny_models.write_tokenizer(tmp_path, 'qwen2', TEXTS)
+    path = tmp_path / 'tokenizer.json'
+    content = json.loads(path.read_text())
+    content['model']['continuing_subword_prefix'] = 'ByteLevel'  # longer than what it is cut off,
+    content['model']['merges'][4][1] = ''  # which is this
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match='tokenizer does not load: range end index'):
+        load_chat_format(tmp_path)
+
+
 def test_a_system_message_needs_a_template_that_takes_it(tmp_path):
     chat = load(tmp_path, 'qwen2')
     written = chat.tokenizer.decode(chat.encode_prompt('Hi', system='Be brief.'))
