@@ -50,11 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> None:
     """Prints help, or runs the command."""
-    from lorajax.commands import (
-        compilation_cache,
-        help,
-        parse,
-    )  # a signal during this import is heard, too
+    # A signal during this import is heard, too.
+    from lorajax.commands import compilation_cache, help, parse
 
     _log_to_stderr()
     if not arguments or arguments[0] in ('help', '--help', '-help', '-h'):
