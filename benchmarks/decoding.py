@@ -1,36 +1,36 @@
 """Greedy decoding beside transformers and peft: `python -m benchmarks.decoding`.
 
 A random Qwen2 (896 wide, 6 layers, vocabulary 32000, float32) with eight adapters of rank 8 on all
-projections; prompts of 64 tokens, 64 new ones, no stop id. Each round runs ours, the peer and the
-machine's matrix product (2048 x 2048, float32) in turn; the table has medians and, in brackets,
-the least and the most.
+projections; prompts of 64 tokens, 64 new ones, no stop id. Ours, the peer and the machine's matrix
+product (2048 x 2048, float32) take turns; the table has medians and, in brackets, the least and
+the most. `python -m benchmarks.speed` has these rows and all others.
 
 - One adapter: 8 or 32 prompts.
 - Eight adapters: 32 prompts each, 256 rows in one batch. The peer decodes one adapter after the
   other, a different one each round.
 
-Rates are new tokens a second, reading the prompts included. "Step" is a decode step without them:
-the time less that of a run of one new token, by 63. The limit is the rate at which the matrix
-product would do the multiplications: of all tokens that are read and written, and of a step alone.
-Both sides must say the same tokens.
+Rates are new tokens a second, reading the prompts included. The note has the time of a decode step
+without them: the time less that of a run of one new token, by 63. The limit is the rate at which
+the matrix product would do the multiplications of all tokens that are read and written. Both sides
+must say the same tokens.
 """
 
 import argparse
 import os
 import pathlib
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import peft
 import torch
 import transformers
 
+from benchmarks import timing
+from benchmarks.timing import Row
 from lorajax import lora, models
+from lorajax.types import Adapter
 from tests.models import reference
 
 SHAPE = dict(
@@ -39,25 +39,7 @@ SHAPE = dict(
 )  # fmt: skip
 PROMPT, NEW, ADAPTERS, RANK = 64, 64, 8, 8
 CASES = ((1, 8), (1, 32), (ADAPTERS, 32))  # adapters, prompts
-
-
-def random_adapter(config: models.ModelConfig, seed: int) -> dict:
-    """An adapter of all projections, large enough to change what is said."""
-    rng = np.random.default_rng(seed)
-    depth = config.num_layers
-
-    def normal(*shape: int, scale: float) -> np.ndarray:
-        return (scale * rng.standard_normal(shape)).astype(np.float32)
-
-    return {
-        'layers': {
-            name: {
-                'a': normal(depth, fan_in, RANK, scale=fan_in**-0.5),
-                'b': normal(depth, RANK, fan_out, scale=0.1),
-            }
-            for name, (fan_in, fan_out) in config.projections.items()
-        }
-    }
+GOALS = ('1.3', '1.5', '3')
 
 
 def timed(run: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
@@ -67,113 +49,98 @@ def timed(run: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
     return time.perf_counter() - start, result
 
 
-def matrix_rate() -> float:
-    """Returns multiplications and additions a second of a float32 product, best of three."""
-    matrix = jnp.ones((2048, 2048))
-    product = jax.jit(lambda x: x @ x)
-    product(matrix).block_until_ready()
-    seconds = min(timed(lambda: product(matrix).block_until_ready())[0] for _ in range(3))
-    return 2 * 2048**3 / seconds
+class Sides:
+    """The same model and adapters on both sides."""
 
-
-def spread(values: list[float], digits: int = 0) -> str:
-    """Median, least and most."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f'{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]'
-
-
-def main() -> None:
-    """Measures all cases and prints the table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--repeats', type=int, default=5)
-    parser.add_argument('--quick', action='store_true', help='one repetition')
-    parser.add_argument('--cases', default='0,1,2', help='rows of the table, from 0')
-    arguments = parser.parse_args()
-    repeats = 1 if arguments.quick else arguments.repeats
-    cases = [CASES[int(index)] for index in arguments.cases.split(',')]
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    transformers.logging.set_verbosity_error()
-    print(f'{os.cpu_count()} cores, load averages {os.getloadavg()}', flush=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        root = pathlib.Path(temporary)
+    def __init__(self, root: pathlib.Path) -> None:
+        """Writes them below `root` and loads them."""
         base = reference.make(root / 'base', 'qwen2', **SHAPE)
-        model = models.load_model(str(root / 'base'))
-        adapters = [random_adapter(model.config, seed) for seed in range(ADAPTERS)]
-        for index, adapter in enumerate(adapters):
-            config = lora.LoraConfig(rank=RANK, alpha=RANK)
-            lora.save_peft(root / str(index), config, adapter)
+        self.model = models.load_model(str(root / 'base'))
+        config = self.model.config
+        self.adapters: list[Adapter] = [
+            timing.random_adapter(config.projections, config.num_layers, RANK, seed)
+            for seed in range(ADAPTERS)
+        ]
+        for index, adapter in enumerate(self.adapters):
+            lora.save_peft(root / str(index), lora.LoraConfig(rank=RANK, alpha=RANK), adapter)
             if index == 0:
-                peer = peft.PeftModel.from_pretrained(base, root / '0', adapter_name='0')
+                self.peer = peft.PeftModel.from_pretrained(base, root / '0', adapter_name='0')
             else:
-                peer.load_adapter(root / str(index), adapter_name=str(index))
-        measure(model, adapters, peer.eval(), cases, repeats)
+                self.peer.load_adapter(root / str(index), adapter_name=str(index))
+        self.peer.eval()
+        self.tokens = (
+            np.random.default_rng(0).integers(3, SHAPE['vocab_size'], (32, PROMPT)).astype(np.int32)
+        )
 
-
-def measure(
-    model: models.Model, adapters: list[dict], peer: torch.nn.Module, cases: list, repeats: int
-) -> None:
-    """Runs the cases in turn, `repeats` times, and prints their table."""
-    tokens = np.random.default_rng(0).integers(3, SHAPE['vocab_size'], (32, PROMPT))
-    tokens = tokens.astype(np.int32)
-
-    def ours(count: int, prompts: int, new: int) -> np.ndarray:
-        adapter = lora.stack(adapters) if count > 1 else adapters[0]
-        output = model.generate(tokens[:prompts], adapter=adapter, max_new_tokens=new)
+    def ours(self, count: int, prompts: int, new: int) -> np.ndarray:
+        """Decodes with the first `count` adapters: int32[count, prompts, new]."""
+        adapter = lora.stack(self.adapters) if count > 1 else self.adapters[0]
+        output = self.model.generate(self.tokens[:prompts], adapter=adapter, max_new_tokens=new)
         return np.asarray(output).reshape(count, prompts, new)
 
-    def theirs(adapter: int, prompts: int, new: int) -> np.ndarray:
-        peer.set_adapter(str(adapter))
-        wide = torch.tensor(tokens[:prompts]).long()
+    def theirs(self, adapter: int, prompts: int, new: int) -> np.ndarray:
+        """Decodes with one adapter: int[prompts, new]."""
+        self.peer.set_adapter(str(adapter))
+        wide = torch.tensor(self.tokens[:prompts]).long()
         with torch.no_grad():
-            output = peer.generate(
+            output = self.peer.generate(
                 input_ids=wide, attention_mask=torch.ones_like(wide), max_new_tokens=new,
                 min_new_tokens=new, do_sample=False, eos_token_id=None, pad_token_id=0,
             )  # fmt: skip
         return output[:, PROMPT:].numpy()
 
-    for count, prompts in cases:  # compile
-        for new in (1, NEW):
-            seconds, _ = timed(lambda: ours(count, prompts, new))  # noqa: B023
-            print(f'{count} x {prompts} x {new}: first call {seconds:.1f} s', flush=True)
-    theirs(0, 8, 2)
-    found: dict = {case: {'ours': [], 'step': [], 'peer': [], 'peer step': []} for case in cases}
-    rates, same = [], {case: [] for case in cases}
-    for turn in range(repeats):
-        for case in cases:
-            count, prompts = case
-            rates.append(matrix_rate())
-            short, _ = timed(lambda: ours(count, prompts, 1))  # noqa: B023
-            whole, said = timed(lambda: ours(count, prompts, NEW))  # noqa: B023
-            adapter = turn % count
-            peer_short, _ = timed(lambda: theirs(adapter, prompts, 1))  # noqa: B023
-            peer_whole, heard = timed(lambda: theirs(adapter, prompts, NEW))  # noqa: B023
-            row = found[case]
-            row['ours'].append(count * prompts * NEW / whole)
-            row['step'].append(1e3 * (whole - short) / (NEW - 1))
-            row['peer'].append(prompts * NEW / peer_whole)
-            row['peer step'].append(1e3 * (peer_whole - peer_short) / (NEW - 1))
-            same[case].append(float((said[adapter] == heard).all(axis=-1).mean()))
-            print(f'{count} x {prompts}: ours {whole:.2f} s, peer {peer_whole:.2f} s', flush=True)
-    print(f'matrix rate, GFLOP/s: {spread([rate / 1e9 for rate in rates])}')
-    print(
-        '| adapters x prompts | ours, tokens/s | peer, tokens/s | ratio | limit, tokens/s '
-        '| share | step, ms | peer step, ms | limit, ms | same answers |\n'
-        '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |'
-    )
-    rate = statistics.median(rates)
-    unembedded = model.config.vocab_size * model.config.embed_dim
-    layers = model.config.num_matmul_params - unembedded
+
+def measure(sides: Sides, count: int, prompts: int, goal: str, repetitions: int) -> Row:
+    """Decodes with both sides in turn, and a matrix product after each pair."""
+    compiling = sum(timed(lambda new=new: sides.ours(count, prompts, new))[0] for new in (1, NEW))
+    sides.theirs(0, prompts, 2)
+    config = sides.model.config
+    unembedded = config.vocab_size * config.embed_dim
+    layers = config.num_matmul_params - unembedded
     read = PROMPT + NEW - 1  # the last token is never read
-    for (count, prompts), row in found.items():
-        limit = rate / (2 * (layers * read / NEW + unembedded))
-        step = 2e3 * count * prompts * model.config.num_matmul_params / rate
-        ratios = [a / b for a, b in zip(row['ours'], row['peer'], strict=True)]
-        print(
-            f'| {count} x {prompts} | {spread(row["ours"])} | {spread(row["peer"])} '
-            f'| {spread(ratios, 2)} | {limit:.0f} | {statistics.median(row["ours"]) / limit:.2f} '
-            f'| {spread(row["step"])} | {spread(row["peer step"])} | {step:.0f} '
-            f'| {min(same[count, prompts]):.2f} |'
-        )
+    operations = 2 * (layers * read / NEW + unembedded)  # of a new token
+    rates: dict[str, list[float]] = {'ours': [], 'theirs': [], 'limits': []}
+    steps: dict[str, list[float]] = {'ours': [], 'theirs': []}
+    same = []
+    for turn in range(repetitions):
+        adapter = turn % count
+        short, _ = timed(lambda: sides.ours(count, prompts, 1))
+        whole, said = timed(lambda: sides.ours(count, prompts, NEW))
+        peer_short, _ = timed(lambda adapter=adapter: sides.theirs(adapter, prompts, 1))
+        peer_whole, heard = timed(lambda adapter=adapter: sides.theirs(adapter, prompts, NEW))
+        rates['ours'].append(count * prompts * NEW / whole)
+        rates['theirs'].append(prompts * NEW / peer_whole)
+        rates['limits'].append(timing.best_matrix_rate() / operations)
+        steps['ours'].append(1e3 * (whole - short) / (NEW - 1))
+        steps['theirs'].append(1e3 * (peer_whole - peer_short) / (NEW - 1))
+        same.append(float((said[adapter] == heard).all(axis=-1).mean()))
+    note = (
+        f"a step {timing.spread(steps['ours'])} ms, the peer's {timing.spread(steps['theirs'])}; "
+        f'same answers {min(same):.2f}; first calls {compiling:.0f} s'
+    )
+    name = f'decoding, {count} adapter{"s" * (count > 1)} x {prompts} prompts of 64 + 64'
+    return Row(name, 'new tokens/s', goal=goal, note=note, **rates)
+
+
+def rows(wanted: Sequence[int], repetitions: int) -> Iterator[Row]:
+    """Measures some of `CASES`, given by their numbers."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    transformers.logging.set_verbosity_error()
+    with tempfile.TemporaryDirectory() as temporary:
+        sides = Sides(pathlib.Path(temporary))
+        for index in wanted:
+            yield measure(sides, *CASES[index], GOALS[index], repetitions)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--repetitions', type=int, default=5)
+    parser.add_argument('--cases', default='0,1,2', help='rows of the table, from 0')
+    given = parser.parse_args()
+    print(f'{timing.machine()}\n\n{timing.HEADER}', flush=True)
+    for row in rows([int(index) for index in given.cases.split(',')], given.repetitions):
+        print(row, flush=True)
 
 
 if __name__ == '__main__':

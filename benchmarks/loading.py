@@ -27,7 +27,9 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
+from benchmarks import timing
 from tests.models import shapes
 
 NAMES = ('Qwen2.5-3B', 'Llama-3.2-3B')
@@ -108,8 +110,10 @@ def child(code: str, *arguments: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(directory: str, name: str, dtype: str, repeats: int, fresh: bool) -> None:
-    """Prints a row for each round."""
+def rounds(
+    directory: str, dtype: str, repeats: int, fresh: bool = False
+) -> Iterator[tuple[dict[str, float], dict[str, float], dict[str, float]]]:
+    """Loads with ours, mapped and copied in turn; yields what each process says of itself."""
     files = sorted(pathlib.Path(directory).glob('*.safetensors'))
     for path in files:
         with open(path, 'rb', buffering=0) as file:
@@ -119,7 +123,28 @@ def measure(directory: str, name: str, dtype: str, repeats: int, fresh: bool) ->
     for _ in range(repeats):
         ours = child(OURS, directory, dtype, size)
         mapped = child(THEIRS, directory, dtype, size)
-        copied = child(THEIRS, directory, dtype, size, 'copied')
+        yield ours, mapped, child(THEIRS, directory, dtype, size, 'copied')
+
+
+def row(name: str, repetitions: int) -> timing.Row:
+    """Returns the line of `benchmarks.speed`, beside transformers with every weight touched."""
+    with tempfile.TemporaryDirectory() as directory:
+        shapes.write(directory, name)
+        taken = list(rounds(directory, 'bfloat16', repetitions))
+    copied = timing.spread(
+        [ours['params'] / 1e9 / (c['load'] + c['touch']) for ours, _, c in taken]
+    )
+    return timing.Row(
+        f'loading {name} in bfloat16, files cached', 'GB/s',
+        ours=[ours['params'] / 1e9 / ours['load'] for ours, _, _ in taken],
+        theirs=[o['params'] / 1e9 / (m['load'] + m['touch']) for o, m, _ in taken],
+        goal='1.5', note=f'transformers that copies {copied}',
+    )  # fmt: skip
+
+
+def measure(directory: str, name: str, dtype: str, repeats: int, fresh: bool) -> None:
+    """Prints a row for each round."""
+    for ours, mapped, copied in rounds(directory, dtype, repeats, fresh):
         whole = [row['load'] + row['touch'] for row in (mapped, copied)]
         cells = [name, f'{ours["load"]:.2f}']
         cells += [f'{row["load"]:.2f} + {row["touch"]:.2f}' for row in (mapped, copied)]

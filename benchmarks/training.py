@@ -1,51 +1,41 @@
 """LoRA training beside peft with torch's AdamW, and beside what the machine's matrix rate allows.
 
-`python -m benchmarks.training [--quick] [--rows=step,gsm8k,...] [--data_dir=DIR]
-[--story_model=DIR]` prints a Markdown table. Needs the [test] extra. Weights are random but for
-the story model; DIR of the data holds gsm8k/train.jsonl[.gz]; rows without their files are left
-out. Repetitions of the two sides alternate, so that what else the machine does falls on both.
+`python -m benchmarks.training [--rows=step,gsm8k,...] [--repetitions=5] [--data_dir=DIR]
+[--story_model=DIR]` prints a Markdown table; `python -m benchmarks.speed` has these rows and all
+others. Needs the [test] extra. Weights are random but for the story model; DIR of the data holds
+gsm8k/train.jsonl[.gz]; rows without their files are left out. Ours, peft and the machine take
+turns, so that what else the machine does falls on all. Rates are of real tokens: filling does not
+count. Peft trains one of the adapters where there are several.
 
 The limit: 4 N operations a token, one product forwards and one backwards through N frozen
-weights, at the rate of a product of two 2048 x 2048 float32 matrices, the better of torch and
-JAX, taken at the beginning of each row of the table.
+weights, at the rate of a product of two 2048 x 2048 float32 matrices, the better of torch and JAX.
 """
 
 import argparse
 import dataclasses
 import gzip
 import json
-import os
 import pathlib
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import peft
 import tokenizers
-import torch
 import transformers
 
+from benchmarks import timing
+from benchmarks.steps import Examples, Ours, Peft, drawn
+from benchmarks.timing import Row, seconds
 from lorajax import lora, models
-from lorajax.models import Model
 from lorajax.models.config import ModelConfig
 from lorajax.models.hf.export import save_params
-from lorajax.tasks.batching import make_batch, shape_of
 from lorajax.tasks.chat import Encoded
 from lorajax.toy.pretrain import CONFIGS
 from lorajax.training import TrainConfig
-from lorajax.training.loop import make_plan
-from lorajax.training.optimizer import make_optimizer
 from lorajax.training.packing import length_of
-from lorajax.training.state import init_state
-from lorajax.training.step import make_train_step
 
 QWEN = ModelConfig(
     family='qwen2', num_layers=6, embed_dim=896, num_heads=14, num_kv_heads=2, head_dim=64,
@@ -53,262 +43,147 @@ QWEN = ModelConfig(
     tie_embeddings=True, max_positions=1024,
 )  # fmt: skip
 RECIPE = TrainConfig(num_epochs=1, batch_size=8, targets=lora.TARGETS)
-Examples = Mapping[str, Sequence[Encoded]]
+ROWS = ('step', 'gsm8k', 'toy', 'story', 'file')
+_MANY, _FEW = 48, 16  # rows of the two files whose times are subtracted
 
 
-def matrix_rate(size: int = 2048, repetitions: int = 5) -> float:
-    """Returns floating-point operations a second of a product of two matrices."""
-    ours = jnp.ones((size, size))
-    theirs = torch.ones((size, size))
-    product = jax.jit(jnp.matmul)
-    best = np.inf
-    for _ in range(repetitions):
-        for run in (lambda: product(ours, ours).block_until_ready(), lambda: theirs @ theirs):
-            best = min(best, seconds(run))
-    return 2 * size**3 / best
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Steps that both sides take.
+
+    Attributes:
+      work: what the table calls it.
+      goal: what it says of the goal.
+      directory: of the model.
+      examples: of each adapter; the peer trains the first.
+      config: the recipe.
+      repetitions: steps that are timed.
+      whole: examples of whole trainings, whose share of real tokens the note has.
+    """
+
+    work: str
+    goal: str
+    directory: str
+    examples: Examples
+    config: TrainConfig
+    repetitions: int
+    whole: Sequence[Examples] = ()
 
 
-def seconds(run: Callable[[], Any]) -> float:
-    """Returns how long a call takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-class Ours:
-    """Steps of a group of adapters, as `train_adapters` takes them."""
-
-    def __init__(self, model: Model, examples: Examples, config: TrainConfig) -> None:
-        self.plan = make_plan(model, examples, config, 0)
-        self.model, self.config = model, config
-        self.state = init_state(model.config, config, list(examples), model.mesh)
-        optimizer = make_optimizer(config)
-        self.train_step = make_train_step(model.module, model.mesh, optimizer, config.targets)
-
-    def warm_up(self) -> float:
-        """Compiles the programs of all steps; returns the seconds."""
-        first = {shape: step for step, shape in reversed(list(enumerate(self.plan.shapes)))}
-        return seconds(lambda: [self.run(step) for step in first.values()])
-
-    def run(self, step: int) -> None:
-        """Takes a step."""
-        self.state, losses = self.train_step(
-            self.model.params, self.state, self.plan.pack(step), self.plan.rates[step],
-            self.config.scale, self.plan.shapes[step].lookback, self.plan.layout.num_pieces,
-        )  # fmt: skip
-        jax.block_until_ready((self.state, losses))
-
-    def real_tokens(self, step: int) -> int:
-        """Returns the tokens of a step's examples."""
-        return sum(length_of(e) for task in self.plan.examples for e in self.plan.rows(task, step))
-
-    def share(self, steps: Sequence[int]) -> float:
-        """Returns the share of real tokens in what is computed."""
-        real = sum(self.real_tokens(step) for step in steps)
-        rows = self.plan.layout.num_rows
-        return real / sum(rows * self.plan.shapes[step].tokens for step in steps)
-
-
-class Peft:
-    """Steps of one adapter on padded batches."""
-
-    def __init__(self, directory: str, config: TrainConfig) -> None:
-        base = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-        options = peft.LoraConfig(
-            r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets)
-        )
-        self.model = peft.get_peft_model(base, options)
-        self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.trained, lr=config.learning_rate, weight_decay=0.0)
-        self.config = config
-
-    def run(self, rows: Sequence[Encoded]) -> None:
-        """Takes a step on a batch as long as its longest row."""
-        batch = make_batch(rows, len(rows), *shape_of(rows), 0)
-        labels = np.full(batch.tokens.shape, -100, np.int64)
-        for row, example in enumerate(rows):
-            labels[row, example.targets] = batch.tokens[row, example.targets]
-        self.model(
-            torch.tensor(batch.tokens.astype(np.int64)),
-            attention_mask=torch.tensor(batch.segment_ids),
-            labels=torch.tensor(labels),
-        ).loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-
-
-def spread(values: Sequence[float], digits: str = '.2f') -> str:
-    """Returns the median and the range."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f'{middle:{digits}} [{low:{digits}}, {high:{digits}}]'
-
-
-def row(name: str, unit: str, theirs: Any, ours: Any, limit: float | None, less_is_more: bool,
-        note: str = '') -> None:  # fmt: skip
-    """Prints a row of the table."""
-    pairs = list(zip(theirs, ours, strict=True))
-    ratios = [a / b if less_is_more else b / a for a, b in pairs]
-    middle = statistics.median(ours)
-    share = '' if limit is None else f'{limit / middle if less_is_more else middle / limit:.2f}'
-    print(
-        f'| {name}, {unit} | {spread(theirs)} | {spread(ours)} | {spread(ratios)} | {share} | '
-        f'{note} |', flush=True,
-    )  # fmt: skip
-
-
-def alternate(ours: Ours, theirs: Peft, repetitions: int) -> tuple[list[float], list[float]]:
-    """Returns seconds of peft's steps, on the first adapter's rows, and of ours."""
-    task = next(iter(ours.plan.examples))
-    theirs.run(ours.plan.rows(task, 0))
-    taken: tuple[list[float], list[float]] = ([], [])
-    for step in range(1, repetitions + 1):
-        rows = ours.plan.rows(task, step)
-        taken[0].append(seconds(lambda rows=rows: theirs.run(rows)))
-        taken[1].append(seconds(lambda step=step: ours.run(step)))
-    return taken
-
-
-def drawn(rng: np.random.Generator, prompt: int, answer: int, vocabulary: int) -> Encoded:
-    """Returns a random example of given lengths."""
-    ids = rng.integers(3, vocabulary, prompt + answer).astype(np.int32)
-    return Encoded(ids[:prompt], ids[prompt:])
-
-
-def full_step(directory: str, repetitions: int) -> None:
-    """All of 8 x 256 tokens are targets."""
-    rng, rate = np.random.default_rng(0), matrix_rate()
-    model = models.load_model(directory)
-    rows = [drawn(rng, 1, 255, 32000) for _ in range(8 * (repetitions + 1))]
-    ours = Ours(model, {'t': rows}, RECIPE)
-    note = f'compiling {ours.warm_up():.0f} s; matrix rate {rate / 1e9:.0f} GFLOP/s'
-    theirs, mine = alternate(ours, Peft(directory, RECIPE), repetitions)
-    limit = 4 * QWEN.num_params * 2048 / rate
-    row('LoRA step, 8 x 256 tokens, all targets', 's', theirs, mine, limit, True, note)
-
-
-def gsm8k(directory: str, rows: Sequence[Encoded], repetitions: int) -> None:
-    """Rows of uneven length, one adapter and eight."""
-    rng, rate = np.random.default_rng(0), matrix_rate()
-    model = models.load_model(directory)
-    many = [rows[i] for i in rng.permutation(len(rows))]
-    ours = Ours(model, {'t': many[: 8 * (repetitions + 1)]}, RECIPE)
-    compiling, steps = ours.warm_up(), range(1, repetitions + 1)
-    theirs, mine = alternate(ours, Peft(directory, RECIPE), repetitions)
-    real = [ours.real_tokens(step) for step in steps]
-    # A whole training has all its steps to choose shapes for.
-    whole = Ours(model, {'t': many[:1600]}, RECIPE)
-    eight = Ours(model, {f't{i}': many[i::8] for i in range(8)}, RECIPE)
-    shares = [
-        f'{plan.share(range(len(plan.plan.rates))):.3f} ({len(set(plan.plan.shapes))} shapes)'
-        for plan in (whole, eight)
-    ]
-    row(
-        'GSM8K rows, batch 8', 'real tokens/s',
-        [n / s for n, s in zip(real, theirs, strict=True)],
-        [n / s for n, s in zip(real, mine, strict=True)],
-        rate / (4 * QWEN.num_params), False,
-        f'real share in 200 steps of 1 adapter {shares[0]}, of 8 adapters {shares[1]}; '
-        f'compiling {compiling:.0f} s',
-    )  # fmt: skip
-
-
-def toy(directory: str, repetitions: int) -> None:
-    """Toy-size adapters, 22 in a step."""
-    config = dataclasses.replace(RECIPE, batch_size=32, rank=4)
-    rng, rate = np.random.default_rng(0), matrix_rate()
-    model = models.load_model(directory)
-    tasks = {
-        f't{i}': [drawn(rng, 8, 5, 119) for _ in range(32 * (repetitions + 1))] for i in range(22)
-    }
-    ours = Ours(model, tasks, config)
+def measure(case: Case) -> Row:
+    """Takes the steps of both sides in turn, and a matrix product after each pair."""
+    model = models.load_model(case.directory)
+    ours, theirs = Ours(model, case.examples, case.config), Peft(case.directory, case.config)
+    first = next(iter(case.examples))
     compiling = ours.warm_up()
-    theirs, mine = alternate(ours, Peft(directory, config), repetitions)
-    limit = 1e3 * 4 * model.config.num_params * 32 * 13 / rate
-    row(
-        '22 toy adapters x 32 rows of 13 tokens', 'ms per adapter',
-        [1e3 * s for s in theirs], [1e3 * s / 22 for s in mine], limit, True,
-        f'compiling {compiling:.0f} s',
-    )  # fmt: skip
+    theirs.run(ours.plan.rows(first, 0))
+    rates: dict[str, list[float]] = {'ours': [], 'theirs': [], 'limits': []}
+    taken = []
+    for step in range(1, case.repetitions + 1):
+        rows = ours.plan.rows(first, step)
+        peers = seconds(lambda rows=rows: theirs.run(rows))
+        rates['theirs'].append(sum(map(length_of, rows)) / peers)
+        taken.append(seconds(lambda step=step: ours.run(step)))
+        rates['ours'].append(ours.real_tokens(step) / taken[-1])
+        rates['limits'].append(timing.best_matrix_rate() / (4 * model.config.num_params))
+    notes = [f'a step {timing.spread(taken)} s', f'compiling {compiling:.0f} s']
+    for examples in case.whole:
+        plan = Ours(model, examples, case.config)
+        share, shapes = plan.share(range(len(plan.plan.rates))), len(set(plan.plan.shapes))
+        notes.append(
+            f'real share in {len(plan.plan.rates)} steps of {len(examples)} adapters '
+            f'{share:.3f} ({shapes} shapes)'
+        )
+    return Row(case.work, 'real tokens/s', goal=case.goal, note='; '.join(notes), **rates)
 
 
-def story(directory: str, repetitions: int) -> None:
+def full_step(directory: str, repetitions: int) -> Case:
+    """All of 8 x 256 tokens are targets."""
+    rng = np.random.default_rng(0)
+    rows = [drawn(rng, 1, 255, 32000) for _ in range(8 * (repetitions + 1))]
+    name = 'LoRA step, 8 x 256 tokens, all of them targets'
+    return Case(name, 'share 0.80', directory, {'t': rows}, RECIPE, repetitions)
+
+
+def gsm8k(directory: str, rows: Sequence[Encoded], repetitions: int) -> Case:
+    """Rows of uneven length."""
+    many = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
+    # A whole training has all its steps to choose shapes for.
+    whole = ({'t': many[:1600]}, {f't{i}': many[i::8] for i in range(8)})
+    chosen = {'t': many[: 8 * (repetitions + 1)]}
+    return Case('GSM8K rows, batch 8', '1.5', directory, chosen, RECIPE, repetitions, whole)
+
+
+def toy(directory: str, repetitions: int) -> Case:
+    """Toy-size adapters, 22 in a step."""
+    rng, count = np.random.default_rng(0), 32 * (repetitions + 1)
+    tasks = {f't{i}': [drawn(rng, 8, 5, 119) for _ in range(count)] for i in range(22)}
+    config = dataclasses.replace(RECIPE, batch_size=32, rank=4)
+    name = '22 toy adapters x 32 rows of 13 tokens'
+    return Case(name, '6', directory, tasks, config, repetitions)
+
+
+def story(directory: str, repetitions: int) -> Case:
     """Eight adapters on a published model of 260 thousand parameters, uneven rows."""
-    config = dataclasses.replace(RECIPE, batch_size=16, rank=8)
-    rng, rate = np.random.default_rng(0), matrix_rate()
-    model = models.load_model(directory)
+    rng, count = np.random.default_rng(0), 16 * (repetitions + 1)
 
     def rows() -> list[Encoded]:
         sizes = [(33, 32) if i % 16 == 0 else tuple(rng.integers(5, 25, 2)) for i in range(count)]
         return [drawn(rng, int(p), int(a), 512) for p, a in sizes]
 
-    count = 16 * (repetitions + 1)
-    ours = Ours(model, {f't{i}': rows() for i in range(8)}, config)
-    compiling = ours.warm_up()
-    theirs, mine = alternate(ours, Peft(directory, config), repetitions)
-    steps = range(1, repetitions + 1)
-    real = statistics.mean(ours.real_tokens(step) for step in steps) / 8
-    row(
-        '8 adapters x 16 rows of up to 65 tokens, 260 k parameters', 'ms per adapter',
-        [1e3 * s for s in theirs], [1e3 * s / 8 for s in mine],
-        1e3 * 4 * model.config.num_params * real / rate, True,
-        f'real share {ours.share(steps):.3f}; compiling {compiling:.0f} s',
-    )  # fmt: skip
+    config = dataclasses.replace(RECIPE, batch_size=16, rank=8)
+    tasks = {f't{i}': rows() for i in range(8)}
+    name = '8 adapters x 16 rows of up to 65 tokens, 260 k parameters'
+    return Case(name, '', directory, tasks, config, repetitions)
 
 
-def from_file(directory: str, texts: Sequence[dict[str, str]], repetitions: int) -> None:
+def from_file(directory: str, texts: Sequence[dict[str, str]], repetitions: int) -> Row:
     """Whole commands, as a user starts them: many rows less few, so that loading cancels."""
-    many, few = 48, 16
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
-    speeds: dict[str, list[float]] = {'peft': [], 'lorajax': []}
+    rates: dict[str, list[float]] = {'theirs': [], 'ours': []}
     for repetition in range(repetitions):
-        start = repetition * many
-        taken: dict[tuple[str, int], float] = {}
+        chosen = texts[repetition * _MANY : (repetition + 1) * _MANY]
         with tempfile.TemporaryDirectory() as temporary:
-            for count in (many, few):
-                path = pathlib.Path(temporary, f'{count}.jsonl')
-                chosen = texts[start : start + count]
-                path.write_text(''.join(json.dumps(text) + '\n' for text in chosen))
-                commands = {
-                    'peft': [sys.executable, '-m', 'benchmarks.training', f'--peft_on={path}',
-                             f'--model={directory}'],
-                    'lorajax': [
-                        sys.executable, '-m', 'lorajax.launch', 'train', f'--model={directory}',
-                        f'--train_file={path}', f'--output={temporary}/{count}', '--num_epochs=1',
-                        '--param_dtype=float32', '--dtype=float32', '--remat=none',
-                        '--compilation_cache=none',
-                    ],
-                }  # fmt: skip
-                for side, command in commands.items():
-                    taken[side, count] = seconds(
-                        lambda command=command: subprocess.run(
-                            command, check=True, stdout=subprocess.DEVNULL
-                        )
-                    )
-        ids = [
-            tokenizer(t['prompt'] + '\n' + t['completion'])['input_ids']
-            for t in texts[start + few : start + many]
-        ]
+            many, few = (
+                _commands(directory, pathlib.Path(temporary, str(count)), chosen[:count])
+                for count in (_MANY, _FEW)
+            )
+        ids = [tokenizer(t['prompt'] + '\n' + t['completion'])['input_ids'] for t in chosen[_FEW:]]
         real = sum(len(row) + 1 for row in ids)
-        for side, values in speeds.items():
-            values.append(real / (taken[side, many] - taken[side, few]))
-    row(
-        f'`train --train_file`, {many} rows less {few}', 'real tokens/s', speeds['peft'],
-        speeds['lorajax'], None, False, 'without a compilation cache',
-    )  # fmt: skip
+        for side, values in rates.items():
+            values.append(real / (many[side] - few[side]))
+    name = f'`train --train_file`, {_MANY} rows less {_FEW}'
+    return Row(name, 'real tokens/s', goal='1.4', note='without a compilation cache', **rates)
+
+
+def _commands(
+    directory: str, stem: pathlib.Path, texts: Sequence[dict[str, str]]
+) -> dict[str, float]:
+    """Returns the seconds of a training command of either side."""
+    path = stem.with_suffix('.jsonl')
+    path.write_text(''.join(json.dumps(text) + '\n' for text in texts))
+    arguments = {
+        'theirs': ['benchmarks.training', f'--peft_on={path}', f'--model={directory}'],
+        'ours': [
+            'lorajax.launch', 'train', f'--model={directory}', f'--train_file={path}',
+            f'--output={stem}', '--num_epochs=1', '--param_dtype=float32', '--dtype=float32',
+            '--remat=none', '--compilation_cache=none',
+        ],
+    }  # fmt: skip
+    return {
+        side: seconds(
+            lambda command=command: subprocess.run(
+                [sys.executable, '-m', *command], check=True, stdout=subprocess.DEVNULL
+            )
+        )
+        for side, command in arguments.items()
+    }
 
 
 def peft_on(path: str, directory: str) -> None:
     """Trains one adapter with peft on a file, an epoch in batches of 8."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
-    rows = []
-    for line in pathlib.Path(path).read_text().splitlines():
-        text = json.loads(line)
-        prompt, answer = (
-            np.array(tokenizer(part)['input_ids'], np.int32)
-            for part in (text['prompt'] + '\n', text['completion'])
-        )
-        rows.append(Encoded(prompt, np.append(answer, tokenizer.eos_token_id).astype(np.int32)))
+    texts = [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
+    rows = encode(directory, texts)
     trained = Peft(directory, RECIPE)
     order = np.random.default_rng(0).permutation(len(rows))
     for start in range(0, len(rows), 8):
@@ -357,42 +232,52 @@ def encode(directory: str, texts: Sequence[dict[str, str]]) -> list[Encoded]:
     ]
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--rows', default='step,gsm8k,toy,story,file')
-    parser.add_argument('--quick', action='store_true', help='two repetitions instead of five')
-    parser.add_argument('--data_dir', type=pathlib.Path)
-    parser.add_argument('--story_model')
-    parser.add_argument('--peft_on', help=argparse.SUPPRESS)
-    parser.add_argument('--model', help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.peft_on:
-        peft_on(arguments.peft_on, arguments.model)
-        return
-    wanted, repetitions = arguments.rows.split(','), 2 if arguments.quick else 5
-    start = time.monotonic()
+def rows(
+    wanted: Sequence[str], repetitions: int, data_dir: str | None, story_model: str | None
+) -> Iterator[Row]:
+    """Measures some of `ROWS`, those whose files are there.
+
+    Args:
+      wanted: some of `ROWS`.
+      repetitions: of a step of a second or more, and of whole commands; small steps have more.
+      data_dir: has gsm8k/train.jsonl[.gz].
+      story_model: a checkpoint.
+    """
+    texts = gsm8k_texts(pathlib.Path(data_dir)) if data_dir else []
     with tempfile.TemporaryDirectory() as temporary:
         root = pathlib.Path(temporary)
-        texts = gsm8k_texts(arguments.data_dir) if arguments.data_dir else []
         if {'step', 'gsm8k', 'file'} & set(wanted):
             joined = [text['prompt'] + '\n' + text['completion'] for text in texts]
             qwen = write_model(root / 'qwen', QWEN, joined)
-        libraries = ', '.join(f'{lib.__name__} {lib.__version__}' for lib in (jax, torch, peft))
-        print(f'{platform.machine()}, {os.cpu_count()} cores; {libraries}\n')
-        print('| work | peft | lorajax | ratio | share of the limit | |')
-        print('| --- | ---: | ---: | ---: | ---: | --- |', flush=True)
         if 'step' in wanted:
-            full_step(qwen, repetitions)
+            yield measure(full_step(qwen, repetitions))
         if 'gsm8k' in wanted and texts:
-            gsm8k(qwen, encode(qwen, texts), repetitions)
+            yield measure(gsm8k(qwen, encode(qwen, texts), repetitions))
         if 'toy' in wanted:
-            toy(write_model(root / 'toy', CONFIGS['source'], []), 4 * repetitions)
-        if 'story' in wanted and arguments.story_model:
-            story(arguments.story_model, 2 * repetitions)
+            directory = write_model(root / 'toy', CONFIGS['source'], [])
+            yield measure(toy(directory, 4 * repetitions))
+        if 'story' in wanted and story_model:
+            yield measure(story(story_model, 2 * repetitions))
         if 'file' in wanted and texts:
-            from_file(qwen, texts, 1)
-    print(f'\n{time.monotonic() - start:.0f} s')
+            yield from_file(qwen, texts, repetitions)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--rows', default=','.join(ROWS))
+    parser.add_argument('--repetitions', type=int, default=5)
+    parser.add_argument('--data_dir')
+    parser.add_argument('--story_model')
+    parser.add_argument('--peft_on', help=argparse.SUPPRESS)
+    parser.add_argument('--model', help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.peft_on:
+        peft_on(given.peft_on, given.model)
+        return
+    print(f'{timing.machine()}\n\n{timing.HEADER}', flush=True)
+    for row in rows(given.rows.split(','), given.repetitions, given.data_dir, given.story_model):
+        print(row, flush=True)
 
 
 if __name__ == '__main__':
