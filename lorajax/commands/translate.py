@@ -305,8 +305,9 @@ def judge(
     if not reached.kept_out:
         return verdict.of_map(diagnostics, report, reached.rung)
     checked = verdict.Checked(
-        reached.losses[ladder.NONE], reached.losses[reached.rung], reached.floor, reached.kept_out
-    )
+        reached.losses[ladder.NONE], reached.losses[reached.rung], reached.floor,
+        reached.kept_out, reached.is_backed,
+    )  # fmt: skip
     if checked.result >= checked.none and not force:
         raise InputError(
             f'{path}: its translation is worse than no adapter ({checked.result:.3f} against '

@@ -6,8 +6,8 @@
   distilled    also a training of the target on these answers
   few-shot     labelled examples: weights of the anchors fitted to them
 
-Where there are prompts enough, a quarter is kept out of every fit. A rung that makes the loss of
-the answers to these greater than the rung below is not taken.
+Where there are prompts enough, a quarter is kept out of every fit (`material`). A rung that makes
+the loss of the answers to these greater than the rung below is not taken.
 """
 
 import dataclasses
@@ -16,21 +16,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lorajax.distillation import pseudo_labels, teacher
+from lorajax.distillation import material, teacher
 from lorajax.distillation.distill import Loader
+from lorajax.distillation.material import Material, Row
 from lorajax.distillation.reweight import DEFAULTS, ReweightConfig, reweight, truncate
 from lorajax.distillation.teacher import Answer
-from lorajax.errors import ArgumentError, InputError
-from lorajax.evaluation.inference import answer_nll
 from lorajax.models import Model
 from lorajax.tasks.chat import ChatFormat, Encoded
-from lorajax.tasks.task import Example
 from lorajax.training import TrainConfig, train_adapters
 from lorajax.types import Adapter
 
 MAP, REWEIGHTED, DISTILLED, FEW_SHOT = RUNGS = ('map', 'reweighted', 'distilled', 'few-shot')
 NONE = 'none'  # the bare target, in tables of losses
-LEAST_TO_CHECK = 8  # answers of which a quarter is kept out
 _MOST_ROWS = 64  # that weights are fitted to: more changed little and cost memory
 _ANCHOR = 'anchor '  # before names of anchors, which may be those of adapters to translate
 _OTHER_KIND = (
@@ -75,6 +72,7 @@ class Reached:
       floor: nats per token of the same answers under the model that gave them, counted in the
         target's tokens: no adapter can be expected to be below it. None for labels.
       kept_out: number of these answers.
+      is_backed: whether pairs of adapters spoke for the answers, or they are labels.
       notes: sentences on what happened.
     """
 
@@ -84,25 +82,27 @@ class Reached:
     losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
     floor: float | None = None
     kept_out: int = 0
+    is_backed: bool = True
     notes: tuple[str, ...] = ()
 
 
-class _Row(NamedTuple):
-    """An answered prompt in the target's tokens."""
+class _Target(NamedTuple):
+    """The model that gets adapters, and how much of it is computed together."""
 
-    encoded: Encoded
-    trust: float = 1.0
-    floor: float = 0.0  # nats per token of the target under the model that gave the answer
+    model: Model
+    chat: ChatFormat
+    limits: Limits
+
+    def loss(self, adapter: Adapter | None, rows: Sequence[Row]) -> float:
+        """Mean nats per token of rows; 0 if there are none."""
+        losses = material.answer_losses(
+            self.model, adapter, [row.encoded for row in rows],
+            self.limits.batch_size, self.chat.pad_id,
+        )  # fmt: skip
+        return float(losses.mean()) if len(losses) else 0.0
 
 
-class _Rows(NamedTuple):
-    """What an adapter is fitted to and checked on."""
-
-    learn: list[_Row]
-    check: list[_Row]
-
-
-_Fit = Callable[[Mapping[str, Sequence[_Row]]], Mapping[str, Adapter]]
+_Fit = Callable[[Mapping[str, Sequence[Row]], Mapping[str, Adapter]], Mapping[str, Adapter]]
 
 
 def climb(
@@ -146,216 +146,146 @@ def climb(
             max_len=limits.max_len, max_new_tokens=limits.max_new_tokens,
         )  # fmt: skip
         del model
-    model, chat = load_target()
+    target = _Target(*load_target(), limits)
     reached = {name: Reached(adapter) for name, adapter in start.items()}
-
-    def by_weights(rows: Mapping[str, Sequence[_Row]]) -> Mapping[str, Adapter]:
-        some = {name: known[:_MOST_ROWS] for name, known in rows.items()}
-        below = {name: reached[name].adapter for name in rows}
-        fitted = reweight(
-            model, anchors.target,
-            {name: [row.encoded for row in known] for name, known in some.items()},
-            trust={name: np.array([row.trust for row in known]) for name, known in some.items()},
-            pad_id=chat.pad_id, start_from=below, config=config,
-            adapters_per_step=limits.adapters_per_step,
-        )  # fmt: skip
-        return {name: truncate(wide, _rank(below[name])) for name, wide in fitted.items()}
-
-    def by_training(rows: Mapping[str, Sequence[_Row]]) -> Mapping[str, Adapter]:
-        below = {name: reached[name].adapter for name in rows}
-        return _train(model, chat, rows, below, training or TrainConfig())
-
+    by_weights, by_training = _by_weights(target, anchors.target, config), None
+    if training:
+        by_training = _by_training(target, training)
     if prompts:
-        agreed = _agreement(model, chat, prompts, answers, anchors.target, limits)
-        material = {}
-        for name in start:
-            rows = _answered(model, chat, prompts, answers[name], agreed, limits, name)
-            if rows:
-                material[name] = _Rows(*_split(rows))
-            else:
-                reached[name] = dataclasses.replace(reached[name], notes=(_OTHER_KIND,))
-        reached = _step(REWEIGHTED, model, chat, reached, material, by_weights, limits)
-        if training:
-            reached = _step(DISTILLED, model, chat, reached, material, by_training, limits)
+        given, untrusted = _trusted(target, prompts, answers, anchors.target, list(start))
+        for name in untrusted:
+            reached[name] = dataclasses.replace(reached[name], notes=(_OTHER_KIND,))
+        reached = _step(REWEIGHTED, target, reached, given, by_weights)
+        if by_training:
+            reached = _step(DISTILLED, target, reached, given, by_training)
     if examples:
-        labelled = _Rows(*_split([_Row(encoded) for encoded in examples(chat)]))
-        reached = _step(
-            FEW_SHOT, model, chat, reached, dict.fromkeys(start, labelled), by_weights, limits
-        )
+        labelled = material.split([Row(encoded) for encoded in examples(target.chat)])
+        given = dict.fromkeys(start, labelled)
+        reached = _step(FEW_SHOT, target, reached, given, by_weights)
     return reached
 
 
-def _agreement(
-    model: Model,
-    chat: ChatFormat,
+def _trusted(
+    target: _Target,
     prompts: Sequence[str],
     answers: Mapping[str, Sequence[Answer]],
-    target: Mapping[str, Adapter],
-    limits: Limits,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns float[A, N] twice: losses of the anchors' answers under the teacher and the target.
-
-    There are none where the mapping keeps no adapters of the source.
-    """
-    own, paired = [], []
-    for task, adapter in target.items():
-        said = answers.get(f'{_ANCHOR}{task}')
-        if said is None:
-            continue
-        rows = [chat.encode(_example(task, p, a.text)) for p, a in zip(prompts, said, strict=True)]
-        own.append([answer.nll for answer in said])
-        paired.append(_answer_losses(model, adapter, rows, limits.batch_size, chat.pad_id))
-    shape = -1, len(prompts)
-    return np.reshape(own, shape), np.reshape(paired, shape)
+    anchors: Mapping[str, Adapter],
+    names: Sequence[str],
+) -> tuple[dict[str, Material], list[str]]:
+    """Returns what can be learned, by name, and the names for which nothing can."""
+    model, chat, limits = target
+    theirs = {task: answers.get(f'{_ANCHOR}{task}') for task in anchors}
+    known = {task: said for task, said in theirs.items() if said is not None}
+    agreed = material.agreement(model, chat, prompts, known, anchors, limits.batch_size)
+    given, untrusted = {}, []
+    for name in names:
+        found = material.trusted(
+            model, chat, name, prompts, answers[name], agreed, limits.batch_size, limits.max_len
+        )
+        if found:
+            given[name] = found
+        else:
+            untrusted.append(name)
+    return given, untrusted
 
 
 def _step(
     rung: str,
-    model: Model,
-    chat: ChatFormat,
+    target: _Target,
     reached: Mapping[str, Reached],
-    material: Mapping[str, _Rows],
+    given: Mapping[str, Material],
     fit: _Fit,
-    limits: Limits,
 ) -> dict[str, Reached]:
     """Tries a rung for the adapters with material; those that it makes worse stay where they are.
 
     Weights that stood the check are fitted once more to all answers. A training is not repeated.
     """
-    if not material:
+    if not given:
         return dict(reached)
-    tried = fit({name: rows.learn for name, rows in material.items()})
+    below = {name: reached[name].adapter for name in given}
+    tried = fit({name: rows.learn for name, rows in given.items()}, below)
     losses = {
-        name: _losses(model, chat, reached[name], rung, tried[name], rows.check, limits)
-        for name, rows in material.items()
+        name: _losses(target, reached[name], rung, tried[name], rows.check)
+        for name, rows in given.items()
     }
     accepted = [n for n, known in losses.items() if known[rung] <= known[reached[n].rung]]
-    if rung != DISTILLED and any(material[name].check for name in accepted):
-        tried = fit({name: [*rows.learn, *rows.check] for name, rows in material.items()})
+    is_refitted = rung != DISTILLED
+    if is_refitted and any(given[name].check for name in accepted):
+        tried = fit({name: [*rows.learn, *rows.check] for name, rows in given.items()}, below)
     result = dict(reached)
-    for name, rows in material.items():
+    for name, rows in given.items():
         before, is_taken = reached[name], name in accepted
-        count = len(rows.learn) + (len(rows.check) if rung != DISTILLED else 0)
         notes = list(before.notes)
         if not rows.check:
             notes.append(f'too few answers to keep some out: {rung} was not checked')
         if not is_taken:
             notes.append(f'{rung} made answers that were kept out less likely and was not taken')
-        result[name] = Reached(
-            adapter=tried[name] if is_taken else before.adapter,
-            rung=rung if is_taken else before.rung,
-            learned=count if is_taken else before.learned,
+        seen = dataclasses.replace(
+            before,
             losses=losses[name] if rows.check else {},
             floor=None if rung == FEW_SHOT or not rows.check
             else float(np.mean([row.floor for row in rows.check])),
             kept_out=len(rows.check),
+            is_backed=rows.is_backed,
             notes=tuple(notes),
         )  # fmt: skip
+        count = len(rows.learn) + (len(rows.check) if is_refitted else 0)
+        taken = dataclasses.replace(seen, adapter=tried[name], rung=rung, learned=count)
+        result[name] = taken if is_taken else seen
     return result
 
 
 def _losses(
-    model: Model,
-    chat: ChatFormat,
-    before: Reached,
-    rung: str,
-    adapter: Adapter,
-    rows: Sequence[_Row],
-    limits: Limits,
+    target: _Target, before: Reached, rung: str, adapter: Adapter, rows: Sequence[Row]
 ) -> dict[str, float]:
     """Returns the losses of what was kept out; zeros where nothing was, so that the rung is taken.
 
     Losses that are known of the rungs before are of the same answers unless these are labels.
     """
     known = {} if rung == FEW_SHOT else dict(before.losses)
-    encoded = [row.encoded for row in rows]
     for name, one in ((NONE, None), (before.rung, before.adapter), (rung, adapter)):
         if name not in known:
-            losses = _answer_losses(model, one, encoded, limits.batch_size, chat.pad_id)
-            known[name] = float(losses.mean()) if len(losses) else 0.0
+            known[name] = target.loss(one, rows)
     return known
 
 
-def _answer_losses(
-    model: Model, adapter: Adapter | None, rows: Sequence[Encoded], batch_size: int, pad_id: int
-) -> np.ndarray:
-    """Returns float[rows], nats per token of each answer."""
-    size = min(batch_size, max(len(rows), 1))
-    parts = [
-        answer_nll(model, adapter, rows[i : i + size], size, pad_id)
-        for i in range(0, len(rows), size)
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0)
+def _by_weights(target: _Target, anchors: Mapping[str, Adapter], config: ReweightConfig) -> _Fit:
+    """Returns what fits weights of the anchors, from the rung below on."""
 
-
-def _answered(
-    model: Model,
-    chat: ChatFormat,
-    prompts: Sequence[str],
-    answers: Sequence[Answer],
-    agreed: tuple[np.ndarray, np.ndarray],
-    limits: Limits,
-    name: str,
-) -> list[_Row]:
-    """Returns the answers of one adapter that are worth learning; see `pseudo_labels.trust`."""
-    if not any(np.isfinite(answer.nll) for answer in answers):
-        raise InputError(
-            f'{name}: the source model with its adapter finished none of {len(prompts)} answers; '
-            'allow longer answers, or give other prompts'
-        )
-    encoded = [
-        chat.encode(_example(name, p, a.text)) for p, a in zip(prompts, answers, strict=True)
-    ]
-    sizes = np.array([len(row.prompt) + len(row.answer) for row in encoded])
-    fits = sizes <= limits.max_len
-    losses = np.where(fits, [answer.nll for answer in answers], np.inf)
-    if not np.isfinite(losses).any():
-        raise ArgumentError(
-            'max_len', limits.max_len,
-            f'no answer fits with its prompt, the shortest has {sizes.min()} tokens',
+    def fit(
+        rows: Mapping[str, Sequence[Row]], below: Mapping[str, Adapter]
+    ) -> Mapping[str, Adapter]:
+        some = {name: known[:_MOST_ROWS] for name, known in rows.items()}
+        fitted = reweight(
+            target.model, anchors,
+            {name: [row.encoded for row in known] for name, known in some.items()},
+            trust={name: np.array([row.trust for row in known]) for name, known in some.items()},
+            pad_id=target.chat.pad_id, start_from=below, config=config,
+            adapters_per_step=target.limits.adapters_per_step,
         )  # fmt: skip
-    short = [row for row, is_short in zip(encoded, fits, strict=True) if is_short]
-    plain = np.zeros(len(encoded))
-    plain[fits] = _answer_losses(model, None, short, limits.batch_size, chat.pad_id)
-    weights = pseudo_labels.trust(losses, plain, *agreed)
-    return [
-        _Row(row, weight, answer.nll * answer.tokens / len(row.answer))
-        for row, answer, weight in zip(encoded, answers, weights, strict=True)
-        if weight > 0
-    ]
+        return {name: truncate(wide, _rank(below[name])) for name, wide in fitted.items()}
+
+    return fit
 
 
-def _example(name: str, prompt: str, answer: str) -> Example:
-    """Returns an answered prompt in the form that a chat format encodes."""
-    return Example(
-        item=name, prompt=prompt, answer=answer, reference=answer, problem_ids=(), question=prompt
-    )
+def _by_training(target: _Target, recipe: TrainConfig) -> _Fit:
+    """Returns what trains from the rung below on, with its rank and alpha / rank the recipe's."""
 
+    def fit(
+        rows: Mapping[str, Sequence[Row]], below: Mapping[str, Adapter]
+    ) -> Mapping[str, Adapter]:
+        first = next(iter(below.values()))
+        rank = _rank(first)
+        config = dataclasses.replace(
+            recipe, rank=rank, alpha=recipe.scale * rank, targets=tuple(first['layers'])
+        )
+        encoded = {name: [row.encoded for row in known] for name, known in rows.items()}
+        return train_adapters(
+            target.model, encoded, config,
+            pad_id=target.chat.pad_id, label=DISTILLED, start_from=below,
+        )  # fmt: skip
 
-def _split(rows: list[_Row]) -> tuple[list[_Row], list[_Row]]:
-    """Returns what is learned, and every fourth, which is kept out; none of fewer than eight."""
-    if len(rows) < LEAST_TO_CHECK:
-        return rows, []
-    return [row for i, row in enumerate(rows) if i % 4 != 3], rows[3::4]
-
-
-def _train(
-    model: Model,
-    chat: ChatFormat,
-    rows: Mapping[str, Sequence[_Row]],
-    start: Mapping[str, Adapter],
-    recipe: TrainConfig,
-) -> dict[str, Adapter]:
-    """Trains adapters from a start on; the rank is the start's, alpha / rank the recipe's."""
-    first = next(iter(start.values()))
-    rank = _rank(first)
-    config = dataclasses.replace(
-        recipe, rank=rank, alpha=recipe.scale * rank, targets=tuple(first['layers'])
-    )
-    encoded = {name: [row.encoded for row in known] for name, known in rows.items()}
-    return train_adapters(
-        model, encoded, config, pad_id=chat.pad_id, label=DISTILLED, start_from=start
-    )
+    return fit
 
 
 def _rank(adapter: Adapter) -> int:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lorajax.evaluation.inference import answer_nll, generate_batch
+from lorajax.evaluation import continuous
+from lorajax.evaluation.inference import answer_nll
 from lorajax.lora import pad_rank, stack
 from lorajax.models import Model
 from lorajax.progress import Progress
@@ -55,23 +56,43 @@ def answer(
     rank = max(e['a'].shape[-1] for a in adapters.values() for e in a['layers'].values())
     stacked = stack([pad_rank(adapter, rank) for adapter in adapters.values()])
     encoded = [Encoded(chat.encode_prompt(p), np.zeros(0, np.int32)) for p in prompts]
-    order = np.argsort([len(e.prompt) for e in encoded], kind='stable')
-    answers = {task: [Answer('', np.inf, 0)] * len(prompts) for task in adapters}
     with Progress('answer', len(prompts) * len(adapters)) as progress:
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            rows = [encoded[i] for i in batch]
-            tokens = generate_batch(model, chat, stacked, rows, batch_size, max_len, max_new_tokens)
-            for slot, task in enumerate(adapters):
-                said = [_until_stop(chat, ids) for ids in tokens[slot]]
-                spoken = [Encoded(row.prompt, ids) for row, ids in zip(rows, said, strict=True)]
-                nll = answer_nll(model, adapters[task], spoken, batch_size, chat.pad_id)
-                for index, ids, loss in zip(batch, said, nll, strict=True):
-                    text = chat.decode(ids).strip()
-                    is_whole = bool(text) and np.isin(ids[-1], chat.stop_ids)
-                    known = float(loss) if is_whole else np.inf
-                    answers[task][index] = Answer(text, known, len(ids))
-            progress.update(len(batch) * len(adapters))
+        tokens = continuous.answer(
+            model, chat, stacked, encoded, batch_size=batch_size, max_len=max_len,
+            max_new_tokens=max_new_tokens, on_done=progress.update,
+        ).tokens  # fmt: skip
+    return {
+        task: _judged(model, chat, adapter, encoded, said, batch_size, max_len)
+        for (task, adapter), said in zip(adapters.items(), tokens, strict=True)
+    }
+
+
+def _judged(
+    model: Model,
+    chat: ChatFormat,
+    adapter: Adapter,
+    prompts: Sequence[Encoded],
+    tokens: np.ndarray,
+    batch_size: int,
+    max_len: int,
+) -> list[Answer]:
+    """Returns an adapter's answers, int32[N, M], with its own losses of them.
+
+    Rows of similar length are scored together.
+    """
+    said = [_until_stop(chat, ids) for ids in tokens]
+    spoken = [Encoded(row.prompt[-max_len:], ids) for row, ids in zip(prompts, said, strict=True)]
+    order = np.argsort([len(e.prompt) + len(e.answer) for e in spoken], kind='stable')
+    losses = np.zeros(len(spoken))
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        rows = [spoken[i] for i in batch]
+        losses[batch] = answer_nll(model, adapter, rows, batch_size, chat.pad_id)
+    answers = []
+    for ids, loss in zip(said, losses, strict=True):
+        text = chat.decode(ids).strip()
+        is_whole = bool(text) and np.isin(ids[-1], chat.stop_ids)
+        answers.append(Answer(text, float(loss) if is_whole else np.inf, len(ids)))
     return answers
 
 

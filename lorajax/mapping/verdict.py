@@ -28,6 +28,7 @@ SAW = {
 }
 # Shares of what an adapter can gain on kept-out answers; see `gain`.
 _ENOUGH, _LITTLE = 0.9, 0.5
+_UNSURE = 0.1  # of the bare target's loss: a teacher that leaves more is not sure itself
 
 
 class Checked(NamedTuple):
@@ -38,12 +39,14 @@ class Checked(NamedTuple):
       result: with the adapter.
       floor: under the model that gave the answers, None for labels.
       answers: how many.
+      is_backed: whether pairs of adapters spoke for these answers, or they are labels.
     """
 
     none: float
     result: float
     floor: float | None
     answers: int
+    is_backed: bool = True
 
 
 class Verdict(NamedTuple):
@@ -95,4 +98,11 @@ def of_check(checked: Checked) -> Verdict:
         return Verdict(AVOID, f'{checked.answers} answers are less likely with it than without it')
     if share < _LITTLE:
         return Verdict(AVOID, numbers)
-    return Verdict(USE if share >= _ENOUGH else CHECK, numbers)
+    if share < _ENOUGH:
+        return Verdict(CHECK, numbers)
+    # Kept-out answers are of the kind of the others: they cannot tell that both are of a wrong one.
+    if (checked.floor or 0.0) > _UNSURE * checked.none:
+        return Verdict(CHECK, f'{numbers}, but the source model itself is unsure of them')
+    if not checked.is_backed:
+        return Verdict(CHECK, f'{numbers}, but no pair of adapters shows what they are worth')
+    return Verdict(USE, numbers)

@@ -203,7 +203,10 @@ SIZES = ('--max_new_tokens=8', '--max_len=32', '--eval_batch_size=8', '--dtype=f
 
 def test_with_prompts_and_labels_it_climbs_and_says_how_far(toy_translation, monkeypatch):
     root = toy_translation  # whose pairs have nothing in common, so that none would be trusted
-    monkeypatch.setattr(pseudo_labels, 'trust', lambda losses, *_: 1.0 * np.isfinite(losses))
+    monkeypatch.setattr(
+        pseudo_labels, 'trust',
+        lambda losses, *_: pseudo_labels.Trust(1.0 * np.isfinite(losses), is_backed=True),
+    )  # fmt: skip
     everything = [*TOY, f'--prompts={root}/prompts', f'--examples={root}/rows', *SIZES, '--force']
     translate(root, *everything)
     config, adapter = lora.load_peft(root / 'out')

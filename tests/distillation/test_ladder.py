@@ -62,7 +62,7 @@ def test_answers_lift_adapters_and_kept_out_ones_say_so(models, prompts):
         assert one.adapter['layers']['v_proj']['a'].shape == (
             start[name]['layers']['v_proj']['a'].shape
         )
-        assert one.learned == 8 and not one.notes
+        assert one.learned == 8 and not one.notes and not one.is_backed
 
 
 def test_a_rung_that_makes_it_worse_is_not_taken(models, prompts):
@@ -101,7 +101,7 @@ def test_labels_need_no_source_and_no_prompts(models):
         no_source, lambda: models['target'], ladder.Anchors({}, anchors), {}, start, (), LIMITS,
         config=SHORT, examples=labels,
     )['one']  # fmt: skip
-    assert one.rung == ladder.FEW_SHOT and one.floor is None
+    assert one.rung == ladder.FEW_SHOT and one.floor is None and one.is_backed
     assert one.losses[ladder.FEW_SHOT] < one.losses[ladder.MAP]
 
 

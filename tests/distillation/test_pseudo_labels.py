@@ -33,19 +33,36 @@ PAIRED = np.array([OWN, OWN, 8 * OTHER, 8 * OTHER])
 
 
 def test_answers_are_trusted_where_pairs_that_are_as_sure_agree():
-    assert pseudo_labels.trust(OWN, PLAIN, ANCHORS, PAIRED).min() > 0.95
-    assert pseudo_labels.trust(OTHER, PLAIN, ANCHORS, PAIRED).max() == 0.0
+    trusted = pseudo_labels.trust(OWN, PLAIN, ANCHORS, PAIRED)
+    assert trusted.weights.min() > 0.95 and trusted.is_backed
+    trusted = pseudo_labels.trust(OTHER, PLAIN, ANCHORS, PAIRED)
+    assert trusted.weights.max() == 0.0
 
 
-def test_a_teacher_surer_than_any_anchor_is_believed_and_without_anchors_every_one():
-    assert pseudo_labels.trust(OWN, PLAIN, ANCHORS[2:], PAIRED[2:]).min() > 0.95
+def test_a_teacher_is_believed_no_more_than_a_surer_one():
+    # So unsure that no anchor is near: by itself it would remove 0.69 of the bare target's loss.
+    assert pseudo_labels.trust(2 * OTHER, PLAIN, ANCHORS, PAIRED).weights.max() == 0.0
+    # The anchors that disagree are less sure than this one, which still tells nothing of it.
+    assert pseudo_labels.trust(0.3 * OTHER, PLAIN, ANCHORS, PAIRED).weights.min() > 0.5
+
+
+def test_a_teacher_surer_than_any_anchor_is_believed_but_not_backed():
+    trusted = pseudo_labels.trust(OWN, PLAIN, ANCHORS[2:], PAIRED[2:])
+    assert trusted.weights.min() > 0.95 and not trusted.is_backed
+    # Surer than the anchors, and far from sure: that is not enough.
+    unsure = pseudo_labels.trust(OTHER, PLAIN, 4 * ANCHORS[2:], PAIRED[2:])
+    assert unsure.weights.max() == 0.0
+
+
+def test_without_anchors_every_answer_is_taken_and_none_backed():
     none = np.zeros((0, 4))
-    assert pseudo_labels.trust(OTHER, PLAIN, none, none).tolist() == [1, 1, 1, 1]
+    trusted = pseudo_labels.trust(OTHER, PLAIN, none, none)
+    assert trusted.weights.tolist() == [1, 1, 1, 1] and not trusted.is_backed
 
 
 def test_unfinished_answers_are_not_trusted_and_do_not_count():
     losses = np.array([0.002, np.inf, 0.002, 0.002])
     anchors = np.where(np.eye(4, dtype=bool), np.inf, ANCHORS)
-    weights = pseudo_labels.trust(losses, PLAIN, anchors, PAIRED)
+    weights = pseudo_labels.trust(losses, PLAIN, anchors, PAIRED).weights
     assert weights[1] == 0.0 and weights[[0, 2, 3]].min() > 0.95
-    assert not pseudo_labels.trust(np.full(4, np.inf), PLAIN, anchors, PAIRED).any()
+    assert not pseudo_labels.trust(np.full(4, np.inf), PLAIN, anchors, PAIRED).weights.any()

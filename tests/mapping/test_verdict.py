@@ -43,6 +43,16 @@ def test_kept_out_answers_decide(none, result, floor, word):
     assert verdict.of_check(checked).word == word
 
 
+def test_what_nobody_vouches_for_is_to_be_checked():
+    good = Checked(3.0, 0.2, 0.1, 8)
+    assert verdict.of_check(good).word == USE
+    judged = verdict.of_check(good._replace(is_backed=False))
+    assert judged.word == CHECK and 'no pair of adapters' in judged.reason
+    # Below a floor that is high: sure of what the teacher itself is not sure of.
+    judged = verdict.of_check(good._replace(floor=0.4))
+    assert judged.word == CHECK and 'unsure' in judged.reason
+
+
 def test_the_gain_is_counted_above_the_floor():
     assert verdict.gain(Checked(3.0, 1.0, 1.0, 8)) == 1.0
     assert verdict.gain(Checked(3.0, 2.0, 1.0, 8)) == 0.5
