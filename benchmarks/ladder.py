@@ -50,6 +50,16 @@ WORLDS: Mapping[str, Experiment | Spec] = {
     'f': on_shipped_models(split_seed=0xC292, seed=0x44DC),
     'g (separate A)': on_shipped_models(split_seed=0x563C, seed=0x57EE, separate_init=True),
     'h': Spec('h', (1, 2, 4, 8), split_seed=0x4104, model_seed=0xD061, seed=0x4104),
+    # Those of i to n are the digits of commit a4154019733884760b93c3fb15434bd15d842d98 in the same
+    # way, which froze the rule of trust.
+    'm': on_shipped_models(split_seed=0x5D84, seed=0x2D98),
+    'i': Spec('i', (1, 3, 5, 7), split_seed=0xA415, model_seed=0x4019, seed=0xA415),
+    'j': Spec('j', (2, 4, 6, 8), split_seed=0x7338, model_seed=0x8476, seed=0x7338),
+    'n (separate A)': on_shipped_models(split_seed=0x2D98, seed=0x5D84, separate_init=True),
+    'k': Spec('k', (3, 4, 7, 9), split_seed=0x0B93, model_seed=0xC3FB, seed=0x0B93),
+    'l (separate A)': Spec(
+        'l', (1, 2, 4, 8), split_seed=0x1543, model_seed=0x4BD1, seed=0x1543, separate_init=True
+    ),
 }
 METHOD = 'matched_scaled'
 KINDS = ('own', 'mixed', 'other')
