@@ -1,4 +1,4 @@
-"""Many adapters on one batch of prompts: greedy answers, and losses of given answers.
+"""Many adapters on one batch: the losses of given answers.
 
 A batch has as many rows as asked for, rounded up to what the mesh divides; rows that hold no
 prompt are dropped from the output.
@@ -32,44 +32,6 @@ def decode_length(chat: ChatFormat, examples: Sequence[Example]) -> int:
       examples: with answers; training rows, never those that are to be scored.
     """
     return bucket(max(len(chat.encode_answer(e.prompt, e.answer)) for e in examples))
-
-
-def generate_batch(
-    model: Model,
-    chat: ChatFormat,
-    adapter: Adapter | None,
-    rows: Sequence[Encoded],
-    batch_size: int,
-    max_len: int,
-    max_new_tokens: int,
-) -> np.ndarray:
-    """Continues a batch of prompts greedily.
-
-    Args:
-      model: the base.
-      chat: its tokenizer and stop ids.
-      adapter: None, one adapter, or adapters stacked on A.
-      rows: at most `batch_size` prompts; they keep their last `max_len` tokens.
-      batch_size: B, rows of the compiled batch, before it is rounded up for the mesh.
-      max_len: tokens of a prompt.
-      max_new_tokens: M.
-
-    Returns:
-      int32[A, len(rows), M] generated tokens; A = 1 without stacked adapters.
-    """
-    prompts = [row.prompt[-max_len:] for row in rows]
-    length = bucket(max(len(prompt) for prompt in prompts))
-    size = sharding.pad_rows(model.mesh, batch_size)
-    tokens, mask = on_mesh(model, pad_left(prompts, size, length, chat.pad_id))
-    output = model.generate(
-        tokens,
-        mask,
-        adapter,
-        max_new_tokens=max_new_tokens,
-        eos_ids=chat.stop_ids,
-        pad_id=chat.pad_id,
-    )
-    return np.asarray(output).reshape(-1, size, max_new_tokens)[:, : len(rows)]
 
 
 def answer_nll(

@@ -54,19 +54,15 @@ def make_adapters(model, count):
     ]  # fmt: skip
 
 
-def test_stacked_adapters_answer_as_one_by_one(setting):
+def test_stacked_adapters_lose_as_one_by_one(setting):
     model, chat, rows = setting
     adapters = make_adapters(model, 3)
-    stacked = stack(adapters)
-    together = inference.generate_batch(model, chat, stacked, rows, 6, 64, 8)
-    losses = inference.answer_nll(model, stacked, rows, 6, chat.pad_id)
-    assert together.shape == (3, 5, 8) and losses.shape == (3, 5)
+    losses = inference.answer_nll(model, stack(adapters), rows, 6, chat.pad_id)
+    assert losses.shape == (3, 5)
     for slot, adapter in enumerate(adapters):
-        alone = inference.generate_batch(model, chat, adapter, rows, 6, 64, 8)
-        assert np.array_equal(alone[0], together[slot])
         one = inference.answer_nll(model, adapter, rows, 6, chat.pad_id)
         np.testing.assert_allclose(one, losses[slot], rtol=1e-5)  # float32, another batch shape
-    assert not np.array_equal(together[0], together[1])
+    assert not np.allclose(losses[0], losses[1], rtol=1e-3)
 
 
 def test_losses_are_means_over_the_answers_tokens(setting):
