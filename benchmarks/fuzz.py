@@ -385,13 +385,22 @@ KINDS: dict[str, Kind] = {
                                          for name in ADAPTER),
     ),
     'run': Kind(_write_run, _read_run, ('config.json', 'mappings/selection.json', 'metrics.jsonl')),
-    'ridge mapping': Kind(
-        functools.partial(_write_mapping, method='delta_ridge'), _read_mapping,
-        ('mapping.json', 'arrays.safetensors', 'source/0000.safetensors'),
-    ),
-    'mean mapping': Kind(
-        functools.partial(_write_mapping, method='mean'), _read_mapping, ('mapping.json',)
-    ),
+    **{
+        f'mapping by {method}': Kind(
+            functools.partial(_write_mapping, method=method), _read_mapping,
+            ('mapping.json', *(f'{part}.safetensors' for part in parts)),
+        )
+        for method, *parts in (
+            ('delta_ridge', 'arrays', 'source/0000', 'frame/0002'),
+            ('mean', 'arrays', 'target/0001'),
+            ('matched_scaled', 'arrays', 'source/0001', 'frame/0000'),
+            ('bilinear_ridge', 'arrays', 'source_frame/0001', 'frame/0001', 'tensors/0001'),
+            ('pertensor_mlp', 'arrays'),
+            ('topk2_global_ridge', 'arrays'),
+            ('delta_pca', 'arrays'),
+            ('pad_truncate', 'tensors/0002'),
+        )
+    },
     'flagfile': Kind(_write_flagfile, _read_flagfile, ('toy.flags',)),
     'outcomes': Kind(_write_outcomes, _read_outcomes, ('t.jsonl',)),
 }  # fmt: skip

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from lorajax import toy
+from lorajax import io, toy
 from lorajax.errors import ArgumentError
 from lorajax.experiment import options
 from lorajax.experiment.options import option
@@ -23,8 +23,8 @@ FRESH = 'fresh'  # value of `distill_from`
 
 # Settings that say where, how fast and how far, not what; a run may be continued with others.
 _FREE = (
-    'workdir', 'stages', 'experiments', 'mesh', 'adapters_per_step', 'eval_batch_size',
-    'checkpoint_every', 'compilation_cache',
+    'workdir', 'stages', 'experiments', 'task_files', 'mesh', 'adapters_per_step',
+    'eval_batch_size', 'checkpoint_every', 'compilation_cache',
 )  # fmt: skip
 
 # Setting -> field of `TrainConfig`.
@@ -71,6 +71,9 @@ class Experiment:
     )
     heldouts: tuple[str, ...] = option(
         language.HELDOUTS, 'tasks whose target adapter is predicted', group='tasks'
+    )
+    task_files: tuple[str, ...] = option(
+        (), 'files of tasks of your own, or directories of them (docs/tasks.md)', group='tasks'
     )
     methods: tuple[str, ...] = option(
         (
@@ -261,10 +264,11 @@ class Experiment:
         """
         for name, value in self.to_json().items():
             if name not in _FREE and stored.get(name) != value:
+                was = io.shorten(options.show(stored.get(name)), 200)
                 raise ArgumentError(
                     name,
                     options.show(value),
-                    f'{self.files.config} was begun with {options.show(stored.get(name))}; give '
+                    f'{self.files.config} was begun with {was}; give '
                     'that value or another workdir',
                 )
 

@@ -14,6 +14,7 @@ from lorajax.mapping import gram, layer_alignment, ridge, scores
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.float64 import on_host
 from lorajax.mapping.layer_alignment import Grouping
+from lorajax.mapping.layout import Leaves, indices, numbers, prefixed
 from lorajax.mapping.options import Options
 from lorajax.mapping.queries import Queries
 from lorajax.mapping.solvers import Problem, Query, Solver
@@ -60,6 +61,11 @@ class AnchorWeighting(Protocol):
 
     @property
     def space(self) -> str: ...
+
+    @property
+    def layout(self) -> Leaves:
+        """What `FittedWeights.arrays` holds."""
+        ...
 
     def fit(self, source: Anchors, target: Anchors, options: Options) -> FittedWeights:
         """Fits on paired anchors.
@@ -109,6 +115,20 @@ class KernelWeighting:
     space: str
     normalise: str = 'none'
     scope: str = 'global'
+
+    @property
+    def layout(self) -> Leaves:
+        """See `AnchorWeighting`."""
+        return {
+            'mix': numbers('G X'),
+            'source': numbers('G A A'),
+            'target': numbers('G A A'),
+            'cosines': numbers('A A'),
+            'lengths': numbers('A'),
+            'norms': numbers('X A' if self.normalise == 'cosine' else 'X 1'),
+            'group_of': indices('P', below='G'),
+            **prefixed('solver.', self.solver.layout),
+        }
 
     def fit(self, source: Anchors, target: Anchors, options: Options) -> FittedWeights:
         """See `AnchorWeighting`."""

@@ -16,11 +16,21 @@ from lorajax.errors import InputError
 from lorajax.mapping import bilinear, gram
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.compiling import quick_jit
+from lorajax.mapping.layout import indices, numbers
 from lorajax.mapping.options import Options
 from lorajax.mapping.queries import Queries
 from lorajax.mapping.subspace import Frame, orthonormal_bases, reduce_basis
 from lorajax.mapping.tensor_loop import over_tensors
 from lorajax.types import Array, JsonDict
+
+# Of one target tensor; the reduced bases have m and n directions on the source, S and T here.
+LAYOUT = {
+    'layers': indices('K', below='D'),
+    'target_in': numbers('M S'),
+    'target_out': numbers('N T'),
+    'inner': numbers('B K S m'),
+    'outer': numbers('B K T n'),
+}
 
 
 class BilinearPart(NamedTuple):

@@ -4,11 +4,14 @@ The weights come from an `anchor_weights.AnchorWeighting`; what they combine are
 in the seed, the factors a and b each by itself.
 """
 
+import dataclasses
+
 import numpy as np
 
 from lorajax.mapping import scores
 from lorajax.mapping.anchor_weights import AnchorWeighting, AnchorWeights
 from lorajax.mapping.anchors import Anchors
+from lorajax.mapping.layout import Layout
 from lorajax.mapping.options import Options
 from lorajax.mapping.queries import Queries
 from lorajax.mapping.state import MappingState, Prediction, require
@@ -21,6 +24,13 @@ from lorajax.mapping.subspace import (
 )
 from lorajax.mapping.tensor_loop import over_tensors
 from lorajax.types import Adapter, JsonDict
+
+
+def layout(weighting: AnchorWeighting) -> Layout:
+    """Returns what `fit` makes."""
+    return Layout(
+        weighting.layout, ('source', 'target' if weighting.space == 'factor' else 'frame')
+    )
 
 
 def fit(
@@ -42,9 +52,10 @@ def fit(
         **scores.report(*products, target.delta_gram),
         'mean_anchor_norm': target.mean_norm,
     }
+    state = MappingState(target.tensors, arrays, info, source=source, left_out=left_out)
     if weighting.space == 'factor':
-        return MappingState(target.tensors, arrays, info, source=source, target=target)
-    return MappingState(target.tensors, arrays, info, source=source, frame=target.frame)
+        return dataclasses.replace(state, target=target)
+    return dataclasses.replace(state, frame=target.frame)
 
 
 def predict(
@@ -78,6 +89,27 @@ def predict(
         )
         for one, (adapter, energy_lost) in zip(weighted, combined, strict=True)
     ]
+
+
+def predict_left_out(state: MappingState, output_rank: int) -> list[Adapter]:
+    """Predicts every anchor from the others, with penalties and the like chosen on all.
+
+    Args:
+      state: result of `fit`, in the same process.
+      output_rank: rank of the predictions.
+
+    Returns:
+      Adapters of the target in the order of its anchors.
+
+    Raises:
+      InputError: if the state holds no left-out weights.
+    """
+    rows = require(state.left_out).swapaxes(0, 1)  # A P A
+    if state.target is not None:
+        combined = combine_factors(state.target, rows, output_rank)
+    else:
+        combined = combine_updates(require(state.frame), rows, output_rank)
+    return [adapter for adapter, _ in combined]
 
 
 def combine_factors(

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lorajax.errors import InputError
 from lorajax.mapping.compiling import quick_jit
 from lorajax.types import Array
 
@@ -174,3 +175,18 @@ def stabilised(kernel: np.ndarray) -> np.ndarray:
     diagonal = np.einsum('...ii->...', kernel) / kernel.shape[-1]
     shift = 1e-9 * np.where(diagonal > 0, diagonal, 1.0)
     return kernel + shift[..., None, None] * np.eye(kernel.shape[-1])
+
+
+def solve(kernels: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solves kernels @ x = right by LU, float64[..., A, A] and float64[..., A, N].
+
+    Raises:
+      InputError: if a kernel is singular. Those of anchors with something on the diagonal are not:
+        they come from a damaged file.
+    """
+    try:
+        return np.linalg.solve(kernels, right)
+    except np.linalg.LinAlgError:
+        raise InputError(
+            'a kernel of the mapping is singular; expected inner products of anchors'
+        ) from None

@@ -34,6 +34,7 @@ from lorajax.mapping import gram, ridge, scores
 from lorajax.mapping.anchor_weights import AnchorWeights, FittedWeights
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.float64 import on_host
+from lorajax.mapping.layout import Leaves, flags, numbers
 from lorajax.mapping.options import Options
 from lorajax.mapping.queries import Queries
 from lorajax.mapping.subspace import Tensors
@@ -147,7 +148,20 @@ def mixture_weights(kernels: Kernels, mixture: np.ndarray, penalty: Penalty) -> 
     scale = np.einsum('yaa->y', mixed) / count
     shift = penalty.value * (scale if penalty.is_relative else np.ones_like(scale))
     shift = np.where(scale > 0, shift, 1.0)[:, None, None] * np.eye(count)
-    return np.linalg.solve(mixed + shift, (mixture @ kernels.query)[..., None])[..., 0]
+    return gram.solve(mixed + shift, (mixture @ kernels.query)[..., None])[..., 0]
+
+
+# Of the arrays that `KernelAlignment` keeps.
+LAYOUT: Leaves = {
+    'bands': numbers('B X'),
+    'cosines': numbers('3 B A A'),
+    'updates': numbers('X A A'),
+    'mixture': numbers('P 3B+1'),
+    'lengths': numbers('P A'),
+    'penalty': numbers('1', 'inf'),
+    'penalty_is_relative': flags('1'),
+    'scale': numbers('1'),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +184,7 @@ class KernelAlignment:
     norm_share: float = 0.0
 
     space = 'delta'
+    layout = LAYOUT
 
     def fit(self, source: Anchors, target: Anchors, options: Options) -> FittedWeights:
         """Learns the mixtures on all anchors, and on all but each one to score and choose."""
@@ -212,13 +227,11 @@ class KernelAlignment:
         }
         if r2 <= 0 and options.ridge_lambda is None:
             rows = np.broadcast_to(ridge.mean_leave_one_out(count), targets.shape)
-            arrays['penalty'] = np.array([np.inf])
+            arrays |= _fixed(Penalty(np.inf, is_relative=True), 1.0)
             info |= {'ridge_lambda': None, 'ridge_lambda_relative': None, 'fallback': 'mean'}
             return FittedWeights(arrays, info, rows)
         scale = self._scale(rows, target)
-        arrays['penalty'] = np.array([penalty.value])
-        arrays['penalty_is_relative'] = np.array([penalty.is_relative])
-        arrays['scale'] = np.array([scale])
+        arrays |= _fixed(penalty, scale)
         info |= {**_describe(penalty, kernels, mixture), 'fallback': None, 'scale': scale}
         return FittedWeights(arrays, info, scale * rows)
 
@@ -256,6 +269,15 @@ class KernelAlignment:
                 weights = _of_norm(weights, lengths) * arrays['scale'].item()
             results.append(AnchorWeights(weights, distance, rows[0].mean(0)))
         return results
+
+
+def _fixed(penalty: Penalty, scale: float) -> dict[str, np.ndarray]:
+    """Returns a penalty and a scale as arrays."""
+    return {
+        'penalty': np.array([penalty.value]),
+        'penalty_is_relative': np.array([penalty.is_relative]),
+        'scale': np.array([scale]),
+    }
 
 
 def _describe(penalty: Penalty, kernels: Kernels, mixture: np.ndarray) -> JsonDict:

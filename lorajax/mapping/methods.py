@@ -7,12 +7,14 @@ import re
 from collections.abc import Callable
 
 from lorajax.errors import InputError
+from lorajax.io.reading import shorten
 from lorajax.mapping import combination
 from lorajax.mapping.anchor_weights import AnchorWeighting, KernelWeighting
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.baselines import data_free
 from lorajax.mapping.baselines.prior_correction import PriorCorrection
 from lorajax.mapping.kernel_alignment import KernelAlignment
+from lorajax.mapping.layout import Layout
 from lorajax.mapping.mlp import neural_network
 from lorajax.mapping.options import BaseModelArrays, Options
 from lorajax.mapping.pca import principal_components
@@ -32,6 +34,7 @@ class Method:
       reference: where it comes from.
       fit: (source, target, options, base models) -> state.
       predict: (state, queries, output_rank) -> Prediction of each query.
+      layout: what a fitted mapping consists of.
       any_rank: adapters may differ in rank, since only their updates are looked at.
       is_learned: counts as a learned method in the seed's headline; False for references.
       needs: fields of `BaseModelArrays` that must be given to `fit`; () for adapters alone.
@@ -42,6 +45,7 @@ class Method:
     reference: str
     fit: Callable[[Anchors, Anchors, Options, BaseModelArrays], MappingState]
     predict: Callable[[MappingState, Queries, int], list[Prediction]]
+    layout: Layout
     any_rank: bool
     is_learned: bool = True
     query_side: str = 'source'
@@ -65,6 +69,7 @@ def _combination(
         reference=reference,
         fit=lambda source, target, options, _: combination.fit(weighting, source, target, options),
         predict=functools.partial(combination.predict, weighting),
+        layout=combination.layout(weighting),
         any_rank=weighting.space == 'delta',
         is_learned=is_learned,
     )
@@ -91,6 +96,7 @@ def _data_free(
             maker, source, target, data_free.Inputs(options, base_models)
         ),
         predict=data_free.predict,
+        layout=data_free.LAYOUT,
         any_rank=True,
         needs=needs,
     )
@@ -106,6 +112,7 @@ def _prior_correction(
         reference=reference,
         fit=parts.fit,
         predict=parts.predict,
+        layout=parts.layout,
         any_rank=True,
         needs=needs,
     )
@@ -119,6 +126,7 @@ def _stacking(summary: str, reference: str, **weightings: AnchorWeighting) -> Me
         reference=reference,
         fit=lambda source, target, options, _: parts.fit(source, target, options),
         predict=parts.predict,
+        layout=parts.layout,
         any_rank=True,
     )
 
@@ -131,6 +139,7 @@ def _span_oracle(scope: str) -> Method:
         reference=_OURS,
         fit=lambda _, target, options, __: combination.fit(weighting, target, target, options),
         predict=functools.partial(combination.predict, weighting),
+        layout=combination.layout(weighting),
         any_rank=True,
         is_learned=False,
         query_side='target',
@@ -311,4 +320,4 @@ def method_named(name: str) -> Method:
         return _topk(int(match[1]) if match[1] else None, match[2])
     close = difflib.get_close_matches(name, METHODS, 1)
     hint = f'did you mean {close[0]!r}?' if close else f'expected one of {list(METHODS)}'
-    raise InputError(f'unknown mapping method {name!r}: {hint}')
+    raise InputError(f'unknown mapping method {shorten(repr(name), 60)}: {hint}')

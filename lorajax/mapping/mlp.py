@@ -18,6 +18,7 @@ import optax
 from lorajax.mapping import ridge
 from lorajax.mapping.compiling import quick_jit
 from lorajax.mapping.float64 import on_host
+from lorajax.mapping.layout import numbers
 from lorajax.mapping.options import Options
 from lorajax.mapping.solvers import Fit, Problem, Query, Solver, State, folds
 from lorajax.types import Array
@@ -152,7 +153,12 @@ def neural_network() -> Solver:
         y = jax.vmap(apply_network, (0, 1), 1)(network, x)
         return _weights_of(np.asarray(y, np.float64), known.inverse)
 
-    return Solver(fit, weights)
+    layout = {
+        'network.bias': numbers('G H'),
+        'network.hidden': numbers('G A-1 H'),
+        'network.out': numbers('G H A-1'),
+    }
+    return Solver(fit, weights, layout)
 
 
 _loo_r2 = on_host(ridge.loo_r2)

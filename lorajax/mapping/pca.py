@@ -16,6 +16,7 @@ import numpy as np
 
 from lorajax.mapping import ridge
 from lorajax.mapping.float64 import on_host
+from lorajax.mapping.layout import indices, numbers
 from lorajax.mapping.options import Options
 from lorajax.mapping.ridge import CentredKernel
 from lorajax.mapping.solvers import (
@@ -118,4 +119,5 @@ def principal_components() -> Solver:
     def weights(state: State, problem: Problem, queries: Query) -> np.ndarray:
         return _weights(problem, queries.source, state['penalty'], state['components'])
 
-    return Solver(fit, weights)
+    layout = {'penalty': numbers('G'), 'components': indices('', below='A')}
+    return Solver(fit, weights, layout)

@@ -113,7 +113,7 @@ def span_distance(kernel: Array, cross: Array, own: Array) -> float:
       own: float64[G], of the query with itself.
     """
     kernel, cross, own = np.asarray(kernel), np.asarray(cross), np.asarray(own)
-    solved = np.linalg.solve(gram.stabilised(kernel), cross[..., None])[..., 0]
+    solved = gram.solve(gram.stabilised(kernel), cross[..., None])[..., 0]
     outside = own.sum() - np.einsum('ga,ga->', cross, solved)
     return float(np.sqrt(np.clip(outside / (own.sum() or 1.0), 0.0, 1.0)))
 
@@ -125,7 +125,7 @@ def anchor_span_distances(kernel: Array) -> list[float]:
     """
     kernel = np.asarray(kernel)
     identity = np.broadcast_to(np.eye(kernel.shape[-1]), kernel.shape)
-    inverse = np.linalg.solve(gram.stabilised(kernel), identity)
+    inverse = gram.solve(gram.stabilised(kernel), identity)
     outside = (1.0 / np.einsum('gii->gi', inverse)).sum(0)
     own = np.einsum('gii->i', kernel)
     return np.sqrt(np.clip(outside / np.where(own > 0, own, 1.0), 0.0, 1.0)).tolist()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lorajax.errors import InputError
+from lorajax.io.reading import shorten
 from lorajax.lora.config import TARGETS
 from lorajax.types import Adapter
 
@@ -46,7 +47,7 @@ def read_shapes(adapter: Adapter, name: str) -> dict[str, Shape]:
         if projection not in TARGETS:
             close = difflib.get_close_matches(str(projection), TARGETS, 1)
             hint = f'; did you mean {close[0]}?' if close else ''
-            raise InputError(f'{name}: unknown projection {projection!r}{hint}')
+            raise InputError(f'{name}: unknown projection {shorten(repr(projection), 60)}{hint}')
     return {p: _read_shape(layers[p], f'{name}: {p}') for p in TARGETS if p in layers}
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from lorajax.mapping import gram, ridge
 from lorajax.mapping.float64 import on_host
+from lorajax.mapping.layout import NOTHING, Leaves, indices, numbers
 from lorajax.mapping.options import Options
 from lorajax.rng import generator
 from lorajax.types import Array, JsonDict
@@ -66,11 +67,12 @@ class Solver(NamedTuple):
     """How weights are found.
 
     fit(problem, options) returns a `Fit`. weights(state, problem, queries) returns
-    float64[C, G, A].
+    float64[C, G, A]. layout: of the state.
     """
 
     fit: Callable[[Problem, Options], Fit]
     weights: Callable[[State, Problem, Query], np.ndarray]
+    layout: Leaves = NOTHING
 
 
 class Folds(NamedTuple):
@@ -180,7 +182,7 @@ def kernel_ridge(fall_back: bool) -> Solver:
     def weights(state: State, problem: Problem, queries: Query) -> np.ndarray:
         return _ridge_weights(problem.source, queries.source, state['penalty'])
 
-    return Solver(fit, weights)
+    return Solver(fit, weights, {'penalty': numbers('G', 'inf')})
 
 
 def projection() -> Solver:
@@ -193,7 +195,7 @@ def projection() -> Solver:
 
     def solve(kernel: Array, cross: Array) -> np.ndarray:
         stable = gram.stabilised(np.asarray(kernel))
-        return np.linalg.solve(stable, np.asarray(cross)[..., None])[..., 0]
+        return gram.solve(stable, np.asarray(cross)[..., None])[..., 0]
 
     def fit(problem: Problem, options: Options) -> Fit:
         others, problems, queries = folds(problem)
@@ -230,7 +232,7 @@ def scaled(solver: Solver) -> Solver:
     def weights(state: State, problem: Problem, queries: Query) -> np.ndarray:
         return state['scale'] * solver.weights(state, problem, queries)
 
-    return Solver(fit, weights)
+    return Solver(fit, weights, {**solver.layout, 'scale': numbers()})
 
 
 def misassigned(solver: Solver) -> Solver:
@@ -254,4 +256,4 @@ def misassigned(solver: Solver) -> Solver:
     def weights(state: State, problem: Problem, queries: Query) -> np.ndarray:
         return solver.weights(state, problem, queries)[..., state['receives']]
 
-    return Solver(fit, weights)
+    return Solver(fit, weights, {**solver.layout, 'receives': indices('A', below='A')})

@@ -17,6 +17,7 @@ from lorajax.mapping.anchor_weights import AnchorWeighting, AnchorWeights
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.bilinear_part import BilinearPart
 from lorajax.mapping.combination import describe_size, describe_weights
+from lorajax.mapping.layout import Layout, Leaf, numbers, prefixed
 from lorajax.mapping.options import Options
 from lorajax.mapping.queries import Queries
 from lorajax.mapping.state import MappingState, Prediction, require
@@ -35,6 +36,18 @@ class Stacking:
 
     weightings: Mapping[str, AnchorWeighting]
     has_bilinear: bool
+
+    @property
+    def layout(self) -> Layout:
+        """Of the fitted mapping."""
+        count = len(self.weightings) + self.has_bilinear
+        arrays: dict[str, Leaf] = {'coefficients': numbers(str(count))}
+        for name, weighting in self.weightings.items():
+            arrays |= prefixed(f'{name}/', weighting.layout)
+        parts = ['frame', *(['source'] if self.weightings else [])]
+        if not self.has_bilinear:
+            return Layout(arrays, tuple(parts))
+        return Layout(arrays, (*parts, 'source_frame'), bilinear_part.LAYOUT)
 
     def fit(self, source: Anchors, target: Anchors, options: Options) -> MappingState:
         """Fits the parts and their coefficients.

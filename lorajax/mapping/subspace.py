@@ -14,6 +14,7 @@ from typing import NamedTuple
 import chex
 import numpy as np
 
+from lorajax.errors import InputError
 from lorajax.mapping.gram import side_by_side
 from lorajax.mapping.tensor_loop import over_tensors
 from lorajax.types import Adapter, Array
@@ -133,9 +134,17 @@ def leading_factors(core: np.ndarray, q_in: Array, q_out: Array, rank: int) -> T
         all or with an axis C.
       rank: of the result; beyond min(M, N) the factors are padded with zeros.
 
+    Raises:
+      InputError: if a core is not finite, which a decomposition would fail at.
+
     Source: Eckart and Young 1936.
     """
     chex.assert_equal(core.shape[-2:], (q_in.shape[-1], q_out.shape[-1]))
+    if not np.isfinite(core).all():
+        raise InputError(
+            'a predicted update holds NaN or infinity, or overflows float32; expected a mapping '
+            'and adapters of finite numbers'
+        )
     u, s, vt = np.linalg.svd(core, full_matrices=False)
     kept = min(rank, s.shape[-1])
     a, signs = signed(np.asarray(q_in, np.float32) @ u[..., :kept])

@@ -10,6 +10,7 @@ import numpy as np
 
 from lorajax.mapping import ridge
 from lorajax.mapping.float64 import on_host
+from lorajax.mapping.layout import indices, numbers
 from lorajax.mapping.options import Options
 from lorajax.mapping.solvers import (
     Fit,
@@ -92,4 +93,5 @@ def topk_ridge(count: int | None) -> Solver:
         fixed = None if np.isnan(ridge_lambda) else ridge_lambda
         return _weights(problem, queries, state['top_k'].item(), fixed)
 
-    return Solver(fit, weights)
+    layout = {'top_k': indices('', below='A', first=1), 'ridge_lambda': numbers('', 'nan')}
+    return Solver(fit, weights, layout)

@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from lorajax.errors import InputError
 from lorajax.mapping import gram
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.queries import Queries
@@ -42,3 +44,10 @@ def test_delta_gram_ignores_the_gauge_and_factor_gram_does_not(world):
 def test_trace_scales_leave_zero_tensors_alone():
     grams = np.stack([np.diag([2.0, 4.0]), np.zeros((2, 2))])
     np.testing.assert_array_equal(gram.trace_scales(grams), [3.0, 1.0])
+
+
+def test_a_singular_kernel_is_one_line():
+    right = np.ones((2, 1))
+    np.testing.assert_array_equal(gram.solve(2.0 * np.eye(2), right), right / 2.0)
+    with pytest.raises(InputError, match='a kernel of the mapping is singular; expected inner'):
+        gram.solve(np.ones((2, 2)), right)

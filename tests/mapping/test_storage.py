@@ -7,6 +7,7 @@ import pytest
 
 from lorajax import mapping
 from lorajax.errors import InputError
+from lorajax.io import tensor_files
 from lorajax.io.tensor_files import read_header
 from tests.mapping.worlds import dense, make_world
 
@@ -77,7 +78,7 @@ FIELDS = (
 
 
 VALUES = (None, 'text', 3.5, [], [[1, 2], ['q_proj']], {'a': 1})
-RIGHT = (('method', 'text'), ('info', {'a': 1}))  # of the type that the field may have
+RIGHT = (('method', 'text'),)  # of the type that the field may have
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,14 @@ def test_missing_fields_are_named(root, field):
         (lambda c: c['tasks'].append('task0'), 'tasks is .*, expected a list of different names'),
         (lambda c: c['source'].pop(), 'source is .*, expected the tasks'),
         (lambda c: c['tensors'].append(['q_proj', -1]), 'tensors is .*, expected a list of pairs'),
+        (lambda c: c['tensors'].pop(0), 'tensors is .*, the layers of each projection from 0 on'),
+        (lambda c: c['tensors'].pop(), 'frame_tensors differ from tensors'),
+        (lambda c: c.update(output_rank=10**6), 'output_rank is 1000000, expected an integer fr'),
+        (lambda c: c['info'].pop('mean_anchor_norm'), 'info: lacks mean_anchor_norm, expected a'),
+        (lambda c: c['info'].update(mean_anchor_norm=-1), 'info: mean_anchor_norm is -1, expect'),
+        (lambda c: c['info'].update(loo_r2='x'), "info: loo_r2 is 'x', expected a number"),
+        (lambda c: c['query_shapes']['q_proj'].update(n_in=7), 'query_shapes are not those of'),
+        (lambda c: c.update(method='mean'), 'has .*, expected .* for mean'),
     ],
 )
 def test_impossible_values_are_named(root, change, message):
@@ -122,3 +131,22 @@ def test_a_file_of_bases_that_holds_something_else_is_named(root):
     (root / 'frame/0000.safetensors').write_bytes((root / 'arrays.safetensors').read_bytes())
     with pytest.raises(InputError, match=r'0000.safetensors: holds .*, expected'):
         mapping.load(root)
+
+
+def test_bases_that_do_not_fit_each_other_are_named(root):
+    (root / 'SHA256SUMS').unlink()
+    file = root / 'frame/0001.safetensors'
+    parts = tensor_files.read(file)
+    tensor_files.write(file, {**parts, 'a': parts['a'][1:]})
+    with pytest.raises(InputError, match=r'0001.safetensors: holds shapes .*, expected q_in'):
+        mapping.load(root)
+
+
+def test_bases_that_are_not_finite_are_one_line(root):
+    (root / 'SHA256SUMS').unlink()
+    file = root / 'frame/0001.safetensors'
+    parts = tensor_files.read(file)
+    tensor_files.write(file, {**parts, 'a': parts['a'] * np.float32(np.nan)})
+    loaded = mapping.load(root)  # reads no basis
+    with pytest.raises(InputError, match='a predicted update holds NaN or infinity'):
+        loaded.predict(make_world(tasks=4)[0]['task0'])

@@ -24,12 +24,25 @@ from lorajax.mapping.baselines.feature_maps import (
     state_ridge,
 )
 from lorajax.mapping.combination import describe_size
+from lorajax.mapping.layout import Layout, indices, numbers
 from lorajax.mapping.options import BaseModelArrays, Options
 from lorajax.mapping.queries import Queries
 from lorajax.mapping.shapes import Shape
 from lorajax.mapping.state import MappingState, Prediction
 from lorajax.mapping.subspace import assemble, with_rank
 from lorajax.types import Array
+
+# Of a mapping; i and o are the source's widths, I and O the target's, D the source's layers.
+LAYOUT = Layout(
+    arrays={},
+    per_tensor={
+        'source_layer': indices('', below='D'),
+        'in_left': numbers('I K'),
+        'in_right': numbers('i K'),
+        'out_left': numbers('O L'),
+        'out_right': numbers('o L'),
+    },
+)
 
 
 class Pair(NamedTuple):
@@ -143,7 +156,7 @@ def fit(maker: Maker, source: Anchors, target: Anchors, inputs: Inputs) -> Mappi
     missing = sorted(set(target.shapes) - set(source.shapes))
     if missing:
         raise InputError(f'source adapters lack {missing}, which this method maps one to one')
-    per_tensor, layers = [], []
+    per_tensor: list[dict[str, np.ndarray]] = []
     products = np.zeros((len(target.tensors), len(target)))
     norms = np.zeros_like(products)
     for index, (projection, layer) in enumerate(target.tensors):
@@ -158,7 +171,7 @@ def fit(maker: Maker, source: Anchors, target: Anchors, inputs: Inputs) -> Mappi
             'out_right': outer.right,
         }
         per_tensor.append({name: np.asarray(array, np.float32) for name, array in maps.items()})
-        layers.append(match)
+        per_tensor[-1]['source_layer'] = np.array(match)
         x, y = carry(per_tensor[-1], *source.layer(projection, match))
         cross, own = gram.cross_products('delta', *target.layer(projection, layer), x, y)
         products[index], norms[index] = cross.diagonal(), own
@@ -167,19 +180,17 @@ def fit(maker: Maker, source: Anchors, target: Anchors, inputs: Inputs) -> Mappi
         **scores.report(products, norms, target.delta_gram),
         'mean_anchor_norm': target.mean_norm,
     }
-    return MappingState(target.tensors, {'source_layer': np.array(layers)}, info, per_tensor)
+    return MappingState(target.tensors, {}, info, per_tensor)
 
 
 def predict(state: MappingState, queries: Queries, output_rank: int) -> list[Prediction]:
     """Translates checked adapters; see `combination.predict`."""
-    layers = state.arrays['source_layer'].tolist()
-    parts = []
-    for (projection, _), layer, maps in zip(state.tensors, layers, state.per_tensor, strict=True):
+    parts, sources = [], []
+    for (projection, _), maps in zip(state.tensors, state.per_tensor, strict=True):
+        layer = maps['source_layer'].item()
         a, b = carry(maps, *queries.layer(projection, layer))
         parts.append(with_rank(a, b, output_rank))
-    sources = [
-        (projection, layer) for (projection, _), layer in zip(state.tensors, layers, strict=True)
-    ]
+        sources.append((projection, layer))
     queries.check_finite(np.stack([part.energy.sum(1) for part in parts], axis=1), sources)
     return [
         Prediction(adapter, describe_size(adapter, lost, state.info))

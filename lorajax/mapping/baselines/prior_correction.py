@@ -18,6 +18,7 @@ from lorajax.mapping.anchor_weights import AnchorWeighting
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.baselines import data_free
 from lorajax.mapping.combination import describe_size, describe_weights
+from lorajax.mapping.layout import Layout, numbers
 from lorajax.mapping.options import BaseModelArrays, Options
 from lorajax.mapping.queries import Queries
 from lorajax.mapping.state import MappingState, Prediction, require
@@ -36,6 +37,12 @@ class PriorCorrection:
     maker: data_free.Maker
     weighting: AnchorWeighting
 
+    @property
+    def layout(self) -> Layout:
+        """Of the fitted mapping."""
+        arrays = {**self.weighting.layout, 'prior_scale': numbers()}
+        return Layout(arrays, ('source', 'frame'), data_free.LAYOUT.per_tensor)
+
     def fit(
         self, source: Anchors, target: Anchors, options: Options, base_models: BaseModelArrays
     ) -> MappingState:
@@ -46,14 +53,13 @@ class PriorCorrection:
         """
         arrays, info, left_out = self.weighting.fit(source, target, options)
         prior = data_free.fit(self.maker, source, target, data_free.Inputs(options, base_models))
-        layers = prior.arrays['source_layer']
         shape = target.delta_gram.shape
         # <what the prior adds to the left-out prediction, truth>, with that prediction, with itself
         truth, mixed, own = np.zeros(shape[:2]), np.zeros(shape[:2]), np.zeros(shape[:2])
         for index, ((projection, layer), maps) in enumerate(
             zip(target.tensors, prior.per_tensor, strict=True)
         ):
-            x, y = data_free.carry(maps, *source.layer(projection, int(layers[index])))
+            x, y = data_free.carry(maps, *source.layer(projection, maps['source_layer'].item()))
             a, b = target.layer(projection, layer)
             with_target, _ = gram.cross_products('delta', x, y, a, b)
             with_prior, _ = gram.cross_products('delta', x, y, x, y)
@@ -70,7 +76,7 @@ class PriorCorrection:
         )
         return MappingState(
             target.tensors,
-            {**arrays, 'source_layer': layers, 'prior_scale': np.array(scale)},
+            {**arrays, 'prior_scale': np.array(scale)},
             {
                 **info,
                 'validation': scores.LEAVE_ONE_OUT,
@@ -87,7 +93,6 @@ class PriorCorrection:
         """Translates checked adapters; see `combination.predict`."""
         source, frame = require(state.source), require(state.frame)
         scale = float(state.arrays['prior_scale'])
-        layers = state.arrays['source_layer'].tolist()
         weighted = self.weighting.weights(state.arrays, source, queries)
         parts = []
         for index, basis in enumerate(frame.bases):
@@ -95,8 +100,9 @@ class PriorCorrection:
             cores = weighted_core(basis.a, basis.b, rows)
             spanned = leading_factors(cores, basis.q_in, basis.q_out, min(cores.shape[1:]))
             projection, _ = state.tensors[index]
-            rest = _unexplained(source, queries, projection, layers[index], rows)
-            x, y = data_free.carry(state.per_tensor[index], *rest)
+            maps = state.per_tensor[index]
+            rest = _unexplained(source, queries, projection, maps['source_layer'].item(), rows)
+            x, y = data_free.carry(maps, *rest)
             a = np.concatenate([spanned.a, x], axis=2)
             b = np.concatenate([spanned.b, np.float32(scale) * y], axis=1)
             parts.append(with_rank(a, b, output_rank))
