@@ -16,6 +16,7 @@ from typing import Any
 
 from absl import flags, logging
 
+import lorajax
 from lorajax import progress
 from lorajax.errors import ArgumentError, InputError, Interrupted
 
@@ -51,9 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> None:
     """Prints help, or runs the command."""
     # A signal during this import is heard, too.
-    from lorajax.commands import compilation_cache, help, parse
+    from lorajax.commands import compilation_cache, dry_run, help, parse
 
     _log_to_stderr()
+    if arguments and arguments[0] in ('--version', '-version'):
+        print(f'lorajax {lorajax.__version__}')
+        return
     if not arguments or arguments[0] in ('help', '--help', '-help', '-h'):
         named = arguments[1:2]
         print(help.of_command(parse.command_named(named[0])) if named else help.overview())
@@ -61,7 +65,11 @@ def _run(arguments: list[str]) -> None:
     if {'--help', '-help', '-h'} & set(arguments):
         print(help.of_command(parse.command_named(arguments[0])))
         return
+    is_dry, arguments = parse.take_dry_run(arguments)
     command, values, experiment = parse.parse(arguments)
+    if is_dry:
+        print('\n'.join(dry_run.describe(command, values, experiment)))
+        return
     if 'compilation_cache' in command.settings:
         compilation_cache.enable(experiment.compilation_cache)
     start = time.monotonic()

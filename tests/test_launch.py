@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+import lorajax
 from lorajax import launch
 from lorajax.errors import ArgumentError, InputError
 
@@ -66,6 +67,18 @@ def test_alone_it_prints_help(arguments, capsys):
     launch._run(arguments)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith('usage: lorajax COMMAND')
+
+
+def test_its_version_is_the_packages(capsys):
+    launch._run(['--version'])
+    assert capsys.readouterr().out == f'lorajax {lorajax.__version__}\n'
+
+
+def test_a_dry_run_does_nothing(capsys, tmp_path):
+    launch._run(['--dry_run', f'--workdir={tmp_path}/run', '--seed=3'])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == '# lorajax run' and '--seed=3' in lines
+    assert not (tmp_path / 'run').exists()
 
 
 @pytest.mark.parametrize('arguments', [['help', 'train'], ['train', '--help'], ['train', '-h']])
@@ -144,6 +157,7 @@ def test_a_signal_ends_a_run_in_one_line_and_the_same_command_goes_on(number, st
 
 LATE = """
 import atexit, os, signal, sys
+import lorajax
 from lorajax import launch
 
 class Late:

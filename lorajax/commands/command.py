@@ -18,6 +18,8 @@ class Command:
         of which it looks at the settings in `reads` alone. Its docstring is the help.
       flags: dataclass of the command's own settings, made with `option`.
       reads: settings of `Experiment` that it reads, by name or by group.
+      only_with: setting, or group of settings -> own flags; it is read where one of these is given.
+      plan: says what the command would do, a line each, without doing or loading anything.
       has_recipe: whether these start from `RECIPE` and not from the toy world's numbers. The name
         of an own flag means: where that flag is given.
     """
@@ -27,6 +29,8 @@ class Command:
     flags: type
     reads: tuple[str, ...] = ()
     has_recipe: bool | str = False
+    only_with: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    plan: Callable[[Any, Experiment], list[str]] | None = None
 
     @property
     def own(self) -> dict[str, Option]:
@@ -50,6 +54,12 @@ class Command:
     def options(self) -> dict[str, Option]:
         """All flags that the command reads."""
         return self.own | self.settings
+
+    def condition(self, name: str) -> tuple[str, ...]:
+        """Returns the own flags of which a setting needs one to be read; () if it needs none."""
+        setting = self.settings.get(name)
+        group = setting.group if setting else ''
+        return self.only_with.get(name) or self.only_with.get(group, ())
 
     def defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Returns defaults of `settings` that differ from those of `Experiment`.

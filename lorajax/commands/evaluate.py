@@ -2,11 +2,12 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 from lorajax.commands import shared
 from lorajax.commands.command import Command
 from lorajax.errors import ArgumentError
-from lorajax.evaluation import intervals, outcomes
+from lorajax.evaluation import comparison, outcomes
 from lorajax.evaluation.evaluate import evaluate as evaluate_task
 from lorajax.evaluation.inference import decode_length
 from lorajax.experiment import checks, models
@@ -14,6 +15,8 @@ from lorajax.experiment import tasks as task_names
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option
 from lorajax.tasks import data
+from lorajax.tasks.chat import ChatFormat
+from lorajax.tasks.task import Example, Task
 from lorajax.types import Adapter
 
 
@@ -23,7 +26,9 @@ class Flags:
 
     model: str = shared.model_flag()
     adapters: tuple[str, ...] = option((), 'adapters of the model, in PEFT format; none if empty')
-    tasks: tuple[str, ...] = option((), 'names of tasks, anchors or held-outs', required=True)
+    tasks: tuple[str, ...] = option(
+        (), 'names of tasks, anchors or held-outs, or task files of your own', required=True
+    )
     output: str = option('', 'a new file of JSON lines, one per item and adapter')
 
 
@@ -39,10 +44,9 @@ def evaluate(flags: Flags, experiment: Experiment) -> None:
     output = pathlib.Path(flags.output) if flags.output else None
     if output and output.exists():
         raise ArgumentError('output', flags.output, 'exists already, expected a new file')
-    tasks = task_names.get_all(flags.tasks)
-    checks.check_execution(flags.tasks, experiment.allow_code_execution)
-    drawn = data.draw_raw(
-        (),
+    tasks = task_names.get_all(flags.tasks, experiment.task_files)
+    checks.check_execution(tasks, experiment.allow_code_execution)
+    drawn = data.draw_evaluation(
         tasks,
         data.DataSource(experiment.data_dir or None),
         experiment.eval_per_task,
@@ -63,31 +67,28 @@ def evaluate(flags: Flags, experiment: Experiment) -> None:
             adapters,
             batch_size=experiment.eval_batch_size,
             max_len=experiment.max_len,
-            max_new_tokens=experiment.max_new_tokens or decode_length(chat, drawn[task.name].train),
+            max_new_tokens=experiment.max_new_tokens or _length(chat, task, drawn[task.name].train),
             adapters_per_step=experiment.adapters_per_step,
             allow_code_execution=experiment.allow_code_execution,
         )
         stored += rows
-        for name in adapters:
-            print(_summary(task.name, name, [row for row in rows if row['method'] == name]))
+        print('\n'.join(comparison.lines(task.name, rows)))
     if output:
         outcomes.write(output, stored)
 
 
-def _summary(task: str, name: str, rows: list[outcomes.Row]) -> str:
-    """One line on one adapter: accuracy with its interval, loss."""
-    correct, count = sum(row['correct'] for row in rows), len(rows)
-    low, high = intervals.wilson(correct, count) or (0.0, 1.0)
-    nll = outcomes.mean_nll(rows)
-    loss = 'loss is not finite' if nll is None else f'{nll:.3f} nats per answer token'
-    return (
-        f'{task}  {name}  {correct}/{count} = {correct / count:.3f} [{low:.3f}, {high:.3f}]  {loss}'
-    )
+def _length(chat: ChatFormat, task: Task, examples: Sequence[Example]) -> int:
+    """Returns the tokens to decode, from answers that are not scored."""
+    if not examples:
+        raise ArgumentError(
+            'max_new_tokens', 0, f'task {task.name} has no training rows to take a length from'
+        )
+    return decode_length(chat, examples)
 
 
 COMMAND = Command(
     'evaluate', evaluate, Flags,
-    reads=('data_dir', 'protocol', 'eval_per_task', 'seed', 'decoding', 'lengths',
+    reads=('data_dir', 'task_files', 'protocol', 'eval_per_task', 'seed', 'decoding', 'lengths',
            'adapters_per_step', 'mesh', 'precision'),
     has_recipe=True,
 )  # fmt: skip

@@ -13,6 +13,12 @@ _WIDTH = 100
 _WHOLE: dict[str, Any] = {'break_on_hyphens': False, 'break_long_words': False}
 _LONGEST_DEFAULT = 60  # characters; longer defaults are lists of tasks, left out
 
+_COMMON = """\
+every command:
+  --flagfile: a file of flags, one a line; flags that are typed win over it
+  --dry_run: show all flags with their values and what would be done, and do nothing
+  --help: this text"""
+
 # Group of settings -> heading.
 _HEADINGS = {
     'run': 'the run',
@@ -34,7 +40,7 @@ def overview() -> str:
     """Returns what there is to ask for."""
     lines = [
         'usage: lorajax COMMAND [--flagfile=launch/NAME.flags] [--flag=value ...]',
-        '       lorajax help COMMAND',
+        '       lorajax help COMMAND, lorajax --version',
         '',
         'Translates LoRA adapters from one base model to another. With a flagfile and no command',
         'the whole experiment of that file is done.',
@@ -53,12 +59,13 @@ def of_command(command: Command) -> str:
     for paragraph in _paragraphs(command):
         lines += [*textwrap.wrap(' '.join(paragraph.split()), _WIDTH), '']
     if command.own:
-        lines += [f'flags of {command.name}:', *_flag_lines(command.own, {}), '']
+        lines += [f'flags of {command.name}:', *_flag_lines(command, command.own, {}), '']
     defaults = command.defaults({})
     for group, heading in _HEADINGS.items():
         listed = {name: o for name, o in command.settings.items() if o.group == group}
         if listed:
-            lines += [f'{heading}:', *_flag_lines(listed, defaults), '']
+            lines += [f'{heading}:', *_flag_lines(command, listed, defaults), '']
+    lines += [_COMMON, '']
     return '\n'.join(lines[:-1])
 
 
@@ -68,7 +75,9 @@ def _paragraphs(command: Command) -> list[str]:
     return text.split('\n\n')
 
 
-def _flag_lines(options: Mapping[str, Option], defaults: Mapping[str, object]) -> list[str]:
+def _flag_lines(
+    command: Command, options: Mapping[str, Option], defaults: Mapping[str, object]
+) -> list[str]:
     """Returns a flag, its help, its choices and its default, wrapped."""
     lines = []
     for name, option in options.items():
@@ -76,8 +85,10 @@ def _flag_lines(options: Mapping[str, Option], defaults: Mapping[str, object]) -
         if option.choices and not option.is_list:
             text += f': {", ".join(option.choices)}'
         default = show(defaults.get(name, option.default))
-        if option.default not in (None, '') and len(default) <= _LONGEST_DEFAULT:
+        if option.default not in (None, '', ()) and len(default) <= _LONGEST_DEFAULT:
             text += f' ({default})'
+        if needed := command.condition(name):
+            text += f'; with {" or ".join(f"--{other}" for other in needed)} alone'
         lines += textwrap.wrap(
             text, _WIDTH, initial_indent='  ', subsequent_indent='      ', **_WHOLE
         )

@@ -13,7 +13,7 @@ from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option
 from lorajax.lora import LoraConfig, save_peft
 from lorajax.models import Model
-from lorajax.tasks import data, examples, registry, sft_rows
+from lorajax.tasks import data, examples, sft_rows
 from lorajax.tasks.chat import ChatFormat, Encoded, load_chat_format
 from lorajax.training import train_adapters
 
@@ -23,7 +23,9 @@ class Flags:
     """Flags of `train`."""
 
     model: str = shared.model_flag()
-    task: str = option('', 'a task of lorajax/tasks/registry.py or of the toy world')
+    task: str = option(
+        '', 'a task of lorajax/tasks/registry.py or of the toy world, or a task file of your own'
+    )
     train_file: str = option(
         '', 'rows of your own: JSON lines with messages, or with prompt and completion, as of TRL'
     )
@@ -62,10 +64,10 @@ def train(flags: Flags, experiment: Experiment) -> None:
 
 def _task_rows(flags: Flags, experiment: Experiment) -> tuple[Model, ChatFormat, list[Encoded]]:
     """Draws the rows of a task; loads the model."""
-    heldouts = [task for task in registry.TASKS.values() if task.role == 'heldout']
+    task = tasks.get(flags.task, experiment.task_files)
     drawn = data.draw_training(
-        tasks.get(flags.task),
-        heldouts,
+        task,
+        tasks.heldouts_beside(task, experiment.task_files),
         data.DataSource(experiment.data_dir or None),
         experiment.train_per_task,
         experiment.eval_per_task,
@@ -92,8 +94,10 @@ def _file_rows(flags: Flags, experiment: Experiment) -> tuple[Model, ChatFormat,
 
 COMMAND = Command(
     'train', train, Flags,
-    reads=('data', 'adapters', 'num_epochs', 'batch_size', 'learning_rate', 'schedule',
-           'warmup_ratio', 'weight_decay', 'max_grad_norm', 'max_len', 'remat', 'mesh',
+    reads=('data', 'task_files', 'adapters', 'num_epochs', 'batch_size', 'learning_rate',
+           'schedule', 'warmup_ratio', 'weight_decay', 'max_grad_norm', 'max_len', 'remat', 'mesh',
            'precision'),
     has_recipe=True,
+    only_with={'data_dir': ('task',), 'protocol': ('task',), 'eval_per_task': ('task',),
+               'train_per_task': ('task',), 'task_files': ('task',)},
 )  # fmt: skip

@@ -367,4 +367,16 @@ COMMAND = Command(
            'weight_decay', 'max_grad_norm', 'lora_rank', 'lora_alpha', 'separate_init',
            'eval_batch_size', 'lengths', 'adapters_per_step', 'remat', 'mesh', 'precision'),
     has_recipe=True,
+    only_with={
+        **dict.fromkeys(
+            ('seed', 'num_epochs', 'batch_size', 'learning_rate', 'schedule', 'warmup_ratio',
+             'weight_decay', 'max_grad_norm', 'lora_rank', 'lora_alpha', 'separate_init', 'remat'),
+            ('distill',),
+        ),
+        **dict.fromkeys(
+            ('eval_batch_size', 'lengths', 'adapters_per_step', 'mesh', 'precision',
+             'compilation_cache'),
+            ('prompts', 'examples'),
+        ),
+    },
 )  # fmt: skip

@@ -12,6 +12,7 @@ from lorajax.models.hf import checkpoint
 from lorajax.models.model import param_shardings
 from lorajax.sandbox import runner
 from lorajax.tasks.chat import load_chat_format
+from lorajax.tasks.task import Task
 
 
 def check_names(experiment: Experiment) -> None:
@@ -21,7 +22,7 @@ def check_names(experiment: Experiment) -> None:
       InputError: naming it, with the closest known one.
     """
     methods.check(experiment)
-    tasks.get_all(experiment.tasks)
+    tasks.get_all(experiment.tasks, experiment.task_files)
 
 
 def check_model(name: str, experiment: Experiment) -> None:
@@ -48,13 +49,13 @@ def check_mesh(experiment: Experiment, config: ModelConfig) -> None:
     param_shardings(sharding.make_mesh(experiment.mesh), config)
 
 
-def check_execution(names: Sequence[str], allow_code_execution: bool) -> None:
+def check_execution(chosen: Sequence[Task], allow_code_execution: bool) -> None:
     """Says before any work whether programs that a model writes will run.
 
     Raises:
       InputError: if they shall and this machine cannot confine them.
     """
-    code = [name for name in names if tasks.get(name).scorer == 'code']
+    code = [task.name for task in chosen if task.scorer == 'code']
     if code and allow_code_execution:
         runner.protections()
     elif code:

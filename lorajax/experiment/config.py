@@ -268,8 +268,7 @@ class Experiment:
                 raise ArgumentError(
                     name,
                     options.show(value),
-                    f'{self.files.config} was begun with {was}; give '
-                    'that value or another workdir',
+                    f'{self.files.config} was begun with {was}; give that value or another workdir',
                 )
 
 

@@ -146,7 +146,15 @@ class ChatFormat:
         return np.asarray(ids, np.int32)
 
     def encode(self, example: Example) -> Encoded:
-        """Returns an example's prompt and answer in tokens."""
+        """Returns an example's prompt and answer in tokens.
+
+        Raises:
+          InputError: if it has context that the template cannot write; see `encode_conversation`.
+        """
+        if example.context:
+            messages = (*map(dict, example.context), *_turn(example.prompt, example.answer))
+            last = len(messages) - 1
+            return self.encode_conversation(Conversation(example.item, messages, last))
         return Encoded(
             self.encode_prompt(example.prompt), self.encode_answer(example.prompt, example.answer)
         )

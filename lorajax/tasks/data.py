@@ -18,10 +18,11 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from lorajax import io
 from lorajax.errors import ArgumentError, InputError
 from lorajax.tasks import overlap
 from lorajax.tasks.registry import DATASETS
-from lorajax.tasks.task import Example, Pools, RowSource, Task, TaskData
+from lorajax.tasks.task import Dataset, Example, Pools, RowSource, Task, TaskData
 
 _HINTS = {
     'competition_math': (
@@ -50,39 +51,59 @@ class DataSource:
         self._data_dir = None if data_dir is None else pathlib.Path(data_dir)
         self._cache: dict[tuple[str, str], list[dict[str, Any]]] = {}
 
-    def rows(self, dataset: str, split: str) -> list[dict[str, Any]]:
+    def rows(self, dataset: str | Dataset, split: str) -> list[dict[str, Any]]:
         """Returns the rows of one split in the file's order, read once.
 
         Args:
-          dataset: a name of `registry.DATASETS`.
+          dataset: a name of `registry.DATASETS`, or a data set that is not in this table.
           split: such as 'train'.
 
         Raises:
           MissingRowsError: if the split is absent or out of reach.
           InputError: if it is empty or malformed.
         """
-        key = (dataset, split)
+        entry = DATASETS[dataset] if isinstance(dataset, str) else dataset
+        key = (repr(entry), split)
         if key not in self._cache:
-            if self._data_dir is None:
-                rows = _from_hub(dataset, split)
+            if entry.files:
+                rows = _from_file(entry, split)
+            elif self._data_dir is None:
+                rows = _from_hub(entry, split)
             else:
-                rows = _from_directory(self._data_dir, dataset, split)
+                rows = _from_directory(self._data_dir, entry, split)
             self._cache[key] = rows
         return self._cache[key]
 
 
-def _from_directory(data_dir: pathlib.Path, dataset: str, split: str) -> list[dict[str, Any]]:
-    """Reads `<data_dir>/<dataset>/<split>.jsonl[.gz]` and checks each row's fields."""
-    path = data_dir / dataset / f'{split}.jsonl'
+def _from_file(dataset: Dataset, split: str) -> list[dict[str, Any]]:
+    """Reads the file of a split of a data set that is made of files."""
+    if split not in dataset.files:
+        raise InputError(
+            f'data set {dataset.name}: no split {split!r}, expected one of '
+            f'{", ".join(dataset.files)}'
+        )
+    path = dataset.files[split]
+    rows = []
+    for number, row in io.read_numbered_jsonl(path):
+        _check_row(row, dataset, f'{path}:{number}')
+        rows.append(row)
+    if not rows:
+        raise InputError(f'{path}: empty; expected one JSON object per line')
+    return rows
+
+
+def _from_directory(data_dir: pathlib.Path, dataset: Dataset, split: str) -> list[dict[str, Any]]:
+    """Reads `<data_dir>/<data set>/<split>.jsonl[.gz]` and checks each row's fields."""
+    path = data_dir / dataset.name / f'{split}.jsonl'
     packed = path.with_name(path.name + '.gz')
     if not path.exists() and packed.exists():
         path = packed
-    expected = ', '.join(DATASETS[dataset].fields)
+    expected = ', '.join(dataset.fields) or 'the fields of its task'
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path is packed else data).decode('utf-8')
     except (FileNotFoundError, NotADirectoryError):
-        hint = _HINTS.get(dataset, 'or give another data directory')
+        hint = _HINTS.get(dataset.name, 'or give another data directory')
         raise MissingRowsError(
             f'{path}: no such file; expected one JSON object per line with {expected} ({hint})'
         ) from None
@@ -102,20 +123,21 @@ def _from_directory(data_dir: pathlib.Path, dataset: str, split: str) -> list[di
     return rows
 
 
-def _from_hub(dataset: str, split: str) -> list[dict[str, Any]]:
+def _from_hub(dataset: Dataset, split: str) -> list[dict[str, Any]]:
     """Reads a split from the Hugging Face hub, or from the cache of an earlier download."""
     import datasets  # slow to import, and not needed with a data directory
     from datasets.exceptions import DatasetsError
 
-    entry = DATASETS[dataset]
     where = 'a data directory with a folder for each data set works without the hub'
-    if entry.hub is None:
-        raise MissingRowsError(f'data set {dataset}: no copy on the hub has its fields; {where}')
+    if dataset.hub is None:
+        raise MissingRowsError(
+            f'data set {dataset.name}: no copy on the hub has its fields; {where}'
+        )
     rows = []
-    for config in entry.configs:
-        name = f'{entry.hub} ({config}, {split})'
+    for config in dataset.configs:
+        name = f'{dataset.hub} ({", ".join(filter(None, (config, split)))})'
         try:
-            rows += list(datasets.load_dataset(entry.hub, config, split=split))
+            rows += list(datasets.load_dataset(dataset.hub, config, split=split))
         except (DatasetsError, OSError, ValueError) as error:
             # OSError covers connection, HTTP and offline errors; ValueError an unknown
             # configuration or split.
@@ -124,15 +146,15 @@ def _from_hub(dataset: str, split: str) -> list[dict[str, Any]]:
                 f'hub data set {name}: cannot be read ({reason}); {where}'
             ) from None
     for number, row in enumerate(rows, 1):
-        _check_row(row, dataset, f'hub data set {entry.hub}, {split}, row {number}')
+        _check_row(row, dataset, f'hub data set {dataset.hub}, {split}, row {number}')
     return rows
 
 
-def _check_row(row: Any, dataset: str, where: str) -> None:
+def _check_row(row: Any, dataset: Dataset, where: str) -> None:
     """Refuses a row that lacks a field or has one of another type."""
     if not isinstance(row, dict):
         raise InputError(f'{where}: expected a JSON object, found {type(row).__name__}')
-    for field, kind in DATASETS[dataset].fields.items():
+    for field, kind in dataset.fields.items():
         if field not in row:
             found = ', '.join(row)
             raise InputError(f'{where}: field {field!r} is missing, found {found[:100]}')
@@ -271,6 +293,27 @@ def draw_raw(
         chosen = _evaluation(name, pools, eval_per_task, seed) if name in evaluated else ()
         raw[name] = TaskData(train=_ranked(pools.train, f'{seed}/train/{name}'), eval=chosen)
     return raw
+
+
+def draw_evaluation(
+    tasks: Sequence[Task],
+    source: RowSource,
+    eval_per_task: int,
+    seed: int,
+    protocol: str = 'direct',
+) -> dict[str, TaskData]:
+    """Returns the evaluation items that `draw` would choose, beside whole training pools.
+
+    A task without training rows is no error here; its `train` is ().
+    """
+    if eval_per_task < 1:
+        raise ArgumentError('eval_per_task', eval_per_task, 'expected at least 1')
+    drawn = {}
+    for task in tasks:
+        pools = task.pools(source, protocol)
+        chosen = _evaluation(task.name, pools, eval_per_task, seed)
+        drawn[task.name] = TaskData(pools.train, chosen)
+    return drawn
 
 
 def _evaluation(name: str, pools: Pools, count: int, seed: int) -> tuple[Example, ...]:

@@ -125,8 +125,15 @@ def boxed_number(solution: str) -> str | None:
     return str(number) if number is not None and has_only_a_unit else None
 
 
-def _choices(question: str, texts: list[str], right: int, item: str) -> Example:
-    """One multiple-choice example, its choices in an order fixed by its text."""
+def multiple_choice(question: str, texts: list[str], right: int, item: str) -> Example:
+    """Returns one multiple-choice example, its choices in an order fixed by its text.
+
+    Args:
+      question: what is asked, without the choices.
+      texts: 2 to 10 choices.
+      right: index of the right one.
+      item: name of the item.
+    """
     seed = int(text_id(question + '\n'.join(texts)).removeprefix('text/'), 16)
     order = np.random.default_rng(seed).permutation(len(texts))
     letters = LETTERS[: len(texts)]
@@ -151,7 +158,7 @@ def _labelled(question: str, row: Row, item: str) -> Example:
         raise InputError(f'{item}: field choices needs 2 to {len(LETTERS)} texts and labels')
     if row['answerKey'] not in labels:
         raise InputError(f'{item}: answerKey {row["answerKey"]!r} is none of {", ".join(labels)}')
-    return _choices(question, list(texts), labels.index(row['answerKey']), item)
+    return multiple_choice(question, list(texts), labels.index(row['answerKey']), item)
 
 
 def arc(row: Row, item: str, protocol: str) -> Example:
@@ -174,7 +181,7 @@ def mmlu(row: Row, item: str, protocol: str, *, subject: str) -> Example | None:
     texts = [str(text) for text in row['choices']]
     if not (2 <= len(texts) <= len(LETTERS) and 0 <= row['answer'] < len(texts)):
         raise InputError(f'{item}: answer {row["answer"]} is no index of {len(texts)} choices')
-    return _choices(row['question'].strip(), texts, row['answer'], item)
+    return multiple_choice(row['question'].strip(), texts, row['answer'], item)
 
 
 def _code(

@@ -5,7 +5,6 @@ are the tasks for which adapters exist on both models. Round 4 names its six hel
 nine of its sixteen anchors; seven of ours fill them up.
 """
 
-import dataclasses
 import difflib
 import functools
 import hashlib
@@ -14,64 +13,56 @@ from collections.abc import Callable, Mapping
 from lorajax.errors import InputError
 from lorajax.tasks import formats
 from lorajax.tasks.formats import Format
-from lorajax.tasks.task import PROTOCOLS, Example, Pools, RowSource, Task
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """A data set: a folder of a data directory, or a name on the Hugging Face hub.
-
-    Attributes:
-      hub: name on the hub; None if no copy there has these fields.
-      configs: hub configurations, read one after the other.
-      fields: required fields of each row and their types.
-    """
-
-    hub: str | None
-    configs: tuple[str, ...]
-    fields: Mapping[str, type | tuple[type, ...]]
-
+from lorajax.tasks.task import PROTOCOLS, Dataset, Example, Pools, RowSource, Task
 
 _ARC = {'question': str, 'choices': dict, 'answerKey': str}
 _MBPP_OLD = {'task_id': int, 'text': str, 'code': str, 'test_list': list}
 _MBPP_NEW = {'task_id': int, 'prompt': str, 'code': str, 'test_list': list}
 _NUMBER = (int, float, str)
 
-DATASETS: dict[str, Dataset] = {
-    'gsm8k': Dataset('openai/gsm8k', ('main',), {'question': str, 'answer': str}),
-    'gsm_hard': Dataset(
+_DATASETS = (
+    Dataset('gsm8k', 'openai/gsm8k', ('main',), {'question': str, 'answer': str}),
+    Dataset(
+        'gsm_hard',
         'reasoning-machines/gsm-hard',
         ('default',),
         {'input': str, 'code': str, 'target': _NUMBER},
     ),
-    'multiarith': Dataset(
-        'ChilleD/MultiArith', ('default',), {'question': str, 'final_ans': _NUMBER}
+    Dataset(
+        'multiarith', 'ChilleD/MultiArith', ('default',), {'question': str, 'final_ans': _NUMBER}
     ),
-    'mawps': Dataset(None, (), {'original_text': str, 'equation': str, 'ans': _NUMBER}),
-    'competition_math': Dataset(
+    Dataset('mawps', None, (), {'original_text': str, 'equation': str, 'ans': _NUMBER}),
+    Dataset(
+        'competition_math',
         'EleutherAI/hendrycks_math',
         ('algebra', 'counting_and_probability', 'prealgebra'),
         {'problem': str, 'level': str, 'type': str, 'solution': str},
     ),
-    'mbpp': Dataset('google-research-datasets/mbpp', ('full',), _MBPP_OLD),
-    'mbpp_sanitized': Dataset('google-research-datasets/mbpp', ('sanitized',), _MBPP_NEW),
-    'mbppplus': Dataset('evalplus/mbppplus', ('default',), _MBPP_NEW | {'test': str}),
-    'humaneval': Dataset(
+    Dataset('mbpp', 'google-research-datasets/mbpp', ('full',), _MBPP_OLD),
+    Dataset('mbpp_sanitized', 'google-research-datasets/mbpp', ('sanitized',), _MBPP_NEW),
+    Dataset('mbppplus', 'evalplus/mbppplus', ('default',), _MBPP_NEW | {'test': str}),
+    Dataset(
+        'humaneval',
         'openai/openai_humaneval',
         ('openai_humaneval',),
         dict.fromkeys(('task_id', 'prompt', 'canonical_solution', 'test', 'entry_point'), str),
     ),
-    'mmlu': Dataset(
-        'cais/mmlu', ('all',), {'question': str, 'subject': str, 'choices': list, 'answer': int}
+    Dataset(
+        'mmlu',
+        'cais/mmlu',
+        ('all',),
+        {'question': str, 'subject': str, 'choices': list, 'answer': int},
     ),
-    'arc_easy': Dataset('allenai/ai2_arc', ('ARC-Easy',), _ARC),
-    'arc_challenge': Dataset('allenai/ai2_arc', ('ARC-Challenge',), _ARC),
-    'openbookqa': Dataset(
+    Dataset('arc_easy', 'allenai/ai2_arc', ('ARC-Easy',), _ARC),
+    Dataset('arc_challenge', 'allenai/ai2_arc', ('ARC-Challenge',), _ARC),
+    Dataset(
+        'openbookqa',
         'allenai/openbookqa',
         ('main',),
         {'question_stem': str, 'choices': dict, 'answerKey': str},
     ),
-}
+)
+DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _DATASETS}
 
 # Splits are written 'data set/split data set/split'.
 _GSM8K = 'gsm8k/train'

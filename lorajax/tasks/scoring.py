@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
+import regex
+
 from lorajax.errors import InputError
 from lorajax.sandbox import runner
-from lorajax.tasks import final_answer, letters, number_parsing
+from lorajax.tasks import final_answer, letters, number_parsing, styles
 from lorajax.tasks.code_extraction import extract_code
 from lorajax.tasks.task import Example
 
@@ -31,7 +33,8 @@ def numeric(example: Example, prediction: str) -> Outcome:
 
     Two readings of the prediction (`lorajax.tasks.final_answer`): strict, in the place where an
     answer is asked for, and flexible, what the last sentence with a number ends on. The verdict
-    takes the strict one where there is such a place, else the flexible one.
+    takes the strict one where there is such a place, else the flexible one. An item with a
+    pattern in `meta['extract']` is read where `extract` finds it.
 
     Returns:
       details: strict, flexible: bool; parsed: the number taken, str or None.
@@ -39,6 +42,7 @@ def numeric(example: Example, prediction: str) -> Outcome:
     reference = number_parsing.parse(example.reference)
     if reference is None:
         raise InputError(f'{example.item}: reference {example.reference!r} is no number')
+    prediction = extract(example, prediction)
     strict, flexible = final_answer.strict(prediction), final_answer.flexible(prediction)
     parsed = strict.value if strict.is_there else flexible.value
     return Outcome(
@@ -71,9 +75,60 @@ def letter(example: Example, prediction: str) -> Outcome:
 
 
 def exact(example: Example, prediction: str) -> Outcome:
-    """Compares texts up to white space; details are empty."""
-    words = prediction.split()
-    return Outcome(bool(words) and words == example.reference.split(), {})
+    """Compares texts up to white space; of an item with `meta['ignore_case']`, up to case, too.
+
+    An item with a pattern in `meta['extract']` is read where `extract` finds it.
+
+    Returns:
+      details: extracted: str, if there is a pattern; else empty.
+    """
+    found = extract(example, prediction)
+    words, expected = found.split(), example.reference.split()
+    if example.meta.get('ignore_case'):
+        words, expected = [[w.casefold() for w in text] for text in (words, expected)]
+    details = {'extracted': found} if 'extract' in example.meta else {}
+    return Outcome(bool(words) and words == expected, details)
+
+
+def matches(example: Example, prediction: str) -> Outcome:
+    """Looks for a match of the item's own pattern, `meta['pattern']`, anywhere in the prediction.
+
+    Returns:
+      details: match: str or None.
+    """
+    found = _search(example.meta['pattern'], prediction)
+    return Outcome(bool(found), {'match': found[0] if found else None})
+
+
+def extract(example: Example, prediction: str) -> str:
+    """Returns the part of a prediction that a scorer reads.
+
+    Args:
+      example: with a regular expression in `meta['extract']`, or none: then all is read.
+      prediction: what the model wrote.
+
+    Returns:
+      What the first group of the expression's last match holds, the match where there is no
+      group, '' where there is no match.
+    """
+    pattern = example.meta.get('extract')
+    if pattern is None:
+        return prediction
+    found = _search(pattern, prediction)
+    return found[-1] if found else ''
+
+
+_LONGEST = 100_000  # characters of a prediction in which an expression is looked for, its last ones
+_SECONDS = 1.0  # that a match may take: of a hostile text an expression may never be done
+
+
+def _search(pattern: str, text: str) -> list[str]:
+    """Returns what the first group of each match holds, or the match; none where time runs out."""
+    try:
+        found = list(regex.finditer(pattern, text[-_LONGEST:], timeout=_SECONDS))
+    except TimeoutError:
+        return []
+    return [match[1] if match.re.groups and match[1] is not None else match[0] for match in found]
 
 
 def answer_span(example: Example, prediction: str) -> bool:
@@ -96,11 +151,25 @@ def code(example: Example, prediction: str) -> Outcome:
     return Outcome(proxy, {'by': 'proxy', 'proxy': proxy})
 
 
+def style(example: Example, prediction: str) -> Outcome:
+    """Whether a text is in a style of writing, `meta['style']`, whatever it says; see `styles`.
+
+    Raises:
+      InputError: on an unknown style.
+    """
+    name = example.meta['style']
+    if name not in styles.STYLES:
+        raise InputError(f'{example.item}: unknown style {name!r}')
+    return Outcome(styles.STYLES[name].is_followed(prediction), {})
+
+
 SCORERS: dict[str, Callable[[Example, str], Outcome]] = {
     'numeric': numeric,
     'letter': letter,
     'exact': exact,
+    'regex': matches,
     'code': code,
+    'style': style,
 }
 
 

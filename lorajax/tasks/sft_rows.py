@@ -29,7 +29,7 @@ def read(path: pathlib.Path) -> tuple[Conversation, ...]:
     rows = io.read_numbered_jsonl(path)
     if not rows:
         raise InputError(f'{path}: is empty, expected rows with {_FORMS}')
-    return tuple(_conversation(row, f'{path}:{number}') for number, row in rows)
+    return tuple(conversation(row, f'{path}:{number}') for number, row in rows)
 
 
 def read_prompts(path: pathlib.Path) -> list[str]:
@@ -70,8 +70,16 @@ def _first_of_user(row: Any, where: str) -> str:
     return texts[0]
 
 
-def _conversation(row: Any, where: str) -> Conversation:
-    """Returns the messages of one row."""
+def conversation(row: Any, where: str) -> Conversation:
+    """Returns the messages of one row in a form of `read`.
+
+    Args:
+      row: a JSON value.
+      where: names it in errors.
+
+    Raises:
+      InputError: if it has another form.
+    """
     if isinstance(row, dict) and 'messages' in row:
         messages, first_target = _messages(row['messages'], where, 'messages'), 0
     elif isinstance(row, dict) and {'prompt', 'completion'} <= row.keys():

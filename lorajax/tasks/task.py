@@ -1,6 +1,7 @@
 """What a task is: examples with a prompt, an answer and a rule for scoring."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ class Example:
         texts, unit tests.
       question: the problem alone, without the words that every prompt of its data set
         shares; overlap is measured on it, or on the prompt where it is empty.
+      context: messages before the prompt, each {'role', 'content'}; most examples have none.
     """
 
     item: str
@@ -35,10 +37,13 @@ class Example:
     problem_ids: tuple[str, ...] = ()
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     question: str = ''
+    context: tuple[Mapping[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns the row written below `data/` of a run."""
-        return dataclasses.asdict(self) | {'problem_ids': list(self.problem_ids)}
+        row = dataclasses.asdict(self) | {'problem_ids': list(self.problem_ids)}
+        row['context'] = list(self.context)
+        return row if self.context else {n: v for n, v in row.items() if n != 'context'}
 
     @classmethod
     def from_json(cls, where: str, row: Any) -> 'Example':
@@ -58,15 +63,25 @@ class Example:
         }
         for name in sorted(row.keys() - values.keys()):
             raise InputError(f'{where}: has a field {fields.show(name)}, expected no such field')
-        return cls(**{**values, 'problem_ids': tuple(values['problem_ids'])})
+        return cls(**{**values, **{n: tuple(values[n]) for n in ('problem_ids', 'context')}})
 
 
 _FIELDS = {
     **dict.fromkeys(('item', 'prompt', 'answer', 'reference', 'question'), fields.TEXT),
     'problem_ids': fields.list_of(fields.TEXT),
     'meta': fields.OBJECT,
+    'context': fields.list_of(
+        fields.Kind(
+            "an object with the texts 'role' and 'content'",
+            lambda value: (
+                fields.object_of(fields.TEXT).fits(value) and value.keys() == {'role', 'content'}
+            ),
+        )
+    ),
 }
-_OPTIONAL: Mapping[str, tuple[Any]] = {'question': ('',), 'problem_ids': ((),), 'meta': ({},)}
+_OPTIONAL: Mapping[str, tuple[Any]] = {
+    'question': ('',), 'problem_ids': ((),), 'meta': ({},), 'context': ((),)
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +92,35 @@ class TaskData:
     eval: tuple[Example, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set: a folder of a data directory, a name on the Hugging Face hub, or files.
+
+    Attributes:
+      name: of the folder.
+      hub: name on the hub; None if no copy there has these fields.
+      configs: hub configurations, read one after the other; None stands for the only one.
+      fields: required fields of each row and their types; others are not looked at.
+      files: split -> JSON lines; a data set that has files is nowhere else.
+    """
+
+    name: str
+    hub: str | None = None
+    configs: tuple[str | None, ...] = (None,)
+    fields: Mapping[str, type | tuple[type, ...]] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, pathlib.Path] = dataclasses.field(default_factory=dict)
+
+
 class RowSource(Protocol):
     """Where rows come from: `lorajax.tasks.data.DataSource`, or a table in a test."""
 
-    def rows(self, dataset: str, split: str) -> Sequence[Mapping[str, Any]]:
-        """Returns the rows of one split, in the file's order."""
+    def rows(self, dataset: str | Dataset, split: str) -> Sequence[Mapping[str, Any]]:
+        """Returns the rows of one split, in the file's order.
+
+        Args:
+          dataset: a name of `registry.DATASETS`, or a data set that is not in this table.
+          split: such as 'train'.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,12 +141,13 @@ class Task:
 
     Attributes:
       name: the name on the command line.
-      domain: 'math', 'code' or 'science'.
+      domain: 'math', 'code' or 'science'; a task file may name others.
       role: 'anchor' or 'heldout', its part in the default run; any task can play either.
       source: data sets and splits, for people.
       scorer: a name of `lorajax.tasks.scoring.SCORERS`.
       pools: maps (rows, protocol) to the examples; a generated task ignores the rows.
-      version: raised whenever prompts, splits or scoring change.
+      version: raised whenever prompts, splits or scoring change. A run notes the versions of its
+        tasks and is not continued with others.
     """
 
     name: str
@@ -116,4 +156,4 @@ class Task:
     source: str
     scorer: str
     pools: Callable[[RowSource, str], Pools]
-    version: int = 1
+    version: float = 1

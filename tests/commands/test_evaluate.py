@@ -1,5 +1,7 @@
 """Adapters of a model on tasks: printed with intervals, stored with their sum."""
 
+import json
+
 import pytest
 
 from lorajax.errors import ArgumentError, InputError
@@ -28,7 +30,9 @@ def test_every_adapter_and_the_base_answer_every_item(tmp_path, capsys):
     base = [row for row in stored if row['method'] == 'base']
     correct = sum(row['correct'] for row in base)
     assert lines[0][2].startswith(f'{correct}/5 = {correct / 5:.3f} [')
-    assert lines[0][3] == f'{sum(row["nll"] for row in base) / 5:.3f} nats per answer token'
+    mean = sum(row['nll'] for row in base) / 5
+    assert lines[0][3].startswith(f'{mean:.3f} nats per answer token [')
+    assert lines[1][4].startswith('against base: score ') and lines[1][5].startswith('loss ')
 
 
 def test_the_items_are_those_that_a_run_draws(tmp_path):
@@ -51,3 +55,16 @@ def test_bad_input_is_refused_before_anything_is_loaded(tmp_path):
         run(*call, '--tasks=gsmk8')
     with pytest.raises(ArgumentError, match='tasks: is missing'):
         run(*call)
+
+
+def test_a_task_file_is_evaluated_without_training_rows(tmp_path, capsys):
+    rows = [{'question': f'q {i}', 'choices': ['a', 'b'], 'answer': i % 2} for i in range(4)]
+    (tmp_path / 'rows.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    own = tmp_path / 'own.json'
+    own.write_text('{"data_files": {"test": "rows.jsonl"}, "output_type": "multiple_choice"}')
+    call = ['evaluate', '--model=toy-target', f'--tasks={own}', *SMALL]
+    with pytest.raises(ArgumentError, match='task own has no training rows to take a length from'):
+        run(*call)
+    run(*call, '--max_new_tokens=8')
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith('own  base  ') and '/4 = ' in line and 'likeliest_text ' in line

@@ -71,13 +71,54 @@ def test_a_flag_that_is_not_read_is_refused_where_it_is_typed_and_passed_over_in
     assert refused(*TRAIN, f'--flagfile={tmp_path}/a.flags').startswith('top_k 0: expected')
 
 
-def test_later_flags_win_whether_they_are_typed_or_in_a_file(tmp_path):
+def test_what_is_typed_wins_over_files_wherever_it_stands(tmp_path):
     (tmp_path / 'a.flags').write_text('--seed=2\n')
     (tmp_path / 'b.flags').write_text(f'--flagfile={tmp_path}/a.flags\n--top_k=5\n')
     file = f'--flagfile={tmp_path}/b.flags'
-    assert parse.parse(['--seed=1', file]).experiment.seed == 2
+    assert parse.parse([file]).experiment.seed == 2
+    assert parse.parse(['--seed=1', file]).experiment.seed == 1
     assert parse.parse([file, '--seed', '1']).experiment.seed == 1
     assert parse.parse(['--flagfile', f'{tmp_path}/b.flags']).experiment.top_k == 5
+    (tmp_path / 'c.flags').write_text('--seed=3\n')
+    assert parse.parse([file, f'--flagfile={tmp_path}/c.flags']).experiment.seed == 3
+
+
+def test_an_input_that_is_typed_twice_is_refused_and_a_list_grows():
+    assert refused('generate', '--model=a', '--model=b', '--prompt=p') == (
+        'model b: is given twice, a before'
+    )
+    assert parse.parse(['generate', '--model=a', '--model=a', '--prompt=p']).flags.model == 'a'
+    both = parse.parse(['evaluate', '--model=m', '--tasks=gsm8k', '--tasks=mbpp'])
+    assert both.flags.tasks == ('gsm8k', 'mbpp')
+    assert parse.parse(['--seed=1', '--seed=2']).experiment.seed == 2  # as scripts add them
+
+
+def test_a_flag_that_is_read_beside_another_alone_is_refused_without_it():
+    call = ['train', '--model=m', '--output=o', '--train_file=f']
+    assert refused(*call, '--data_dir=d') == '--data_dir: train reads it with --task alone'
+    assert parse.parse([*TRAIN, '--data_dir=d']).experiment.data_dir == 'd'
+    assert parse.parse([*call, '--flagfile=launch/toy.flags']).experiment.lora_rank == 4
+
+
+def test_task_files_stand_where_names_of_tasks_do(tmp_path):
+    for name in ('one', 'two'):
+        (tmp_path / f'{name}.json').write_text('{"data_files": "rows.jsonl"}')
+    one, two = f'{tmp_path}/one.json', f'{tmp_path}/two.json'
+    parsed = parse.parse(['evaluate', '--model=m', f'--tasks=gsm8k,{one},{two}'])
+    assert parsed.flags.tasks == ('gsm8k', 'one', 'two')
+    assert parsed.experiment.task_files == (one, two)
+    parsed = parse.parse([f'--anchors={one},mbpp', '--heldouts=two', f'--task_files={two}'])
+    assert parsed.experiment.anchors == ('one', 'mbpp')
+    assert parsed.experiment.task_files == (two, one)
+    assert parse.parse(['train', '--model=m', '--output=o', f'--task={one}']).flags.task == 'one'
+    assert 'nowhere.json: no such file' in refused('--anchors=nowhere.json')
+
+
+def test_a_dry_run_is_a_line_without_it():
+    assert parse.take_dry_run(['run', '--dry_run', '--seed=1']) == (True, ['run', '--seed=1'])
+    assert parse.take_dry_run(['run']) == (False, ['run'])
+    with pytest.raises(InputError, match='of what'):
+        parse.take_dry_run(['--dry_run'])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from lorajax import toy
 from lorajax.errors import ArgumentError, InputError
-from lorajax.experiment import checks, models
+from lorajax.experiment import checks, models, tasks
 from lorajax.experiment.config import Experiment
 from lorajax.models.hf import checkpoint
 from lorajax.sandbox import runner
@@ -54,7 +54,8 @@ def test_a_mesh_must_be_the_machines_and_divide_the_model(monkeypatch):
 
 def test_programs_run_only_where_they_can_be_confined(monkeypatch, caplog):
     with caplog.at_level('WARNING', logger='absl'):
-        checks.check_execution(['mbpp_test_held', 'gsm8k'], allow_code_execution=False)
+        chosen = tasks.get_all(['mbpp_test_held', 'gsm8k'])
+        checks.check_execution(chosen, allow_code_execution=False)
     (line,) = caplog.messages
     assert line.startswith('mbpp_test_held: answers are judged by the span proxy')
 
@@ -63,6 +64,6 @@ def test_programs_run_only_where_they_can_be_confined(monkeypatch, caplog):
 
     monkeypatch.setattr(runner, 'protections', unconfined)
     with pytest.raises(InputError, match='cannot confine'):
-        checks.check_execution(['mbpp_test_held'], allow_code_execution=True)
-    checks.check_execution(['gsm8k'], allow_code_execution=True)
+        checks.check_execution(tasks.get_all(['mbpp_test_held']), allow_code_execution=True)
+    checks.check_execution(tasks.get_all(['gsm8k']), allow_code_execution=True)
     assert dataclasses.replace(Experiment(), allow_code_execution=True).allow_code_execution

@@ -25,3 +25,17 @@ def test_every_task_is_beside_the_heldouts_of_its_own_world():
     assert tuple(task.name for task in real) == registry.HELDOUTS
     toy = tasks.heldouts_beside(tasks.get('toy_code_keep_5'))
     assert {task.name for task in toy} == set(language.HELDOUTS)
+
+
+def test_task_files_are_tasks_like_others_and_take_no_name_of_theirs(tmp_path):
+    (tmp_path / 'mine.json').write_text('{"data_files": "rows.jsonl"}')
+    files = (str(tmp_path),)
+    assert tasks.get('mine', files).source.startswith(f'{tmp_path}/mine.json')
+    assert tasks.get('gsm8k', files) is registry.TASKS['gsm8k']
+    own = tasks.heldouts_beside(tasks.get('mine', files), files)
+    assert [task.name for task in own] == ['mine']
+    with pytest.raises(InputError, match="unknown task 'mine'"):
+        tasks.get('mine')
+    (tmp_path / 'gsm8k.json').write_text('{"data_files": "rows.jsonl"}')
+    with pytest.raises(InputError, match="'gsm8k' is a built-in task"):
+        tasks.get('mine', files)

@@ -1,5 +1,7 @@
 """Scorers: what counts as right."""
 
+import time
+
 import pytest
 
 from lorajax.errors import InputError
@@ -155,6 +157,7 @@ def test_a_reference_scores_one_and_nothing_scores_zero(scorer):
         'numeric': example('1/3'),
         'letter': example('C', **CHOICES),
         'exact': example('c4 c5'),
+        'regex': example('c4 c5', pattern=r'c\d c\d'),
         'code': example(ADD, **CODE),
     }[scorer]
     for allowed in (False, True):
@@ -180,3 +183,12 @@ def test_pass_at_k():
     for wrong in ((3, 4, 1), (3, 1, 0), (3, 1, 4)):
         with pytest.raises(ValueError, match='expected'):
             scoring.pass_at_k(*wrong)
+
+
+def test_an_expression_that_would_never_be_done_is_no_match(monkeypatch):
+    monkeypatch.setattr(scoring, '_SECONDS', 0.05)
+    hostile = example('x', pattern=r'(?:a|aa)+$')
+    assert scoring.matches(hostile, 'aaa').correct
+    start = time.monotonic()
+    assert not scoring.matches(hostile, 'a' * 60 + '!').correct
+    assert time.monotonic() - start < 10  # without a limit it would be days

@@ -69,7 +69,7 @@ def _score(
     return evaluate_task(
         model,
         chat,
-        tasks.get(task),
+        tasks.get(task, experiment.task_files),
         examples.read(files.eval_data(task))[:count],
         compared,
         batch_size=experiment.eval_batch_size,
@@ -94,7 +94,8 @@ def _ablation_plan(experiment: Experiment) -> ablations.Plan:
             experiment.seed,
         )
     if '3' in experiment.experiments:
-        domains = {task: tasks.get(task).domain for task in experiment.anchors}
+        anchors = tasks.get_all(experiment.anchors, experiment.task_files)
+        domains = {task.name: task.domain for task in anchors}
         plan['experiment3'] = ablations.domain_transfer(
             experiment.anchors, domains, experiment.transfer_methods
         )

@@ -26,7 +26,8 @@ def prepare(experiment: Experiment) -> bool:
         check_prepared(experiment)
         return False
     names = {'source': experiment.source_model, 'target': experiment.target_model}
-    checks.check_execution(experiment.heldouts, experiment.allow_code_execution)
+    heldouts = tasks.get_all(experiment.heldouts, experiment.task_files)
+    checks.check_execution(heldouts, experiment.allow_code_execution)
     for name in names.values():
         checks.check_model(name, experiment)
     drawn, counts = _draw(experiment)
@@ -56,6 +57,7 @@ def check_prepared(experiment: Experiment) -> None:
     if not isinstance(stored, dict):
         raise InputError(f'{files.config}: is no JSON object, expected the settings of a run')
     experiment.check_same(stored)
+    _check_versions(experiment, stored)
     if stored.get('data_hash') not in (None, provenance.hash_rows(files.data)):
         raise InputError(
             f'{files.data}: its rows are not those that {files.config} was begun with; expected '
@@ -63,11 +65,24 @@ def check_prepared(experiment: Experiment) -> None:
         )
 
 
+def _check_versions(experiment: Experiment, stored: JsonDict) -> None:
+    """Refuses tasks that were changed since the run was begun."""
+    versions = stored.get('task_versions')
+    versions = versions if isinstance(versions, dict) else {}
+    for task in tasks.get_all(experiment.tasks, experiment.task_files):
+        if versions.get(task.name, task.version) != task.version:
+            raise InputError(
+                f'{experiment.files.config}: was begun with version '
+                f'{io.show(versions[task.name])} of the task {task.name}, which is now '
+                f'{task.version}; give another workdir'
+            )
+
+
 def _draw(experiment: Experiment) -> tuple[dict[str, data.TaskData], JsonDict]:
     """Chooses the rows of every task, and counts what training and evaluation sets share."""
     chosen: dict[str, Any] = {
-        'anchors': tasks.get_all(experiment.anchors),
-        'heldouts': tasks.get_all(experiment.heldouts),
+        'anchors': tasks.get_all(experiment.anchors, experiment.task_files),
+        'heldouts': tasks.get_all(experiment.heldouts, experiment.task_files),
         'source': data.DataSource(experiment.data_dir or None),
         'eval_per_task': experiment.eval_per_task,
         'seed': experiment.seed,
@@ -82,10 +97,12 @@ def _draw(experiment: Experiment) -> tuple[dict[str, data.TaskData], JsonDict]:
 
 def _record(experiment: Experiment) -> JsonDict:
     """Returns the content of config.json."""
+    chosen = tasks.get_all(experiment.tasks, experiment.task_files)
     return {
         'schema': 1,
         **experiment.to_json(),
-        'domains': {name: tasks.get(name).domain for name in experiment.tasks},
+        'domains': {task.name: task.domain for task in chosen},
+        'task_versions': {task.name: task.version for task in chosen},
         'versions': provenance.versions(),
         'git_commit': provenance.git_commit(),
         'model_hashes': {

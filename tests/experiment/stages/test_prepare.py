@@ -73,6 +73,31 @@ def test_bad_choices_are_refused_before_anything_is_written(experiment, change, 
     check_refused(dataclasses.replace(experiment, **change), words)
 
 
+def test_task_files_are_tasks_like_others(experiment, tmp_path):
+    """Anchor and held-out over the same rows: what is evaluated trains neither of them."""
+    lines = [{'prompt': f'say {i}', 'completion': str(i)} for i in range(60)]
+    (tmp_path / 'rows.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    for name, version in (('one', 1), ('two', 2)):
+        content = {'data_files': 'rows.jsonl', 'metadata': {'version': version}, 'domain': 'echo'}
+        (tmp_path / f'{name}.json').write_text(json.dumps(content))
+    files = (str(tmp_path / 'one.json'), str(tmp_path / 'two.json'))
+    own = dataclasses.replace(
+        experiment, anchors=('gsm8k', 'one'), heldouts=('two',), task_files=files,
+        train_per_task=100, eval_per_task=100,
+    )  # fmt: skip
+    assert pipeline.run(own) == ['prepare']
+    held = {example.prompt for example in examples.read(own.files.eval_data('two'))}
+    for task in own.tasks:
+        trained = {example.prompt for example in examples.read(own.files.train_data(task))}
+        assert trained and held and not trained & held
+    recorded = json.loads(own.files.config.read_text())
+    assert recorded['task_versions'] == {'gsm8k': 2, 'one': 1, 'two': 2}
+    assert recorded['domains']['two'] == 'echo' and pipeline.run(own) == []
+    (tmp_path / 'two.json').write_text(json.dumps({'data_files': 'rows.jsonl'}))
+    with pytest.raises(InputError, match='begun with version 2 of the task two, which is now 1'):
+        pipeline.run(own)
+
+
 def test_an_empty_data_file_is_refused(experiment):
     path = pathlib.Path(experiment.data_dir) / 'gsm8k' / 'train.jsonl'
     path.write_text('')
