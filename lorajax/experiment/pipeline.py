@@ -21,6 +21,8 @@ from lorajax.experiment.stages.prepare import check_prepared, prepare
 from lorajax.experiment.stages.report import write_report
 from lorajax.experiment.stages.train import train
 from lorajax.experiment.workdir import Workdir
+from lorajax.training import MetricWriter
+from lorajax.training.metrics import CompileClock
 
 _STAGES: dict[str, Callable[..., bool]] = {
     'prepare': prepare,
@@ -60,11 +62,21 @@ def run(experiment: Experiment, shard: Shard = WHOLE) -> list[str]:
                 continue
             logging.info('stage %s', name)
             options = (shard,) if name in _DIVIDED else ()
-            if _STAGES[name](experiment, *options):
+            with CompileClock() as clock:
+                is_done = _STAGES[name](experiment, *options)
+            if is_done:
                 done.append(name)
+                _metrics(experiment.files, name, shard).write('stage', stage=name, **clock.values())
             else:
                 logging.info('stage %s: nothing to do', name)
     return done
+
+
+def _metrics(files: Workdir, stage: str, shard: Shard) -> MetricWriter:
+    """Returns where a stage writes its time; no two processes append to one file."""
+    if shard.is_whole:
+        return MetricWriter(files.metrics)
+    return MetricWriter(files.item_metrics(stage, f'shard{shard.shard_index}'))
 
 
 def _check_divided(experiment: Experiment) -> None:

@@ -22,6 +22,10 @@ _TRAIN_ROW = {
     'loss': fields.either(_MEASURED, fields.list_of(fields.either(_MEASURED, _EMPTY))),
     'tokens_per_second': _MEASURED,
 }
+_STAGE_ROW = {
+    'stage': fields.TEXT,
+    **dict.fromkeys(('seconds', 'compile_count', 'compile_seconds', 'compile_cached'), _MEASURED),
+}
 
 
 def read_config(path: pathlib.Path) -> JsonDict:
@@ -52,7 +56,8 @@ def read_metrics(path: pathlib.Path) -> list[JsonDict]:
     """Reads metrics.jsonl; nothing if there is none.
 
     Raises:
-      InputError: naming the line and the field, if a row of training is not as it was written.
+      InputError: naming the line and the field, if a row of a training or a stage is not as it was
+        written.
     """
     rows = []
     for number, row in io.read_numbered_jsonl(path) if path.exists() else ():
@@ -60,5 +65,8 @@ def read_metrics(path: pathlib.Path) -> list[JsonDict]:
         if row.get('event') == 'train':
             for name, kind in _TRAIN_ROW.items():
                 fields.require(f'{path}:{number}', row, name, kind, None)
+        if row.get('event') == 'stage':
+            for name, kind in _STAGE_ROW.items():
+                fields.require(f'{path}:{number}', row, name, kind)
         rows.append(row)
     return rows

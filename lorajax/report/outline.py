@@ -1,6 +1,6 @@
 """The order of a report: the seed's sections first, in the seed's order, then ours."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from lorajax.report.document import Document
@@ -18,6 +18,7 @@ def make_document(
     overlap_matrix: Mapping[str, Any] | None,
     diagnostics: Mapping[str, Any],
     pictures: Set[str],
+    metrics: Sequence[Mapping[str, Any]] = (),
 ) -> Document:
     """Puts the sections together.
 
@@ -27,6 +28,7 @@ def make_document(
       overlap_matrix: content of data/overlap.json, if there is one.
       diagnostics: {method: content of its diagnostics.json}, for what a clock wrote.
       pictures: names of the figures that could be drawn; others are left out.
+      metrics: rows of metrics.jsonl.
     """
     sections = [
         seed.recipe(results, config),
@@ -46,6 +48,7 @@ def make_document(
         mappings.diagnostics(results),
         mappings.costs(diagnostics),
         run.training('loss' in pictures),
+        run.times(metrics),
         run.reading_guide(),
         run.provenance(config),
     ]

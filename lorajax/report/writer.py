@@ -42,7 +42,7 @@ def write(
     """
     directory = pathlib.Path(directory)
     pictures = figures.draw(results, metrics)
-    document = make_document(results, config, overlap, diagnostics or {}, set(pictures))
+    document = make_document(results, config, overlap, diagnostics or {}, set(pictures), metrics)
     browser = item_browser(outcomes or {}, eval_items or {}, method_names(results))
     for name, (png, _) in pictures.items():
         with atomic_file(directory / f'{name}.png') as temporary:

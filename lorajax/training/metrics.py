@@ -33,23 +33,48 @@ class MetricWriter:
 
 
 class CompileClock:
-    """Counts seconds of compiling while it is entered, and programs taken from the disk."""
+    """Counts the programs that are compiled while it is entered, and the seconds.
+
+    Attributes:
+      seconds: of compiling, and of reading programs from the disk.
+      num_cached: programs taken from the disk.
+      elapsed: seconds since it was entered, of the whole stay once it is left.
+    """
 
     seconds = 0.0
     num_cached = 0
+    _num_asked = 0
 
     def __enter__(self) -> 'CompileClock':
+        self._start = time.monotonic()
+        self._stop: float | None = None
         monitoring.register_event_duration_secs_listener(self._add_seconds)
         monitoring.register_event_listener(self._add_event)
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._stop = time.monotonic()
         monitoring.unregister_event_duration_listener(self._add_seconds)
         monitoring.unregister_event_listener(self._add_event)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was entered."""
+        return (time.monotonic() if self._stop is None else self._stop) - self._start
+
+    def values(self) -> dict[str, float]:
+        """Returns what metrics.jsonl says of it."""
+        return {
+            'seconds': round(self.elapsed, 2),
+            'compile_count': self._num_asked - self.num_cached,
+            'compile_seconds': round(self.seconds, 2),
+            'compile_cached': self.num_cached,
+        }
 
     def _add_seconds(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event == '/jax/core/compile/backend_compile_duration':
             self.seconds += duration_secs
+            self._num_asked += 1
 
     def _add_event(self, event: str, **_: str | int) -> None:
         self.num_cached += event == '/jax/compilation_cache/cache_hits'

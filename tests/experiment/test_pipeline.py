@@ -87,6 +87,10 @@ def test_a_run_leaves_every_file(finished):
         json.loads(line)
         for line in (finished / 'outcomes/arc_challenge.jsonl').read_text().splitlines()
     ]
+    metrics = [json.loads(line) for line in (finished / 'metrics.jsonl').read_text().splitlines()]
+    stages = [row['stage'] for row in metrics if row['event'] == 'stage']
+    assert stages == ['prepare', 'train', 'map', 'evaluate', 'report']
+    assert '| Stage |' in (finished / 'report/ROUND4_REPORT.md').read_text()
     nll = {m: np.mean([r['nll'] for r in outcomes if r['method'] == m]) for m in ('base', 'oracle')}
     assert nll['oracle'] < nll['base'] - 0.1  # training really changed the model
 

@@ -39,6 +39,15 @@ def test_other_settings_are_refused(tmp_path, change, problem):
     assert line.startswith(f'{tmp_path / "config.json"}: ') and problem in line
 
 
+@pytest.mark.parametrize('change', [{'seconds': 'x'}, {'stage': 1}, {'compile_count': None}])
+def test_other_rows_of_stages_are_refused(tmp_path, change):
+    row = {'event': 'stage', 'stage': 'train', 'seconds': 1.5, 'compile_count': 2,
+           'compile_seconds': 0.5, 'compile_cached': 0}  # fmt: skip
+    io.write_jsonl(tmp_path / 'metrics.jsonl', [row, {**row, **change}])
+    with pytest.raises(InputError, match=r'metrics\.jsonl:2: .*' + next(iter(change))):
+        records.read_metrics(tmp_path / 'metrics.jsonl')
+
+
 @pytest.mark.parametrize(
     'change',
     [{'step': -1}, {'step': 1.5}, {'loss': 'x'}, {'loss': [1e300]}, {'tasks': [1]}, {'side': 1},

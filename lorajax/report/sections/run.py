@@ -6,11 +6,37 @@ from typing import Any
 from lorajax.report.document import Bullets, Column, Figure, Section, Table
 from lorajax.report.sections.seed import Config
 
+_TIMES = ('seconds', 'compile_count', 'compile_seconds', 'compile_cached')  # of a stage's row
+
 
 def training(has_curves: bool) -> Section | None:
     """Loss curves, where metrics.jsonl has some."""
     figure = Figure('loss', 'Training loss of every adapter, and tokens per second, over steps')
     return Section('Training', [figure]) if has_curves else None
+
+
+def times(metrics: Sequence[Mapping[str, Any]]) -> Section | None:
+    """How long every stage took, and what of it was compiling.
+
+    A stage that was killed and went on, or that several processes divided, is the sum of them. The
+    report itself is left out, as it is not done when it is written.
+    """
+    totals: dict[str, list[float]] = {}
+    for row in metrics:
+        if row.get('event') == 'stage' and row['stage'] != 'report':
+            total = totals.setdefault(row['stage'], [0.0] * len(_TIMES))
+            for index, name in enumerate(_TIMES):
+                total[index] += row[name]
+    if not totals:
+        return None
+    columns = [
+        Column('Stage'),
+        Column('Seconds', '.1f'),
+        Column('Programs compiled', '.0f'),
+        Column('Seconds of compiling', '.1f', 'and of reading compiled programs from the disk'),
+        Column('Programs taken from the disk', '.0f'),
+    ]
+    return Section('Time', [Table(columns, [[name, *total] for name, total in totals.items()])])
 
 
 def provenance(config: Config) -> Section:
