@@ -261,7 +261,7 @@ class _Run:
         return decoding.begin(
             self.model.params, prompts, keys, grid.items < 0, self.stops,
             max_new_tokens=self.answers.tokens.shape[-1], num_slots=room - length,
-            split=self.split, **options,
+            split=self.split, logit_softcap=self.model.config.logit_softcap, **options,
         )  # fmt: skip
 
     def _insert(
@@ -280,7 +280,8 @@ class _Run:
         self.answers.nll[grid.adapters[group], items] = losses[: len(items)]
         return decoding.insert(
             self.model.params, state, prompts, decoding.row_keys(self.key, jnp.asarray(padded)),
-            jnp.int32(group), targets, self.stops, **options,
+            jnp.int32(group), targets, self.stops,
+            logit_softcap=self.model.config.logit_softcap, **options,
         )  # fmt: skip
 
     def _prompts(self, items: np.ndarray, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Decoders of the Qwen2 and Llama families."""
+"""Decoders of the families of `families.py`."""
 
 from lorajax.models.config import ModelConfig, RopeScaling
 from lorajax.models.hf import merge_and_save

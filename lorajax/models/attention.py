@@ -18,7 +18,20 @@ class KeyValues(NamedTuple):
     mask: jax.Array  # bool[B, T, S], True = query t may attend to key s
 
 
-def attend(q: jax.Array, kv_blocks: tuple[KeyValues, ...]) -> jax.Array:
+def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
+    """Returns cap * tanh(x / cap), which bounds x smoothly; x itself without a cap.
+
+    Source: Gemma Team 2024 (Gemma 2), section 2.
+    """
+    return x if cap is None else cap * jnp.tanh(x / cap)
+
+
+def attend(
+    q: jax.Array,
+    kv_blocks: tuple[KeyValues, ...],
+    scale: float | None = None,
+    softcap: float | None = None,
+) -> jax.Array:
     """Attends jointly to several blocks of keys, as if they were concatenated.
 
     Decoding passes the cache and the new token as two blocks, so the cache is only read:
@@ -27,6 +40,8 @@ def attend(q: jax.Array, kv_blocks: tuple[KeyValues, ...]) -> jax.Array:
     Args:
       q: [B, T, K, G, H], queries grouped by the key/value head that they share.
       kv_blocks: keys, values and masks; K and H as in `q`.
+      scale: of the scores; H ** -0.5 if None.
+      softcap: bounds the scaled scores, see `soft_cap`.
 
     Returns:
       [B, T, K, G, H] in the dtype of `q`; scores and softmax are float32.
@@ -38,11 +53,12 @@ def attend(q: jax.Array, kv_blocks: tuple[KeyValues, ...]) -> jax.Array:
     for k, v, mask in kv_blocks:
         chex.assert_shape((k, v), (batch, None, heads, width))
         chex.assert_shape(mask, (batch, length, k.shape[1]))
-    scale = width**-0.5
+    scale = width**-0.5 if scale is None else scale
     scores = []
     for block in kv_blocks:
         s = jnp.einsum('btkgh,bskh->bkgts', q, block.k, preferred_element_type=jnp.float32)
-        scores.append(jnp.where(block.mask[:, None, None], s * scale, _MASKED))
+        s = soft_cap(s * scale, softcap)
+        scores.append(jnp.where(block.mask[:, None, None], s, _MASKED))
     probs = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q.dtype)
     out = jnp.zeros((), q.dtype)
     start = 0
@@ -84,12 +100,15 @@ def look_back(x: jax.Array, blocking: Blocking) -> jax.Array:
     return jnp.concatenate(seen, axis=2).reshape(batch * count, -1, *x.shape[2:])
 
 
-def blocked_mask(segment_ids: jax.Array, blocking: Blocking) -> jax.Array:
+def blocked_mask(
+    segment_ids: jax.Array, blocking: Blocking, window: int | None = None
+) -> jax.Array:
     """Returns `causal_mask` for blocks and what `look_back` gives them.
 
     Args:
       segment_ids: int32[B, T] as of `causal_mask`; no number comes twice in a row.
       blocking: T is a multiple of its size, c.
+      window: as of `causal_mask`.
 
     Returns:
       bool[B * T / c, c, (lookback + 1) * c].
@@ -98,22 +117,51 @@ def blocked_mask(segment_ids: jax.Array, blocking: Blocking) -> jax.Array:
     size, lookback = blocking
     queries = segment_ids.reshape(-1, size)
     keys = look_back(segment_ids, blocking)
-    causal = np.tri(size, (lookback + 1) * size, lookback * size, dtype=bool)
+    causal = _band(size, (lookback + 1) * size, lookback * size, window)
     return (queries[:, :, None] == keys[:, None, :]) & (keys > 0)[:, None, :] & causal
 
 
-def causal_mask(segment_ids: jax.Array) -> jax.Array:
+def causal_mask(segment_ids: jax.Array, window: int | None = None) -> jax.Array:
     """Returns bool[B, T, T]: a token sees itself and what precedes it in its own segment.
 
     Args:
       segment_ids: int32[B, T]; 0 marks padding, equal positive numbers one sequence. A plain
         0/1 attention mask is the case of one sequence a row.
+      window: tokens that a token sees at most, itself included; all if None.
     """
     chex.assert_rank(segment_ids, 2)
     length = segment_ids.shape[-1]
     same = segment_ids[:, :, None] == segment_ids[:, None, :]
     causal = jnp.tril(jnp.ones((length, length), bool))
+    if window is not None:
+        causal &= jnp.triu(jnp.ones((length, length), bool), 1 - window)
     return same & causal & (segment_ids > 0)[:, None, :]
+
+
+def _band(queries: int, keys: int, ahead: int, window: int | None) -> np.ndarray:
+    """Returns bool[queries, keys]: query i sees keys up to i + ahead, at most `window` of them."""
+    band = np.tri(queries, keys, ahead, dtype=bool)
+    return band if window is None else band & ~np.tri(queries, keys, ahead - window, dtype=bool)
+
+
+def cached_mask(
+    valid: jax.Array, segment_ids: jax.Array, slot: jax.Array | int, window: int | None = None
+) -> jax.Array:
+    """Returns bool[B, T, S], which slots of a cache new tokens see.
+
+    Args:
+      valid: bool[B, S], which slots hold a token of the row.
+      segment_ids: int32[B, T], 0 for padding behind the new tokens.
+      slot: int32[], the slot that is written next, so that the one before it is the youngest.
+      window: as of `causal_mask`.
+    """
+    seen = valid[:, None, :] & (segment_ids > 0)[:, :, None]
+    if window is None:
+        return seen
+    slots = valid.shape[-1]
+    age = (slot - 1 - jnp.arange(slots)) % slots + 1  # S, seen from the first new token
+    distance = age + jnp.arange(segment_ids.shape[-1])[:, None]  # T S
+    return seen & (distance < window)
 
 
 def positions_of(segment_ids: jax.Array) -> jax.Array:

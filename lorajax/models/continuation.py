@@ -51,4 +51,5 @@ def continuation_nll(
             Cache(prompts.k, prompts.v, prompts.valid),
         )
         before = jnp.concatenate([before, hidden], axis=-2)
-    return token_nll(unembedding(params), before, tokens) * target_mask
+    softcap = module.config.logit_softcap
+    return token_nll(unembedding(params), before, tokens, softcap) * target_mask

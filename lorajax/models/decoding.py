@@ -79,6 +79,7 @@ def forward(
     positions: jax.Array | None = None,
     cache: cache_lib.Cache | None = None,
     return_kv: bool = False,
+    slot: jax.Array | int = 0,
 ) -> tuple[jax.Array, Any]:
     """Runs the decoder with no adapter, one adapter, or adapters stacked on A.
 
@@ -91,6 +92,7 @@ def forward(
       positions: like `tokens`, or None.
       cache: the cache to attend to, or None.
       return_kv: whether to return new keys and values.
+      slot: int32[], the cache's slot that is written next.
 
     Returns:
       Hidden states [(A,) B, T, D] and keys and values [L, (A,) B, T, K, H] or None.
@@ -98,7 +100,7 @@ def forward(
 
     def one(adapter: Adapter | None, *args: Any) -> tuple[jax.Array, Any]:
         variables = {'params': params, 'lora': adapter} if adapter else {'params': params}
-        return module.apply(variables, *args, return_kv=return_kv)
+        return module.apply(variables, *args, return_kv=return_kv, slot=slot)
 
     if not is_stacked(adapter):
         return one(adapter, tokens, segment_ids, positions, cache)
@@ -140,9 +142,11 @@ def _advance(
     eos_ids: jax.Array,
     pad_id: int,
     sampler: Sampler,
+    logit_softcap: float | None,
 ) -> DecodeState:
     """Chooses the next token of every unfinished row from hidden states [(A,) B, D]."""
-    token = _draw(sampler, unembed(params, hidden), state.keys, state.count)
+    logits = unembed(params, hidden, logit_softcap)
+    token = _draw(sampler, logits, state.keys, state.count)
     token = jnp.where(state.is_done, pad_id, token)
     length = state.output.shape[-1]
     is_next = (jnp.arange(length) == state.count[..., None]) & ~state.is_done[..., None]
@@ -230,8 +234,11 @@ def _join(array: jax.Array, axis: int) -> jax.Array:
 
 
 @functools.partial(
-    jax.jit, static_argnames=('max_new_tokens', 'pad_id', 'sampler', 'num_slots', 'split')
-)
+    jax.jit,
+    static_argnames=(
+        'max_new_tokens', 'pad_id', 'sampler', 'num_slots', 'split', 'logit_softcap'
+    ),
+)  # fmt: skip
 def begin(
     params: Params,
     prompts: Prompts,
@@ -244,6 +251,7 @@ def begin(
     sampler: Sampler,
     num_slots: int,
     split: bool,
+    logit_softcap: float | None = None,
 ) -> DecodeState:
     """Chooses the first new token of every row.
 
@@ -259,6 +267,7 @@ def begin(
       num_slots: slots of the cache behind the prompts; `max_new_tokens`, or more where longer
         prompts are to come.
       split: whether the layers of the cache are to be apart.
+      logit_softcap: the model's.
 
     Returns:
       The state that `decode` continues.
@@ -274,10 +283,12 @@ def begin(
         keys=keys,
         cache=cache_lib.from_prompts((prompts.k, prompts.v), prompts.valid, num_slots, split),
     )
-    return _advance(state, params, prompts.hidden, eos_ids, pad_id, sampler)
+    return _advance(state, params, prompts.hidden, eos_ids, pad_id, sampler, logit_softcap)
 
 
-@functools.partial(jax.jit, static_argnames=('pad_id', 'sampler'), donate_argnames=('state',))
+@functools.partial(
+    jax.jit, static_argnames=('pad_id', 'sampler', 'logit_softcap'), donate_argnames=('state',)
+)
 def insert(
     params: Params,
     state: DecodeState,
@@ -289,6 +300,7 @@ def insert(
     *,
     pad_id: int,
     sampler: Sampler,
+    logit_softcap: float | None = None,
 ) -> DecodeState:
     """Puts new prompts in the place of finished rows of one adapter.
 
@@ -303,6 +315,7 @@ def insert(
       eos_ids: int32[N], stop ids.
       pad_id: fills a row after its stop id.
       sampler: chooses tokens.
+      logit_softcap: the model's.
 
     Returns:
       The state with the first new token of the new rows; other rows are as they were.
@@ -318,7 +331,7 @@ def insert(
         keys=keys,
         cache=state.cache,
     )
-    fresh = _advance(fresh, params, prompts.hidden, eos_ids, pad_id, sampler)
+    fresh = _advance(fresh, params, prompts.hidden, eos_ids, pad_id, sampler, logit_softcap)
 
     def put(name: str) -> jax.Array:
         return getattr(state, name).at[group, lanes].set(getattr(fresh, name), mode='drop')
@@ -379,12 +392,14 @@ def decode(
                 state.position[..., None],
                 state.cache,
                 return_kv=True,
+                slot=state.slot,
             )
             hidden = hidden[..., 0, :]
             cache = cache_lib.write(state.cache, kv, state.slot)
         slot = (state.slot + 1) % cache.valid.shape[-1]
         state = dataclasses.replace(state, cache=cache, slot=slot)
-        return _advance(state, params, hidden, eos_ids, pad_id, sampler)
+        softcap = module.config.logit_softcap
+        return _advance(state, params, hidden, eos_ids, pad_id, sampler, softcap)
 
     return jax.lax.while_loop(goes_on, step, state)
 
@@ -445,7 +460,7 @@ def generate(
     state = begin(
         params, prompts, jnp.broadcast_to(keys, (*rows, *keys.shape[1:])), jnp.zeros(rows, bool),
         stops, max_new_tokens=max_new_tokens, pad_id=pad_id, sampler=sampler,
-        num_slots=max_new_tokens, split=split,
+        num_slots=max_new_tokens, split=split, logit_softcap=module.config.logit_softcap,
     )  # fmt: skip
     never = jnp.full(rows[:-1], rows[-1] + 1)
     return decode(

@@ -11,15 +11,18 @@ from lorajax.models.attention import Blocking, KeyValues, attend, look_back
 from lorajax.models.config import ModelConfig
 
 
-def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
+def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float, has_offset: bool = False) -> jax.Array:
     """Divides by the root mean square over the last axis; statistics in float32.
 
     Source: Zhang & Sennrich 2019; the cast order (normalise, round, scale) is that of the
-    Llama reference, which matters in bfloat16.
+    Llama reference, which matters in bfloat16. With an offset the factor is 1 + scale and the
+    order is normalise, scale, round, as in the Gemma reference.
     """
     chex.assert_shape(scale, x.shape[-1:])
     x32 = x.astype(jnp.float32)
     normal = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + epsilon)
+    if has_offset:
+        return (normal * (1 + scale.astype(jnp.float32))).astype(x.dtype)
     return normal.astype(x.dtype) * scale.astype(x.dtype)
 
 
@@ -37,12 +40,19 @@ class RMSNorm(nn.Module):
 
     epsilon: float
     param_dtype: jnp.dtype
+    has_offset: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns x, normalised over its last axis."""
-        scale = self.param('scale', nn.initializers.ones, (x.shape[-1],), self.param_dtype)
-        return rms_norm(x, scale, self.epsilon)
+        init_fn = nn.initializers.zeros if self.has_offset else nn.initializers.ones
+        scale = self.param('scale', init_fn, (x.shape[-1],), self.param_dtype)
+        return rms_norm(x, scale, self.epsilon, self.has_offset)
+
+
+def gate(x: jax.Array, activation: str) -> jax.Array:
+    """Returns the MLP's activation of x, `silu` or `gelu_tanh` (GELU, approximated by tanh)."""
+    return nn.silu(x) if activation == 'silu' else nn.gelu(x, approximate=True)
 
 
 class Projection(nn.Module):
@@ -105,6 +115,11 @@ class Block(nn.Module):
         features = self.config.projections[name][1]
         return Projection(features, bias, self.param_dtype, name=name)
 
+    def norm(self, name: str) -> RMSNorm:
+        """Makes the norm called `name`."""
+        c = self.config
+        return RMSNorm(c.norm_eps, self.param_dtype, c.norm_offset, name=name)
+
     @nn.compact
     def __call__(
         self,
@@ -114,6 +129,7 @@ class Block(nn.Module):
         mask: jax.Array,
         cached_mask: jax.Array | None,
         adapter_index: jax.Array | None = None,
+        kind: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
         """Runs the layer.
 
@@ -125,13 +141,18 @@ class Block(nn.Module):
             `blocked_mask` says.
           cached_mask: bool[B, T, S], who sees which earlier token.
           adapter_index: int32[B, blocks], which of several adapters each block of tokens gets.
+          kind: int32[], which of the angles and masks is this layer's, where its model has
+            layers with and without a sliding window; these have a leading axis of both then.
 
         Returns:
           [B, T, D], and with `return_kv` the new tokens' keys and values [B, T, K, H].
         """
         c = self.config
         b, t, _ = x.shape
-        h = RMSNorm(c.norm_eps, self.param_dtype, name='input_norm')(x)
+        if kind is not None:
+            angle, mask = angle[kind], mask[kind]
+            cached_mask = None if cached_mask is None else cached_mask[kind]
+        h = self.norm('input_norm')(x)
 
         def project(name: str, x: jax.Array) -> jax.Array:
             return self.projection(name)(x, adapter_index)
@@ -139,6 +160,8 @@ class Block(nn.Module):
         q = project('q_proj', h).reshape(b, t, c.num_heads, c.head_dim)
         k = project('k_proj', h).reshape(b, t, c.num_kv_heads, c.head_dim)
         v = project('v_proj', h).reshape(b, t, c.num_kv_heads, c.head_dim)
+        if c.qk_norm:
+            q, k = self.norm('q_norm')(q), self.norm('k_norm')(k)
         q, k = rope.rotate(q, angle), rope.rotate(k, angle)
         size = self.blocking.size if self.blocking else t
         q = q.reshape(-1, size, c.num_kv_heads, c.num_heads // c.num_kv_heads, c.head_dim)
@@ -148,9 +171,11 @@ class Block(nn.Module):
         if cached is not None and cached_mask is not None:
             kv_blocks = (KeyValues(*cached, cached_mask), *kv_blocks)
         with jax.default_matmul_precision('highest' if x.dtype == jnp.float32 else 'default'):
-            out = attend(q, kv_blocks).reshape(b, t, -1)  # B T (N H)
-        x += project('o_proj', out)
-        h = RMSNorm(c.norm_eps, self.param_dtype, name='post_attention_norm')(x)
-        gated = nn.silu(project('gate_proj', h)) * project('up_proj', h)
-        x += project('down_proj', gated)
+            out = attend(q, kv_blocks, c.score_scale, c.attention_softcap)
+        out = project('o_proj', out.reshape(b, t, -1))  # from B T (N H)
+        x += self.norm('attention_output_norm')(out) if c.output_norms else out
+        h = self.norm('post_attention_norm')(x)
+        gated = gate(project('gate_proj', h), c.mlp_activation) * project('up_proj', h)
+        out = project('down_proj', gated)
+        x += self.norm('mlp_output_norm')(out) if c.output_norms else out
         return x, ((k, v) if self.return_kv else None)

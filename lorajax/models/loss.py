@@ -1,5 +1,6 @@
 """Negative log-likelihood of chosen tokens: the training loss and the teacher-forced score."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from lorajax.models.attention import Blocking
+from lorajax.models.attention import Blocking, soft_cap
 from lorajax.models.decoding import forward
 from lorajax.models.layers import matmul_precision
 from lorajax.models.transformer import Transformer, unembedding
@@ -46,7 +47,8 @@ def target_nll(
     chex.assert_equal_shape((target_index, target_mask))
     chex.assert_equal_shape_prefix((tokens, target_index), tokens.ndim - 1)
     hidden, _ = forward(module, params, adapter, tokens, segment_ids)
-    return _nll_at(params, hidden, tokens, target_index) * target_mask
+    softcap = module.config.logit_softcap
+    return _nll_at(params, hidden, tokens, target_index, softcap) * target_mask
 
 
 def packed_nll(
@@ -86,20 +88,27 @@ def packed_nll(
         blocking=blocking,
         adapter_index=None if is_single else adapter_index,
     )
-    return _nll_at(params, hidden, tokens, target_index) * target_mask
+    softcap = module.config.logit_softcap
+    return _nll_at(params, hidden, tokens, target_index, softcap) * target_mask
 
 
 def _nll_at(
-    params: Params, hidden: jax.Array, tokens: jax.Array, target_index: jax.Array
+    params: Params,
+    hidden: jax.Array,
+    tokens: jax.Array,
+    target_index: jax.Array,
+    softcap: float | None,
 ) -> jax.Array:
     """Returns the loss of tokens [..., T] at target_index [..., M] given what is before them."""
     before = jnp.take_along_axis(hidden, target_index[..., None] - 1, axis=-2)  # ... M D
     targets = jnp.take_along_axis(tokens, target_index, axis=-1)
-    return token_nll(unembedding(params), before, targets)
+    return token_nll(unembedding(params), before, targets, softcap)
 
 
-@jax.custom_vjp
-def token_nll(matrix: jax.Array, hidden: jax.Array, targets: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def token_nll(
+    matrix: jax.Array, hidden: jax.Array, targets: jax.Array, softcap: float | None = None
+) -> jax.Array:
     """Returns -log softmax(hidden @ matrix.T) of the targets, never all logits at once.
 
     A token's loss depends on its own hidden state alone. So the gradient of it is computed with
@@ -111,6 +120,7 @@ def token_nll(matrix: jax.Array, hidden: jax.Array, targets: jax.Array) -> jax.A
       matrix: [V, D], the unembedding.
       hidden: [..., M, D].
       targets: int32[..., M].
+      softcap: bounds the logits, see `attention.soft_cap`.
 
     Returns:
       float32[..., M], nats.
@@ -121,45 +131,51 @@ def token_nll(matrix: jax.Array, hidden: jax.Array, targets: jax.Array) -> jax.A
     chex.assert_shape(matrix, (None, hidden.shape[-1]))
 
     def one(hidden: jax.Array, targets: jax.Array) -> jax.Array:
-        logits = _logits(matrix, hidden)
+        logits = soft_cap(_logits(matrix, hidden), softcap)
         return jax.nn.logsumexp(logits, axis=-1) - _at(logits, targets)
 
     return _by_chunks(one, len(matrix), hidden, targets)
 
 
 def _nll_forward(
-    matrix: jax.Array, hidden: jax.Array, targets: jax.Array
+    matrix: jax.Array, hidden: jax.Array, targets: jax.Array, softcap: float | None
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """Returns the loss and, among what the backward pass needs, its gradient by `hidden`."""
 
     def one(hidden: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = _logits(matrix, hidden)
+        logits = soft_cap(_logits(matrix, hidden), softcap)
         top = logits.max(axis=-1, keepdims=True)
         unscaled = jnp.exp(logits - top)
         total = unscaled.sum(axis=-1, keepdims=True)
         nll = (top + jnp.log(total))[..., 0] - _at(logits, targets)
+        slopes = _slope(logits, softcap)
         mean = jnp.einsum(
             '...v,vd->...d',
-            unscaled.astype(hidden.dtype),
+            (unscaled * slopes).astype(hidden.dtype),
             matrix.astype(hidden.dtype),
             precision=matmul_precision(hidden.dtype),
             preferred_element_type=jnp.float32,
         )
-        return nll, (mean / total - matrix[targets]).astype(hidden.dtype)
+        own = matrix[targets]
+        if softcap is not None:
+            own = own * _at(slopes, targets)[..., None]
+        return nll, (mean / total - own).astype(hidden.dtype)
 
     nll, gradient = _by_chunks(one, len(matrix), hidden, targets)
     return nll, (matrix, hidden, targets, gradient)
 
 
 def _nll_backward(
-    residuals: tuple[jax.Array, ...], cotangent: jax.Array
+    softcap: float | None, residuals: tuple[jax.Array, ...], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array, None]:
     """Returns the cotangents; that of the matrix is compiled only where it is asked for."""
     matrix, hidden, targets, gradient = residuals
 
     def add(total: jax.Array, chunk: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         hidden, targets, cotangent = chunk
-        share = jax.nn.softmax(_logits(matrix, hidden), axis=-1) * cotangent[..., None]
+        logits = soft_cap(_logits(matrix, hidden), softcap)
+        slopes = _slope(logits, softcap)
+        share = jax.nn.softmax(logits, axis=-1) * slopes * cotangent[..., None]
         by_matrix = jnp.einsum(
             '...v,...d->vd',
             share.astype(hidden.dtype),
@@ -168,6 +184,8 @@ def _nll_backward(
             preferred_element_type=jnp.float32,
         )
         scaled = hidden.astype(jnp.float32) * cotangent[..., None]
+        if softcap is not None:
+            scaled = scaled * _at(slopes, targets)[..., None]
         return total + by_matrix.at[targets].add(-scaled), None
 
     axis, count = targets.ndim - 1, _num_chunks(len(matrix), targets.size)
@@ -189,6 +207,11 @@ def _logits(matrix: jax.Array, hidden: jax.Array) -> jax.Array:
         precision=matmul_precision(hidden.dtype),
         preferred_element_type=jnp.float32,
     )
+
+
+def _slope(logits: jax.Array, softcap: float | None) -> jax.Array:
+    """Returns the derivative of capped logits by what was capped."""
+    return jnp.ones_like(logits) if softcap is None else 1 - (logits / softcap) ** 2
 
 
 def _at(logits: jax.Array, targets: jax.Array) -> jax.Array:

@@ -144,7 +144,8 @@ def _logits(
     segment_ids: jax.Array,
 ) -> jax.Array:
     """Unembeds every position."""
-    return unembed(params, decoding.forward(module, params, adapter, tokens, segment_ids)[0])
+    hidden, _ = decoding.forward(module, params, adapter, tokens, segment_ids)
+    return unembed(params, hidden, module.config.logit_softcap)
 
 
 def param_shardings(mesh: Mesh, config: ModelConfig) -> dict[str, jax.sharding.NamedSharding]:

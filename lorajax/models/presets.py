@@ -1,4 +1,6 @@
-"""Presets of both families: the two 3B models, and a tiny one of each for tests."""
+"""Presets: the two 3B models, and a tiny one of each family for tests."""
+
+import dataclasses
 
 from lorajax.models.config import ModelConfig, RopeScaling
 
@@ -69,3 +71,57 @@ LLAMA3_TINY = ModelConfig(
     rope_scaling=RopeScaling(32.0, 1.0, 4.0, 64),
     tie_embeddings=False,
 )
+
+# For tests, as above; the windows are short enough to bite within a few tokens.
+_TINY = ModelConfig(
+    family='llama',
+    vocab_size=89,
+    num_layers=3,
+    embed_dim=48,
+    num_heads=6,
+    num_kv_heads=2,
+    head_dim=16,
+    mlp_dim=64,
+    norm_eps=1e-6,
+    rope_theta=1e4,
+)
+QWEN3_TINY = dataclasses.replace(_TINY, family='qwen3', qk_norm=True, rope_theta=1e6)
+MISTRAL_TINY = dataclasses.replace(
+    _TINY, family='mistral', sliding_window=5, window_pattern=(True,)
+)
+GEMMA2_TINY = dataclasses.replace(
+    _TINY,
+    family='gemma2',
+    tie_embeddings=True,
+    norm_offset=True,
+    output_norms=True,
+    scale_embeddings=True,
+    mlp_activation='gelu_tanh',
+    query_scalar=24,
+    attention_softcap=50.0,
+    logit_softcap=30.0,
+    sliding_window=5,
+    window_pattern=(True, False),
+)
+GEMMA3_TINY = dataclasses.replace(
+    GEMMA2_TINY,
+    family='gemma3_text',
+    qk_norm=True,
+    rope_theta=1e6,
+    rope_factor=8.0,
+    local_rope_theta=1e4,
+    attention_softcap=None,
+    logit_softcap=None,
+    window_pattern=(True, True, False),
+)
+TINY = {
+    preset.family: preset
+    for preset in (
+        QWEN2_TINY,
+        QWEN3_TINY,
+        LLAMA3_TINY,
+        MISTRAL_TINY,
+        GEMMA2_TINY,
+        GEMMA3_TINY,
+    )
+}

@@ -8,7 +8,7 @@ import numpy as np
 from lorajax.models.config import ModelConfig
 
 
-def frequencies(config: ModelConfig) -> np.ndarray:
+def frequencies(config: ModelConfig, is_local: bool = False) -> np.ndarray:
     """Returns float32[H / 2], the rotation in radians per token of each pair of channels.
 
     In the order of operations of the reference implementation, each rounded to float32: at
@@ -16,17 +16,22 @@ def frequencies(config: ModelConfig) -> np.ndarray:
     The power is rounded once, from float64: numpy's own float32 power is a bit off in a fifth
     of the frequencies of the 3B models, where that of torch is in none or one of 64.
 
+    With `is_local` of layers with a sliding window, which may have a base of their own and are
+    not stretched then.
+
     Source: Su et al. 2021 (RoFormer), section 3.2.2; the scaling is `rope_type: llama3` of
     `config.json`: wavelengths beyond `original / low_freq_factor` tokens are stretched by
     `factor`, those below `original / high_freq_factor` kept, and those between interpolated.
     """
     f32 = np.float32
     exponent = np.arange(0, config.head_dim, 2, dtype=f32) / f32(config.head_dim)
-    power = np.power(np.float64(config.rope_theta), exponent.astype(np.float64))
+    is_local = is_local and config.local_rope_theta is not None
+    theta = config.local_rope_theta if is_local else config.rope_theta
+    power = np.power(np.float64(theta), exponent.astype(np.float64))
     inverse = f32(1.0) / power.astype(f32)
     scaling = config.rope_scaling
-    if scaling is None:
-        return inverse
+    if is_local or scaling is None:
+        return inverse if is_local else inverse / f32(config.rope_factor)
     original = scaling.original_max_position_embeddings
     wavelength = f32(2 * np.pi) / inverse
     low, high = f32(scaling.low_freq_factor), f32(scaling.high_freq_factor)
@@ -37,9 +42,9 @@ def frequencies(config: ModelConfig) -> np.ndarray:
     return np.where(is_between, between, scaled).astype(f32)
 
 
-def angles(config: ModelConfig, positions: jax.Array) -> jax.Array:
+def angles(config: ModelConfig, positions: jax.Array, is_local: bool = False) -> jax.Array:
     """Returns float32[B, T, H / 2] rotation angles for int32[B, T] positions."""
-    return positions[..., None].astype(jnp.float32) * frequencies(config)
+    return positions[..., None].astype(jnp.float32) * frequencies(config, is_local)
 
 
 def rotate(x: jax.Array, angle: jax.Array) -> jax.Array:

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from lorajax.models import rope
+from lorajax.models.attention import soft_cap
 from lorajax.models.cache import Cache
 from lorajax.models.config import ModelConfig
-from lorajax.models.layers import matmul_precision, rms_norm
-from lorajax.models.transformer import Transformer
+from lorajax.models.layers import gate, matmul_precision, rms_norm
+from lorajax.models.transformer import Transformer, embed
 from lorajax.types import Adapter, Params
 
 _MASKED = -1e30  # as in `attention`
@@ -91,16 +92,29 @@ def one_token(
       [B, D] after the final norm; the cache with the new tokens.
     """
     config = module.config
-    x = params['embed']['embedding'][tokens].astype(module.dtype)  # B D
-    angle = rope.angles(config, positions[:, None])
+    x = embed(config, params['embed']['embedding'], tokens, module.dtype)  # B D
     valid = cache.valid.at[:, slot].set(True)
+    views = [_view(config, positions, valid, slot, is_local) for is_local in (False, True)]
     keys, values = [], []
-    for weights, entries, k, v in zip(params['layers'], adapter, cache.k, cache.v, strict=True):
-        x, k, v = _layer(config, weights, entries, x, angle, (k, v, valid), slot)
+    layers = zip(params['layers'], adapter, cache.k, cache.v, strict=True)
+    for index, (weights, entries, k, v) in enumerate(layers):
+        angle, seen = views[config.has_window(index)]
+        x, k, v = _layer(config, weights, entries, x, angle, (k, v, seen), slot)
         keys.append(k)
         values.append(v)
-    hidden = rms_norm(x, params['final_norm']['scale'], config.norm_eps)
+    hidden = _norm(config, params['final_norm'], x)
     return hidden, Cache(tuple(keys), tuple(values), valid)
+
+
+def _view(
+    config: ModelConfig, positions: jax.Array, valid: jax.Array, slot: jax.Array, is_local: bool
+) -> tuple[jax.Array, jax.Array]:
+    """Returns angles [B, 1, H / 2] and bool[B, S] visible slots, with a window if `is_local`."""
+    if is_local and config.sliding_window:
+        slots = valid.shape[-1]
+        age = (slot - jnp.arange(slots)) % slots
+        valid &= age < config.sliding_window
+    return rope.angles(config, positions[:, None], is_local), valid
 
 
 def _layer(
@@ -114,8 +128,11 @@ def _layer(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What `layers.Block` computes, for x [B, D]; returns x and the new cache [B, K, S, H]."""
     project = functools.partial(_project, weights, entries)
-    h = rms_norm(x, weights['input_norm']['scale'], config.norm_eps)
+    norm = functools.partial(_norm, config)
+    h = norm(weights['input_norm'], x)
     q, k, v = (project(f'{name}_proj', h).reshape(len(x), 1, -1, config.head_dim) for name in 'qkv')
+    if config.qk_norm:
+        q, k = norm(weights['q_norm'], q), norm(weights['k_norm'], k)
     q, k = rope.rotate(q, angle), rope.rotate(k, angle)
     keys, values, valid = cached
     keys, values = (
@@ -123,11 +140,19 @@ def _layer(
         for old, new in ((keys, k), (values, v))
     )
     queries = q.reshape(len(x), config.num_kv_heads, -1, config.head_dim)  # B K G H
-    out = _attend(queries, keys, values, valid).reshape(len(x), -1)
-    x += project('o_proj', out)
-    h = rms_norm(x, weights['post_attention_norm']['scale'], config.norm_eps)
-    x += project('down_proj', jax.nn.silu(project('gate_proj', h)) * project('up_proj', h))
+    out = _attend(config, queries, keys, values, valid).reshape(len(x), -1)
+    out = project('o_proj', out)
+    x += norm(weights['attention_output_norm'], out) if config.output_norms else out
+    h = norm(weights['post_attention_norm'], x)
+    gated = gate(project('gate_proj', h), config.mlp_activation) * project('up_proj', h)
+    out = project('down_proj', gated)
+    x += norm(weights['mlp_output_norm'], out) if config.output_norms else out
     return x, keys, values
+
+
+def _norm(config: ModelConfig, weights: Params, x: jax.Array) -> jax.Array:
+    """What `layers.RMSNorm` computes."""
+    return rms_norm(x, weights['scale'], config.norm_eps, config.norm_offset)
 
 
 def _project(weights: Params, entries: Any, name: str, x: jax.Array) -> jax.Array:
@@ -142,7 +167,9 @@ def _project(weights: Params, entries: Any, name: str, x: jax.Array) -> jax.Arra
     return y
 
 
-def _attend(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array) -> jax.Array:
+def _attend(
+    config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array
+) -> jax.Array:
     """Lets q [B, K, G, H] look at k and v [B, K, S, H] where bool[B, S] says so.
 
     The operands lie as a batched product takes them; XLA's CPU backend turns others over, and
@@ -152,7 +179,8 @@ def _attend(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array) -> jax.A
         'precision': matmul_precision(q.dtype), 'preferred_element_type': jnp.float32
     }  # fmt: skip
     batch = ((0, 1), (0, 1))
-    scores = jax.lax.dot_general(q, k, (((3,), (3,)), batch), **options) * q.shape[-1] ** -0.5
+    scores = jax.lax.dot_general(q, k, (((3,), (3,)), batch), **options) * config.score_scale
+    scores = soft_cap(scores, config.attention_softcap)
     scores = jnp.where(valid[:, None, None, :], scores, _MASKED)
     probs = jax.nn.softmax(scores, axis=-1).astype(q.dtype)  # B K G S
     return jax.lax.dot_general(probs, v, (((3,), (2,)), batch), **options).astype(q.dtype)

@@ -4,13 +4,22 @@ The parameters of all layers are stacked on a leading L axis and the layers are 
 compile time does not grow with depth and an adapter is one array per projection and factor.
 """
 
+from typing import NamedTuple
+
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from lorajax.models import rope
-from lorajax.models.attention import Blocking, blocked_mask, causal_mask, positions_of
+from lorajax.models.attention import (
+    Blocking,
+    blocked_mask,
+    cached_mask,
+    causal_mask,
+    positions_of,
+    soft_cap,
+)
 from lorajax.models.cache import Cache
 from lorajax.models.config import ModelConfig
 from lorajax.models.layers import FAN_IN_LAST, Block, RMSNorm, matmul_precision
@@ -29,6 +38,10 @@ PARAM_AXES: dict[str, tuple[str | None, ...]] = {
     'final_norm/scale': (None,),
     'layers/input_norm/scale': (None, None),
     'layers/post_attention_norm/scale': (None, None),
+    'layers/attention_output_norm/scale': (None, None),
+    'layers/mlp_output_norm/scale': (None, None),
+    'layers/q_norm/scale': (None, None),
+    'layers/k_norm/scale': (None, None),
     'layers/q_proj/kernel': (None, 'heads', 'embed'),
     'layers/k_proj/kernel': (None, 'kv_heads', 'embed'),
     'layers/v_proj/kernel': (None, 'kv_heads', 'embed'),
@@ -43,7 +56,7 @@ PARAM_AXES: dict[str, tuple[str | None, ...]] = {
 
 
 class Transformer(nn.Module):
-    """A Qwen2 or Llama decoder.
+    """A decoder of one of the `families`.
 
     Attributes:
       config: shapes and constants.
@@ -67,6 +80,7 @@ class Transformer(nn.Module):
         return_kv: bool = False,
         blocking: Blocking | None = None,
         adapter_index: jax.Array | None = None,
+        slot: jax.Array | int = 0,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
         """Returns the last hidden states, ready for `unembed`.
 
@@ -79,6 +93,8 @@ class Transformer(nn.Module):
           blocking: how rows of several sequences are cut for attention; without a cache.
           adapter_index: int32[B, T / c], which of the adapters that are stacked on A, behind L,
             each block of c tokens gets; None for one adapter or none.
+          slot: int32[], the cache's slot that is written next; sliding windows ask how old a
+            slot is.
 
         Returns:
           [B, T, D] after the final norm, and keys and values [L, B, T, K, H] or None.
@@ -90,15 +106,22 @@ class Transformer(nn.Module):
         embedding = _Matrix(
             'embedding', shape, self.param_dtype, nn.initializers.normal(0.02), name='embed'
         )()
-        x = embedding[tokens].astype(self.dtype)  # B T D
+        x = embed(c, embedding, tokens, self.dtype)  # B T D
         if not c.tie_embeddings:
             _Matrix('kernel', shape, self.param_dtype, FAN_IN_LAST, name='lm_head')()
         if positions is None:
             positions = positions_of(segment_ids)
-        cached_mask = None
-        if cache is not None:
-            seen = cache.valid[:, None, :] & (segment_ids > 0)[:, :, None]
-            cached_mask = jnp.broadcast_to(seen, (*tokens.shape, cache.valid.shape[-1]))
+        reach = tokens.shape[-1] + (0 if cache is None else cache.valid.shape[-1])
+        views: list[_View] = [
+            _view(c, segment_ids, positions, cache, blocking, slot, is_local)
+            for is_local in _kinds(c, reach)
+        ]
+        kind = None
+        if len(views) > 1:
+            view = jax.tree.map(lambda *both: jnp.stack(both), *views)
+            kind = jnp.array([c.has_window(layer) for layer in range(c.num_layers)], jnp.int32)
+        else:
+            (view,) = views
         block = Block
         if self.remat != 'none':
             block = nn.remat(Block, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
@@ -106,18 +129,68 @@ class Transformer(nn.Module):
             block,
             variable_axes={'params': 0, 'lora': 0, 'intermediates': 0},
             split_rngs={'params': True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast, 0),
             length=c.num_layers,
         )(c, self.param_dtype, return_kv, blocking, name='layers')
         x, kv = layers(
             x,
             None if cache is None else (cache.k, cache.v),
-            rope.angles(c, positions),
-            blocked_mask(segment_ids, blocking) if blocking else causal_mask(segment_ids),
-            cached_mask,
+            view.angle,
+            view.mask,
+            view.cached_mask,
             adapter_index,
+            kind,
         )
-        return RMSNorm(c.norm_eps, self.param_dtype, name='final_norm')(x), kv
+        return RMSNorm(c.norm_eps, self.param_dtype, c.norm_offset, name='final_norm')(x), kv
+
+
+class _View(NamedTuple):
+    """What a layer is told of the tokens; see `Block`."""
+
+    angle: jax.Array
+    mask: jax.Array
+    cached_mask: jax.Array | None
+
+
+def _kinds(config: ModelConfig, reach: int) -> tuple[bool, ...]:
+    """Returns the kinds of layers that differ over `reach` tokens: without, with a window."""
+    flags = {config.has_window(layer) for layer in range(len(config.window_pattern) or 1)}
+    is_seen = config.local_rope_theta is not None or (config.sliding_window or reach) < reach
+    return tuple(sorted(flags)) if is_seen else (False,)
+
+
+def _view(
+    config: ModelConfig,
+    segment_ids: jax.Array,
+    positions: jax.Array,
+    cache: Cache | None,
+    blocking: Blocking | None,
+    slot: jax.Array | int,
+    is_local: bool,
+) -> _View:
+    """Returns what the layers of a kind are told, those with a window if `is_local`."""
+    window = config.sliding_window if is_local else None
+    return _View(
+        rope.angles(config, positions, is_local),
+        blocked_mask(segment_ids, blocking, window)
+        if blocking
+        else causal_mask(segment_ids, window),
+        None if cache is None else cached_mask(cache.valid, segment_ids, slot, window),
+    )
+
+
+def embed(
+    config: ModelConfig, embedding: jax.Array, tokens: jax.Array, dtype: jnp.dtype
+) -> jax.Array:
+    """Returns [..., D], the rows of embedding [V, D] of some tokens, scaled where a model does.
+
+    The scale is rounded to `dtype` first, as in the Gemma reference: 55.5 for the root of 3072
+    in bfloat16.
+    """
+    x = embedding[tokens].astype(dtype)
+    if not config.scale_embeddings:
+        return x
+    return x * jnp.asarray(config.embed_dim**0.5, dtype)
 
 
 class _Matrix(nn.Module):
@@ -138,18 +211,19 @@ def unembedding(params: dict) -> jax.Array:
     return params['lm_head']['kernel'] if 'lm_head' in params else params['embed']['embedding']
 
 
-def unembed(params: dict, hidden: jax.Array) -> jax.Array:
-    """Returns float32 logits [..., V] of hidden states [..., D].
+def unembed(params: dict, hidden: jax.Array, softcap: float | None = None) -> jax.Array:
+    """Returns float32 logits [..., V] of hidden states [..., D], bounded by `softcap`.
 
     A function of its own, so that callers unembed only the positions that they need: the
     answer's in training, the last one in decoding.
     """
     matrix = unembedding(params)
     chex.assert_shape(matrix, (None, hidden.shape[-1]))
-    return jnp.einsum(
+    logits = jnp.einsum(
         '...d,vd->...v',
         hidden,
         matrix.astype(hidden.dtype),
         precision=matmul_precision(hidden.dtype),
         preferred_element_type=jnp.float32,
     )
+    return soft_cap(logits, softcap)

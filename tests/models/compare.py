@@ -51,7 +51,11 @@ def random_adapter(config, seed=1):
 
 def expect(directory, config):
     """Returns what transformers and peft compute in float32, by item."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    # sdpa cannot cap scores.
+    kernel = 'eager' if config.attention_softcap else None
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation=kernel
+    ).eval()
     tokens, mask, far, packed = inputs(config.vocab_size)
     wide, ones = torch.tensor(tokens).long(), torch.ones(1, LENGTH, dtype=torch.long)
     real = mask.astype(bool)
@@ -121,7 +125,7 @@ def compute(model, dtype=None, parts=(NEAR, FAR, ADAPTER)):
             capture_intermediates=lambda m, f: type(m).__name__ == 'Block' and f == '__call__',
         )  # fmt: skip
         layers = kept['intermediates']['layers']['__call__'][0][0]
-        return unembed(params, hidden), hidden, layers
+        return unembed(params, hidden, module.config.logit_softcap), hidden, layers
 
     run = jax.jit(run)
     result = {}

@@ -212,11 +212,13 @@ CASES = {
     ),
     'unknown family': (
         _config(model_type='gpt2'),
-        "{d}/config.json: model_type is 'gpt2', expected 'qwen2' or 'llama'",
+        "{d}/config.json: model_type is 'gpt2', expected 'qwen2' or 'qwen3' or 'llama' or "
+        "'mistral' or 'gemma2' or 'gemma3_text'",
     ),
     'no family': (
         _config(model_type=None),
-        "{d}/config.json: lacks model_type, expected 'qwen2' or 'llama'",
+        "{d}/config.json: lacks model_type, expected 'qwen2' or 'qwen3' or 'llama' or "
+        "'mistral' or 'gemma2' or 'gemma3_text'",
     ),
     'missing field': (
         _config(hidden_size=None),
@@ -244,7 +246,7 @@ CASES = {
     ),
     'unknown RoPE scaling': (
         _config(rope_scaling={'rope_type': 'yarn', 'factor': 4.0}),
-        "{d}/config.json: rope_type is 'yarn', expected 'default' or 'llama3'",
+        "{d}/config.json: rope_type is 'yarn', expected 'default' or 'linear' or 'llama3'",
     ),
     'RoPE scaling without a field': (
         _config(rope_scaling={'rope_type': 'llama3', 'factor': 8.0}),
@@ -277,8 +279,8 @@ CASES = {
     ),
     'layer types of a sliding window': (
         _config(layer_types=['full_attention', 'sliding_attention', 'full_attention']),
-        "{d}/config.json: layer_types is ['full_attention', 'sliding_attention', "
-        "'full_attention'], expected a list, each element 'full_attention'",
+        '{d}/config.json: layer_types are full_attention and sliding_attention, expected '
+        'full_attention',
     ),
     'layer types of another depth': (
         _config(layer_types=['full_attention']),

@@ -70,17 +70,43 @@ def test_positions_count_within_segments():
     np.testing.assert_array_equal(attention.positions_of(segments), expected)
 
 
+def test_a_window_counts_the_token_itself():
+    mask = np.asarray(attention.causal_mask(jnp.array([[0, 1, 1, 1, 2]]), window=2))[0]
+    expected = [[0] * 5, [0, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]]
+    np.testing.assert_array_equal(mask, np.array(expected, bool))
+
+
+def test_a_window_over_a_cache_goes_by_the_age_of_slots():
+    valid = jnp.array([[True, True, True, False, True, True]])  # written next: slot 3
+    new = jnp.array([[1, 1, 0]])
+    seen = np.asarray(attention.cached_mask(valid, new, 3, window=4))[0]
+    # Slots 2, 1, 0 and 5 are 1, 2, 3 and 4 tokens before the first new one.
+    expected = [[1, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0] * 6]
+    np.testing.assert_array_equal(seen, np.array(expected, bool))
+    every = np.asarray(attention.cached_mask(valid, new, 3))[0]
+    np.testing.assert_array_equal(every, [valid[0], valid[0], [False] * 6])
+
+
+def test_a_cap_bounds_scores_and_keeps_small_ones():
+    x = jnp.array([-300.0, -0.01, 0.02, 5.0])
+    np.testing.assert_allclose(
+        attention.soft_cap(x, 5.0), [-5, -0.01, 0.02, 5 * np.tanh(1)], rtol=1e-5
+    )
+    np.testing.assert_array_equal(attention.soft_cap(x, None), x)
+
+
+@pytest.mark.parametrize('window', [None, 3])
 @pytest.mark.parametrize(
     'blocking', [Blocking(4, 2), Blocking(2, 3), Blocking(6, 1), Blocking(12, 0)]
 )
-def test_blocks_that_look_back_far_enough_attend_as_the_whole_row(blocking):
+def test_blocks_that_look_back_far_enough_attend_as_the_whole_row(blocking, window):
     rng = np.random.default_rng(3)
     segments = jnp.array([[1] * 3 + [2] * 7 + [0] * 2, [0] + [3] * 5 + [1] * 6])
     q = rng.normal(size=(2, 12, K, G, H)).astype(np.float32)
     k, v = (rng.normal(size=(2, 12, K, H)).astype(np.float32) for _ in range(2))
-    whole = attend(q, (KeyValues(k, v, attention.causal_mask(segments)),))
+    whole = attend(q, (KeyValues(k, v, attention.causal_mask(segments, window)),))
     seen = KeyValues(
-        look_back(k, blocking), look_back(v, blocking), blocked_mask(segments, blocking)
+        look_back(k, blocking), look_back(v, blocking), blocked_mask(segments, blocking, window)
     )
     cut = attend(q.reshape(-1, blocking.size, K, G, H), (seen,)).reshape(whole.shape)
     real = np.asarray(segments) > 0

@@ -11,7 +11,7 @@ from lorajax.models import presets
 from lorajax.models.config import RopeScaling
 from lorajax.models.hf import names
 
-ALL = [presets.QWEN2_5_3B, presets.LLAMA3_2_3B, presets.QWEN2_TINY, presets.LLAMA3_TINY]
+ALL = [presets.QWEN2_5_3B, presets.LLAMA3_2_3B, *presets.TINY.values()]
 
 
 @pytest.mark.parametrize('preset', ALL)
@@ -114,6 +114,51 @@ def test_what_is_left_out_means_what_it_means_in_transformers(name):
         assert dataclasses.asdict(ours.rope_scaling) == {
             key: rope[key] for key in dataclasses.asdict(ours.rope_scaling)
         }
+
+
+GEMMA = {
+    'pattern by number': dict(layer_types=None, sliding_window_pattern=3),
+    'bases by kind of layer': dict(rope_theta=None, rope_local_base_freq=None, rope_scaling=None,
+        rope_parameters={
+            'sliding_attention': dict(rope_type='default', rope_theta=1e4),
+            'full_attention': dict(rope_type='linear', factor=8.0, rope_theta=1e6),
+        }),
+    'bases left out': dict(rope_theta=None, rope_local_base_freq=None),
+    'tying left out': dict(tie_word_embeddings=None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', GEMMA)
+def test_a_gemma_is_the_same_in_either_style(name):
+    assert changed(presets.GEMMA3_TINY, **GEMMA[name]) == presets.GEMMA3_TINY
+
+
+def test_windows_are_read_as_transformers_reads_them():
+    assert changed(presets.MISTRAL_TINY, sliding_window=None).sliding_window == 4096
+    raw = {**config_lib.to_hf(presets.MISTRAL_TINY), 'sliding_window': None}
+    config = config_lib.from_hf(raw)
+    assert config.sliding_window is None and not config.has_window(0)
+    assert [presets.GEMMA3_TINY.has_window(layer) for layer in range(4)] == [
+        True, True, False, True
+    ]  # fmt: skip
+    layers = ['sliding_attention'] * 2 + ['full_attention']
+    assert changed(presets.GEMMA2_TINY, layer_types=layers).window_pattern == (True, True, False)
+    assert changed(presets.GEMMA2_TINY, attn_logit_softcapping=None).attention_softcap == 50.0
+
+
+@pytest.mark.parametrize(('family', 'changes', 'message'), [
+    ('gemma2', dict(layer_types=['full_attention']), 'layer_types has 1 entries, expected num'),
+    ('gemma2', dict(hidden_activation='gelu'), "hidden_activation is 'gelu', expected 'gelu_pyt"),
+    ('gemma3_text', dict(attn_logit_softcapping=5.0), 'attn_logit_softcapping is 5.0, expected'),
+    ('gemma3_text', dict(use_bidirectional_attention=True), 'use_bidirectional_attention is true'),
+    ('mistral', dict(layer_types=['full_attention'] * 3), 'layer_types are full_attention, exp'),
+    ('qwen3', dict(use_sliding_window=True), 'use_sliding_window is true, expected false'),
+    ('qwen3', dict(layer_types=['sliding_attention'] * 3), 'layer_types are sliding_attention'),
+    ('llama', dict(model_type='gemma3'), "model_type is 'gemma3', expected 'qwen2' or 'qwen3' or"),
+])  # fmt: skip
+def test_what_a_family_does_not_do_is_refused(family, changes, message):
+    with pytest.raises(InputError, match=f'^config.json: {message}'):
+        changed(presets.TINY[family], **changes)
 
 
 def test_counts_of_parameters_are_those_of_the_tree():

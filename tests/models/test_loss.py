@@ -60,20 +60,24 @@ def test_stacked_adapters_give_the_losses_of_each(model):
     assert np.abs(nll[0] - nll[1]).max() > 1e-3
 
 
+@pytest.mark.parametrize('softcap', [None, 2.0])
 @pytest.mark.parametrize('most', [2**24, 40])
-def test_chunks_change_neither_losses_nor_gradients(monkeypatch, most):
+def test_chunks_change_neither_losses_nor_gradients(monkeypatch, most, softcap):
     monkeypatch.setattr(loss, '_MOST_LOGITS', most)  # 40: a position at a time
     rng = np.random.default_rng(0)
     matrix, hidden = (rng.normal(size=s).astype(np.float32) for s in ((11, 6), (2, 5, 6)))
     targets, weight = rng.integers(0, 11, (2, 5)), rng.normal(size=(2, 5))
 
     def plain(matrix, hidden):
-        log_probabilities = jax.nn.log_softmax(hidden @ matrix.T)
+        logits = hidden @ matrix.T
+        if softcap:
+            logits = softcap * jnp.tanh(logits / softcap)
+        log_probabilities = jax.nn.log_softmax(logits)
         chosen = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
         return -(chosen * weight).sum()
 
     def fused(matrix, hidden):
-        return (loss.token_nll(matrix, hidden, targets) * weight).sum()
+        return (loss.token_nll(matrix, hidden, targets, softcap) * weight).sum()
 
     with jax.enable_x64():
         exact = jax.value_and_grad(plain, (0, 1))(matrix.astype(float), hidden.astype(float))

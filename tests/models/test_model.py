@@ -16,7 +16,10 @@ torch = pytest.importorskip('torch')
 from tests.models import reference  # noqa: E402
 
 PUBLISHED = pathlib.Path(__file__).resolve().parents[3] / 'shared' / 'models'
-FAMILIES = [('qwen2', True), ('qwen2', False), ('llama', True), ('llama', False)]
+FAMILIES = [
+    ('qwen2', True), ('qwen2', False), ('llama', True), ('llama', False), ('qwen3', True),
+    ('mistral', False), ('gemma2', True), ('gemma3_text', True),
+]  # fmt: skip
 
 
 def padded_batch(rng, sides):

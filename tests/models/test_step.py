@@ -1,5 +1,7 @@
 """Layers apart compute what the scan over stacked layers computes, on the weights' own memory."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +12,14 @@ from lorajax.models import cache as cache_lib
 from lorajax.models import decoding, presets, step
 from tests.models.identities import random_adapter, tokens_for
 
+# Every mechanism of the later families in one model.
+GEMMA = dataclasses.replace(presets.GEMMA3_TINY, attention_softcap=3.0, logit_softcap=4.0)
+
 
 @pytest.fixture(
-    scope='module', params=[presets.QWEN2_TINY, presets.LLAMA3_TINY], ids=['qwen2', 'llama']
+    scope='module',
+    params=[presets.QWEN2_TINY, presets.LLAMA3_TINY, GEMMA],
+    ids=['qwen2', 'llama', 'gemma'],
 )
 def model(request):
     return models.random_model(request.param, jax.random.key(0))
@@ -34,7 +41,7 @@ def test_a_token_layer_by_layer_equals_the_scan(model, adapters):
     ]
     expected, (k, v) = decoding.forward(
         model.module, model.params, adapter, last[..., None], jnp.ones_like(last[..., None]),
-        position[..., None], caches[0], return_kv=True,
+        position[..., None], caches[0], return_kv=True, slot=6,
     )  # fmt: skip
     expected_cache = cache_lib.write(caches[0], (k, v), jnp.int32(6))
     weights = step.split_layers(model.params)

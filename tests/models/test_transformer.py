@@ -78,7 +78,7 @@ def swap_heads(model, monkeypatch):
 def patch_mask(wrong, model, monkeypatch):
     """A port with another mask."""
     right = transformer.causal_mask
-    monkeypatch.setattr(transformer, 'causal_mask', lambda segments: wrong(right, segments))
+    monkeypatch.setattr(transformer, 'causal_mask', lambda segments, _: wrong(right, segments))
     return model
 
 
@@ -145,14 +145,18 @@ def test_a_wrong_constant_turns_the_comparison_red(monkeypatch, family, name):
 
 
 def test_every_parameter_has_its_axes():
-    for config in (presets.QWEN2_5_3B, presets.LLAMA3_2_3B, presets.LLAMA3_TINY):
+    for config in (presets.QWEN2_5_3B, presets.LLAMA3_2_3B, *presets.TINY.values()):
         for path, shape in hf_names.shapes(config).items():
             axes = transformer.PARAM_AXES[path]
             assert len(axes) == len(shape), path
             spec(axes)
 
 
-@pytest.mark.parametrize('preset', [presets.QWEN2_TINY, presets.LLAMA3_TINY])
+@pytest.mark.parametrize(
+    'preset',
+    [presets.QWEN2_TINY, presets.LLAMA3_TINY, presets.QWEN3_TINY, presets.GEMMA2_TINY],
+    ids=lambda preset: preset.family,
+)
 def test_the_tree_of_a_fresh_model_has_the_shapes_of_the_table(preset):
     model = models.random_model(preset, jax.random.key(0))
     tree = {

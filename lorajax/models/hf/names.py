@@ -39,6 +39,14 @@ _LAYER = {
     'mlp.up_proj.weight': 'up_proj/kernel',
     'mlp.down_proj.weight': 'down_proj/kernel',
 }
+# Norms beside those of Llama. Gemma's `post_attention_layernorm` is behind the attention, and what
+# Llama calls so is its `pre_feedforward_layernorm`.
+_QK_NORMS = {f'self_attn.{name}_norm.weight': f'{name}_norm/scale' for name in 'qk'}
+_OUTPUT_NORMS = {
+    'post_attention_layernorm.weight': 'attention_output_norm/scale',
+    'pre_feedforward_layernorm.weight': 'post_attention_norm/scale',
+    'post_feedforward_layernorm.weight': 'mlp_output_norm/scale',
+}
 _BIASES = {f'self_attn.{name}.bias': f'{name}/bias' for name in ('q_proj', 'k_proj', 'v_proj')}
 
 _IN_LAYER = re.compile(r'model\.layers\.(0|[1-9][0-9]{0,8})\.(.+)')
@@ -93,7 +101,14 @@ def num_tensors(config: ModelConfig) -> int:
 
 def _layer_rows(config: ModelConfig) -> dict[str, str]:
     """Returns our path by HF name within a layer."""
-    return {**_LAYER, **_BIASES} if config.qkv_bias else _LAYER
+    rows = dict(_LAYER)
+    for has_more, more in (
+        (config.qkv_bias, _BIASES),
+        (config.qk_norm, _QK_NORMS),
+        (config.output_norms, _OUTPUT_NORMS),
+    ):
+        rows |= more if has_more else {}
+    return rows
 
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -105,6 +120,10 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         'layers/input_norm/scale': (depth, c.embed_dim),
         'layers/post_attention_norm/scale': (depth, c.embed_dim),
     }
+    for name in ('attention_output_norm', 'mlp_output_norm') if c.output_norms else ():
+        result[f'layers/{name}/scale'] = (depth, c.embed_dim)
+    for name in ('q_norm', 'k_norm') if c.qk_norm else ():
+        result[f'layers/{name}/scale'] = (depth, c.head_dim)
     if not c.tie_embeddings:
         result[HEAD.path] = (c.vocab_size, c.embed_dim)
     for name, (fan_in, fan_out) in c.projections.items():

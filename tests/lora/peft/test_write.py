@@ -40,7 +40,7 @@ def test_adapters_travel_both_ways_with_the_same_bits_and_logits(tmp_path, name)
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize('family', ['qwen2', 'llama'])
+@pytest.mark.parametrize('family', ['qwen2', 'llama', 'qwen3', 'mistral', 'gemma2', 'gemma3_text'])
 def test_adapter_written_here_loads_in_peft(tmp_path, family):
     reference.make(tmp_path / 'base', family)
     model = models.load_model(str(tmp_path / 'base'))

@@ -1,5 +1,7 @@
 """Checkpoints written here are what transformers loads, and what is read here again."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -13,9 +15,10 @@ DTYPES = ['float32', 'bfloat16']
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize('dtype', DTYPES)
-@pytest.mark.parametrize('tied', [True, False])
-@pytest.mark.parametrize('family', ['qwen2', 'llama'])
+@pytest.mark.parametrize(('family', 'tied', 'dtype'), [
+    *itertools.product(['qwen2', 'llama'], [True, False], DTYPES),
+    *((family, True, 'float32') for family in ('qwen3', 'mistral', 'gemma2', 'gemma3_text')),
+])  # fmt: skip
 def test_transformers_loads_what_is_saved_here_with_the_same_bits(tmp_path, family, tied, dtype):
     torch = pytest.importorskip('torch')
     import transformers

@@ -1,5 +1,7 @@
 """Merged checkpoints are what peft's merging gives."""
 
+import itertools
+
 import jax
 import ml_dtypes
 import numpy as np
@@ -54,9 +56,10 @@ def tensors_below(directory):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize('dtype', DTYPES)
-@pytest.mark.parametrize('tied', [True, False])
-@pytest.mark.parametrize('family', ['qwen2', 'llama'])
+@pytest.mark.parametrize(('family', 'tied', 'dtype'), [
+    *itertools.product(['qwen2', 'llama'], [True, False], DTYPES),
+    ('qwen3', True, 'float32'), ('gemma3_text', True, 'float32'),
+])  # fmt: skip
 def test_a_merged_model_is_that_of_peft(tmp_path, family, tied, dtype):
     base = reference.make(tmp_path / 'base', family, tied)
     write_with_peft(tmp_path / 'adapter', base, size=0.1, **OPTIONS)
@@ -229,7 +232,7 @@ def halve(root):
          'expected an adapter of it'),
         (halve, f'{{r}}/adapter: merged into {Q} it exceeds float16'),
         (lambda r: (r / 'base' / 'config.json').write_text('{}'),
-         "{r}/base/config.json: lacks model_type, expected 'qwen2' or 'llama'"),
+         "{r}/base/config.json: lacks model_type, expected 'qwen2' or 'qwen3' or"),
     ],
     ids=['nan', 'flip', 'widths', 'depth', 'float16', 'family'],
 )  # fmt: skip

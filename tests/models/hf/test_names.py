@@ -13,6 +13,9 @@ from lorajax.models.hf.names import Target
 CONFIGS = [
     presets.QWEN2_TINY,
     presets.LLAMA3_TINY,
+    presets.QWEN3_TINY,
+    presets.GEMMA2_TINY,
+    presets.GEMMA3_TINY,
     dataclasses.replace(presets.QWEN2_TINY, tie_embeddings=False),
 ]
 
@@ -38,7 +41,7 @@ def test_shapes_of_tensors_are_those_of_leaves_without_the_layers(config):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize('family', ['qwen2', 'llama'])
+@pytest.mark.parametrize('family', presets.TINY)
 @pytest.mark.parametrize('tied', [True, False])
 def test_names_and_shapes_are_those_of_transformers(tmp_path, family, tied):
     pytest.importorskip('torch')
