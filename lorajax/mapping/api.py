@@ -6,7 +6,7 @@ from typing import Any
 
 from lorajax import io
 from lorajax.errors import InputError
-from lorajax.mapping import storage
+from lorajax.mapping import combination, storage
 from lorajax.mapping.anchors import AnchorSource, read_pair
 from lorajax.mapping.methods import method_named
 from lorajax.mapping.options import Options, parse
@@ -108,6 +108,29 @@ class TransferMap:
                 'anchors, such as matched_scaled'
             )
         return dict(zip(self.tasks, frame_adapters(frame), strict=True))
+
+    @property
+    def can_leave_out(self) -> bool:
+        """Whether `left_out` is known: of a mapping that was just fitted and weighs anchors."""
+        return self.state.left_out is not None
+
+    def left_out(self) -> dict[str, Adapter]:
+        """Returns the target's anchors as they are predicted from the others, by task.
+
+        Penalties and the like are those chosen on all anchors. With one or two, from which no
+        other can be predicted, this is the mean of the others.
+
+        Raises:
+          InputError: unless `can_leave_out`.
+        """
+        if not self.can_leave_out:
+            raise InputError(
+                f'a mapping by {self.method} has no left-out predictions here, expected one that '
+                'weighs anchors and was just fitted'
+            )
+        with one_blas_thread():
+            predicted = combination.predict_left_out(self.state, self.output_rank)
+        return dict(zip(self.tasks, predicted, strict=True))
 
     def save(self, directory: io.PathLike, dtype: str = 'float32') -> None:
         """Writes the mapping, self-contained, as safetensors and JSON; whole or not at all.

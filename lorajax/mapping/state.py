@@ -26,6 +26,8 @@ class MappingState:
       target: anchors of the target, if predictions combine their factors.
       frame: bases of the target's anchors, if predictions combine their updates.
       source_frame: bases of the source's anchors, if queries are expressed in them.
+      left_out: float64[P, A, A], row i the weights by which anchor i is predicted from the others;
+        of a mapping that was just fitted, by a method that weighs anchors. It is not stored.
     """
 
     tensors: Tensors
@@ -36,6 +38,7 @@ class MappingState:
     target: Anchors | None = None
     frame: Frame | None = None
     source_frame: Frame | None = None
+    left_out: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

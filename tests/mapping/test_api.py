@@ -349,3 +349,33 @@ def test_a_mapping_without_anchors_says_so():
     fitted = mapping.fit('pad_truncate', source, target)
     with pytest.raises(InputError, match='by pad_truncate keeps no target adapters'):
         fitted.anchors('target')
+
+
+@pytest.mark.parametrize('method', ['matched_scaled', 'global_ridge', 'mean_delta'])
+def test_an_anchor_is_left_out_as_if_it_had_not_been_there(world, method):
+    source, target = world
+    fitted = mapping.fit(method, source, target, ridge_lambda=0.1)
+    left_out = fitted.left_out()
+    assert list(left_out) == list(fitted.tasks)
+    rest = [{t: tree for t, tree in side.items() if t != 'task3'} for side in world]
+    expected = mapping.fit(method, *rest, ridge_lambda=0.1).predict(source['task3'])
+    actual = dense(left_out['task3'])
+    # The length of matched_scaled is chosen on all anchors, so directions are compared.
+    cosine = actual @ dense(expected) / np.linalg.norm(actual) / np.linalg.norm(dense(expected))
+    assert cosine > 0.999
+
+
+def test_what_is_loaded_or_weighs_no_anchors_leaves_none_out(world, tmp_path):
+    fitted = mapping.fit('mean', *world)
+    assert fitted.can_leave_out
+    fitted.save(tmp_path / 'm')
+    for other in (mapping.load(tmp_path / 'm'), mapping.fit('pad_truncate', *world)):
+        assert not other.can_leave_out
+        with pytest.raises(InputError, match='has no left-out predictions here'):
+            other.left_out()
+
+
+@pytest.mark.parametrize('count', [1, 2])
+def test_few_anchors_are_left_out_without_complaint(count):
+    fitted = mapping.fit('matched_scaled', *make_world(tasks=count))
+    assert all(np.isfinite(dense(adapter)).all() for adapter in fitted.left_out().values())

@@ -11,17 +11,22 @@ from absl import logging
 
 from lorajax import io, mapping
 from lorajax.distillation import distill, ladder
+from lorajax.evaluation import functional
 from lorajax.evaluation.inference import decode_length
 from lorajax.evaluation.roles import DISTILLED, REWEIGHTED
 from lorajax.experiment import adapters, anchor_rows, base_arrays, methods, models
 from lorajax.experiment.adapters import REPEATED, SIDES
 from lorajax.experiment.config import FRESH, Experiment
 from lorajax.experiment.stages.train import check_trained
+from lorajax.mapping.quality import FUNCTIONAL
 from lorajax.mapping.subspace import update_cosine
+from lorajax.models import Model
 from lorajax.tasks import examples
-from lorajax.tasks.chat import load_chat_format
+from lorajax.tasks.chat import ChatFormat, Encoded, load_chat_format
 from lorajax.training import MetricWriter
 from lorajax.types import JsonDict
+
+_ROWS = 32  # of each anchor, on which its left-out prediction is run
 
 
 def fit_and_predict(experiment: Experiment) -> bool:
@@ -43,8 +48,9 @@ def fit_and_predict(experiment: Experiment) -> bool:
         side: _queries(experiment, side)
         for side in {mapping.method_named(name).query_side for name in missing}
     }
+    left_out = _LeftOut(experiment, target)
     for name in missing:
-        _fit(experiment, name, source, target, arrays, queries)
+        _fit(experiment, name, source, target, arrays, queries, left_out)
     if DISTILLED in untaught:
         _distill(experiment, source, target)
     if REWEIGHTED in untaught:
@@ -69,6 +75,7 @@ def _fit(
     target: mapping.Anchors,
     arrays: Mapping[str, Mapping[str, np.ndarray]],
     queries: Mapping[str, mapping.Queries],
+    left_out: '_LeftOut',
 ) -> None:
     """Fits a method, predicts all held-outs, writes both; the mapping last, as a whole."""
     files = experiment.files
@@ -80,6 +87,9 @@ def _fit(
         **{need: arrays[need] for need in method.needs},
     )  # fmt: skip
     middle = time.monotonic()
+    if method.is_learned and fitted.can_leave_out:
+        fitted.state.info[FUNCTIONAL] = left_out.losses(fitted)
+    scored = time.monotonic()
     predictions = fitted.explain_many(queries[method.query_side])
     end = time.monotonic()
     for task, prediction in predictions.items():
@@ -87,7 +97,8 @@ def _fit(
     diagnostics = {
         **fitted.diagnostics,
         'fit_seconds': round(middle - start, 3),
-        'predict_seconds': round(end - middle, 3),
+        'functional_seconds': round(scored - middle, 3),
+        'predict_seconds': round(end - scored, 3),
         'peak_memory_bytes': 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         'predictions': {task: p.report for task, p in predictions.items()},
     }
@@ -100,6 +111,37 @@ def _fit(
         io.write_json(partial / files.bases(name).name, bases | _fingerprints(experiment))
         io.write_sums(partial)
     logging.info('mapping %s: leave-one-out R2 %s', name, fitted.diagnostics.get('loo_r2'))
+
+
+class _LeftOut:
+    """Losses of left-out anchors on rows of their own; the target is loaded at the first."""
+
+    def __init__(self, experiment: Experiment, target: mapping.Anchors):
+        self._experiment = experiment
+        self._anchors = target
+        self._known: functional.Losses | None = None
+
+    @functools.cached_property
+    def _loaded(self) -> tuple[Model, ChatFormat, dict[str, list[Encoded]]]:
+        experiment = self._experiment
+        model, chat = models.load_side(experiment, 'target')
+        rows = {
+            task: examples.encode(
+                chat, examples.read(experiment.files.train_data(task))[:_ROWS],
+                experiment.max_len, task,
+            )
+            for task in self._anchors.tasks
+        }  # fmt: skip
+        return model, chat, rows
+
+    def losses(self, fitted: mapping.TransferMap) -> functional.Losses:
+        """Returns `functional.leave_one_out` of a mapping."""
+        model, chat, rows = self._loaded
+        batch_size = min(self._experiment.eval_batch_size, _ROWS)
+        self._known = functional.leave_one_out(
+            model, chat.pad_id, fitted, self._anchors.trees, rows, batch_size, self._known
+        )
+        return self._known
 
 
 def _fingerprints(experiment: Experiment) -> dict[str, str]:
@@ -213,14 +255,26 @@ def _cosines(experiment: Experiment) -> dict[str, dict[str, float]]:
 
 
 def _select(experiment: Experiment) -> JsonDict:
-    """Names the method that leave-one-out on the anchors prefers; no held-out is looked at."""
-    scores = {}
+    """Names the method by which left-out anchors do their tasks best; no held-out is looked at.
+
+    That is the lowest mean loss on rows of their own. Where no mapping weighs anchors, it is the
+    highest leave-one-out R2.
+    """
+    scores, losses = {}, {}
     for name in methods.fitted(experiment):
-        score = read_diagnostics(experiment, name).get('loo_r2')
-        if mapping.method_named(name).is_learned and score is not None:
-            scores[name] = score
-    best = max(scores, key=lambda name: scores[name], default=None)
-    return {'selected_method': best, 'loo_r2': scores}
+        if not mapping.method_named(name).is_learned:
+            continue
+        diagnostics = read_diagnostics(experiment, name)
+        if diagnostics.get('loo_r2') is not None:
+            scores[name] = diagnostics['loo_r2']
+        if diagnostics.get(FUNCTIONAL):
+            losses[name] = diagnostics[FUNCTIONAL]
+    best = functional.best(losses) or max(scores, key=lambda name: scores[name], default=None)
+    return {
+        'selected_method': best,
+        'loo_r2': scores,
+        'left_out_loss': {name: functional.left_out_mean(of) for name, of in losses.items()},
+    }
 
 
 def read_diagnostics(experiment: Experiment, method: str) -> JsonDict:

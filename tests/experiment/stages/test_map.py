@@ -41,10 +41,28 @@ def test_a_mapping_is_whole_with_its_sums_and_says_what_it_is_between(toy_run):
     assert {'fit_seconds', 'predictions', 'loo_r2'} <= diagnostics.keys()
 
 
-def test_the_selected_method_is_the_learned_one_with_the_best_score(toy_run):
+def test_the_selected_method_is_the_learned_one_whose_left_out_anchors_do_best(toy_run):
     selection = json.loads(toy_run.files.selection.read_text())
     assert selection['selected_method'] == 'matched_ridge'
-    assert set(selection['loo_r2']) == {'matched_ridge'}  # mean and diagnostics never count
+    for scores in ('loo_r2', 'left_out_loss'):  # mean and diagnostics never count
+        assert set(selection[scores]) == {'matched_ridge'}
+    losses = mapping.load(toy_run.files.mapping('matched_ridge')).diagnostics['functional']
+    assert set(losses) == set(toy_run.anchors)
+    assert all(row['own'] < min(row['none'], row['left_out']) for row in losses.values())
+
+
+def test_task_loss_decides_where_distance_would_choose_otherwise(toy_run, monkeypatch):
+    losses = {'matched_ridge': 0.4, 'global_ridge': 0.3}
+    monkeypatch.setattr(stage.methods, 'fitted', lambda _: list(losses))
+    known = {
+        name: {'loo_r2': loss, 'functional': {'t': {'left_out': loss}}}
+        for name, loss in losses.items()
+    }
+    monkeypatch.setattr(stage, 'read_diagnostics', lambda _, name: known[name])
+    assert stage._select(toy_run)['selected_method'] == 'global_ridge'
+    for row in known.values():
+        row['functional'] = None
+    assert stage._select(toy_run)['selected_method'] == 'matched_ridge'
 
 
 def test_answers_are_learned_and_a_lost_adapter_is_made_again_to_the_same_bytes(copied_run):
