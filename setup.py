@@ -4,6 +4,7 @@ import pathlib
 import re
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'lorajax/__init__.py').read_text()).group(1)
@@ -11,6 +12,20 @@ VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'lorajax/__init__.py').read
 # jax and flax are pinned together: flax 0.12.8 reads jax internals that jax 0.11.1 removed,
 # and the measurements in docs/results.md were taken with this pair.
 JAX = '0.10.2'
+
+
+class BuildWithFlagfiles(build_py):
+    """Puts launch/*.flags into the package, so that an installed one has them."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        target = pathlib.Path(self.build_lib, 'lorajax', 'flagfiles')
+        target.mkdir(parents=True, exist_ok=True)
+        for path in sorted((HERE / 'launch').glob('*.flags')):
+            self.copy_file(str(path), str(target / path.name))
+
 
 setup(
     name='lorajax',
@@ -61,6 +76,7 @@ setup(
             'mypy==2.4.1',
         ],
     },
+    cmdclass={'build_py': BuildWithFlagfiles},
     entry_points={'console_scripts': ['lorajax = lorajax.launch:main']},
     classifiers=[
         'Programming Language :: Python :: 3',

@@ -15,7 +15,8 @@ _LONGEST_DEFAULT = 60  # characters; longer defaults are lists of tasks, left ou
 
 _COMMON = """\
 every command:
-  --flagfile: a file of flags, one a line; flags that are typed win over it
+  --flagfile: a file of flags, one a line, or the name of a shipped one such as toy; flags that
+      are typed win over it
   --dry_run: show all flags with their values and what would be done, and do nothing
   --help: this text"""
 

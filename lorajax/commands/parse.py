@@ -1,12 +1,11 @@
 """From a command line to a command, its flags and an `Experiment`."""
 
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
 
-from lorajax.commands import COMMANDS
+from lorajax.commands import COMMANDS, flagfiles
 from lorajax.commands.command import Command
 from lorajax.errors import ArgumentError, InputError
 from lorajax.experiment.config import Experiment
@@ -127,20 +126,8 @@ def _sources(arguments: Sequence[str]) -> Iterator[tuple[list[str], str | None]]
         yield typed, None
         typed = []
         path = path if is_joined else next(rest, '')
-        yield _lines(path), path
+        yield flagfiles.lines(path), path
     yield typed, None
-
-
-def _lines(path: str) -> list[str]:
-    """Returns the flags of a flagfile and of those that it names."""
-    if not pathlib.Path(path).is_file():
-        raise ArgumentError('flagfile', path, 'no such file')
-    try:
-        return flags.FlagValues().read_flags_from_files([f'--flagfile={path}'], force_gnu=True)
-    except flags.Error as error:
-        raise ArgumentError('flagfile', path, ' '.join(str(error).split())) from None
-    except UnicodeDecodeError:
-        raise ArgumentError('flagfile', path, 'is no text, expected one flag a line') from None
 
 
 def _read(
