@@ -1,10 +1,12 @@
 """Largest differences to transformers and peft at real layer shapes, in float32.
 
-`python -m benchmarks.real_shapes [--layers=2] [--vocab=1024] NAME ...`: random bfloat16-stored
-checkpoints of the named sizes of `tests/models/shapes.py`; `--layers=all` and `--vocab=all` keep
-the model's own. Torch and the port run one after the other in processes of their own, so that
-only one float32 copy of the weights is in memory (13 GB for a whole 3B model). Needs the [test]
-extra. Prints a Markdown table, then each side's peak memory and seconds.
+`python -m benchmarks.real_shapes [--layers=2] [--vocab=1024] [--window=8] NAME ...`: random
+bfloat16-stored checkpoints of the named sizes of `tests/models/shapes.py`; `--layers=all` and
+`--vocab=all` keep the model's own. Sliding windows are cut to 8 tokens, so that they bite within
+the 24 that are compared; `--window=all` keeps them. Torch and the port run one after the other in
+processes of their own, so that only one float32 copy of the weights is in memory (13 GB for a whole
+3B model). Needs the [test] extra. Prints a Markdown table, then each side's peak memory and
+seconds.
 
 `--directory=DIR` compares on a checkpoint of one size that is there already.
 """
@@ -78,6 +80,7 @@ def main() -> None:
     parser.add_argument('names', nargs='*', metavar='NAME', help=', '.join(shapes.REAL))
     parser.add_argument('--layers', default='2')
     parser.add_argument('--vocab', default='1024')
+    parser.add_argument('--window', default='8')
     parser.add_argument('--directory', type=pathlib.Path)
     parser.add_argument('--side', choices=list(SIDES), help=argparse.SUPPRESS)
     parser.add_argument('--output', help=argparse.SUPPRESS)
@@ -99,7 +102,10 @@ def main() -> None:
             directory = arguments.directory
             if not directory:
                 directory = pathlib.Path(temporary)
-                shapes.write(directory, name, **overrides)
+                cut = {}
+                if arguments.window != 'all' and shapes.REAL[name].get('sliding_window'):
+                    cut['sliding_window'] = int(arguments.window)
+                shapes.write(directory, name, **overrides, **cut)
             errors, lines = compare_sides(directory)
         notes += [f'{name}: {line}' for line in lines]
         if header is None:
