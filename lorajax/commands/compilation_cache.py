@@ -14,7 +14,6 @@ from lorajax.errors import ArgumentError
 
 NONE = 'none'  # the flag's value for no cache
 _MOST_BYTES = 2**31  # the programs used longest ago give way
-_LEAST_SECONDS = 0.5  # of compiling, for a program that is kept
 
 
 def enable(directory: str) -> None:
@@ -46,7 +45,8 @@ def enable(directory: str) -> None:
     jax.config.update('jax_compilation_cache_dir', str(path))
     if importlib.util.find_spec('filelock'):  # JAX bounds a cache with its help alone
         jax.config.update('jax_compilation_cache_max_size', _MOST_BYTES)
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', _LEAST_SECONDS)
+    # Also those that are compiled in no time: a run has a hundred of them, which took 20 s.
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 
 def _default() -> pathlib.Path | None:

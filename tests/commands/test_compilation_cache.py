@@ -3,11 +3,14 @@
 import os
 
 import jax
+import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
 from lorajax.commands import compilation_cache
 from lorajax.commands.compilation_cache import enable
 from lorajax.errors import ArgumentError
+from lorajax.training.metrics import CompileClock
 
 NAMES = (
     'jax_compilation_cache_dir', 'jax_enable_compilation_cache', 'jax_compilation_cache_max_size',
@@ -44,6 +47,19 @@ def test_a_cache_that_jax_was_given_stays(tmp_path):
     assert jax.config.jax_compilation_cache_dir == str(tmp_path)
     enable(str(tmp_path / 'other'))
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / 'other')
+
+
+def test_even_a_small_program_is_compiled_once(tmp_path):
+    enable(str(tmp_path))
+    jax_cache.reset_cache()  # it remembers the directory of its first program
+    counts = []
+    for _ in range(2):
+        jax.clear_caches()
+        with CompileClock() as clock:
+            jax.jit(lambda x: 7 * x - 3)(np.arange(5.0))
+        counts.append((clock.values()['compile_count'], clock.num_cached))
+    jax_cache.reset_cache()
+    assert counts == [(1, 0), (0, 1)]
 
 
 def test_none_switches_it_off(tmp_path):
