@@ -14,6 +14,7 @@ from lorajax.commands import (
     generate,
     map,
     merge,
+    push,
     report,
     run,
     train,
@@ -24,7 +25,7 @@ from lorajax.commands.command import Command
 COMMANDS: Mapping[str, Command] = {
     module.COMMAND.name: module.COMMAND
     for module in (
-        run, translate, map, distill, train, evaluate, generate, merge, report, doctor
+        run, translate, map, distill, train, evaluate, generate, merge, push, report, doctor
     )
 }  # fmt: skip
 

@@ -87,7 +87,7 @@ def fetch(repo: str, revision: str | None = None) -> pathlib.Path:
             f'{name}: no such directory, and not a hub id (owner/name or owner/name@revision)'
         ) from None
     except HTTPError as error:
-        reason = _explain(repo, revision, error)
+        reason = explain(repo, revision, error)
         cached = None if isinstance(error, RevisionNotFoundError) else _cached(repo, revision)
         if not cached:
             raise InputError(f'{name}: no such directory, and {reason}') from None
@@ -98,7 +98,7 @@ def fetch(repo: str, revision: str | None = None) -> pathlib.Path:
             repo, revision=revision, allow_patterns=_WANTED, ignore_patterns=_OTHER_COPIES
         )
     except (HTTPError, OSError) as error:
-        raise InputError(f'{name}: {_explain(repo, revision, error)}') from None
+        raise InputError(f'{name}: {explain(repo, revision, error)}') from None
     return pathlib.Path(path)
 
 
@@ -118,8 +118,14 @@ def _cached(repo: str, revision: str | None) -> pathlib.Path | None:
     return path if (path / 'config.json').is_file() else None
 
 
-def _explain(repo: str, revision: str | None, error: Exception) -> str:
-    """Returns what went wrong at the hub, and what to do about it, in one line."""
+def explain(repo: str, revision: str | None, error: Exception) -> str:
+    """Returns what went wrong at the hub, and what to do about it, in one line.
+
+    Args:
+      repo: 'owner/name'.
+      revision: that was asked for, if any.
+      error: of the hub's client, or of the operating system.
+    """
     from huggingface_hub import constants, errors
 
     hub = constants.ENDPOINT
