@@ -56,6 +56,11 @@ WORLDS: Mapping[str, Experiment | Spec] = {
     'i': Spec('i', (1, 3, 5, 7), split_seed=0xA415, model_seed=0x4019, seed=0xA415),
     'j': Spec('j', (2, 4, 6, 8), split_seed=0x7338, model_seed=0x8476, seed=0x7338),
     'n (separate A)': on_shipped_models(split_seed=0x2D98, seed=0x5D84, separate_init=True),
+    # Those of o to q are digits of commit e29adc1600a6233ad5a343fb77488986311ccc44, which added the
+    # other six and changed nothing else.
+    'o': on_shipped_models(split_seed=0xE29A, seed=0xDC16),
+    'p (separate A)': on_shipped_models(split_seed=0x00A6, seed=0x233A, separate_init=True),
+    'q': on_shipped_models(split_seed=0xD5A3, seed=0x43FB),
     'k': Spec('k', (3, 4, 7, 9), split_seed=0x0B93, model_seed=0xC3FB, seed=0x0B93),
     'l (separate A)': Spec(
         'l', (1, 2, 4, 8), split_seed=0x1543, model_seed=0x4BD1, seed=0x1543, separate_init=True

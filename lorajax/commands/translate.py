@@ -1,26 +1,26 @@
 """`translate`: source adapters become target adapters."""
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from absl import logging
 
 from lorajax import io, mapping
-from lorajax.commands import shared
+from lorajax.commands import fleet, shared, translation
 from lorajax.commands.command import Command
+from lorajax.commands.translation import Mapped, Result
 from lorajax.distillation import ladder
 from lorajax.errors import ArgumentError, InputError
 from lorajax.experiment import models
-from lorajax.experiment.adapters import SIDES, save_predicted
+from lorajax.experiment.adapters import SIDES
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option
+from lorajax.experiment.shards import Shard
 from lorajax.experiment.workdir import BASES
-from lorajax.lora import load_peft
-from lorajax.lora.peft import CONFIG_FILE
-from lorajax.mapping import model_card, verdict
+from lorajax.models import Model
 from lorajax.tasks import examples, sft_rows
 from lorajax.tasks.chat import ChatFormat, Conversation, Encoded
 from lorajax.types import Adapter
@@ -35,7 +35,7 @@ class Flags:
     )
     adapter: str = option('', 'one source adapter, in PEFT format')
     adapters: tuple[str, ...] = option(
-        (), 'several: directories of one source adapter each, or that hold some'
+        (), 'several: directories of one source adapter each, or that hold some, however deep'
     )
     output: str = shared.output_flag('the target adapter, or for one directory of each')
     assume_source: str = option(
@@ -54,7 +54,13 @@ class Flags:
     distill: bool = option(False, 'train on the answers to the prompts, too')
     examples: str = option('', 'JSON lines of labelled rows of the task, as train reads them')
     adapter_dtype: str = shared.adapter_dtype_flag()
-    force: bool = option(False, 'write results that do nothing, or worse than that, too')
+    force: bool = option(
+        False, 'write results that do nothing or worse, or are predicted to, as well'
+    )
+    num_shards: int = option(
+        1, 'processes that divide the adapters and write to one output', minimum=1
+    )
+    shard_index: int = option(0, 'which of them this is, from 0 on', minimum=0)
 
 
 def translate(flags: Flags, experiment: Experiment) -> None:
@@ -67,125 +73,70 @@ def translate(flags: Flags, experiment: Experiment) -> None:
     step helped; one that did not is not taken.
 
     Each result is a PEFT adapter of the target model with a model card, which says what it was
-    made from, what was seen of its quality, and whether to use it.
+    made from, what was seen of its quality, and whether to use it. Of several adapters each is
+    written as soon as it is there, a summary is kept beside them, and those that cannot be
+    translated are named in it; a call that was killed goes on where it stopped.
 
     Raises:
       InputError: if an adapter belongs to another base than the mapping's source, its shapes
-        differ from the anchors', a model is not the mapping's, or a result is zero everywhere or
-        worse than no adapter.
+        differ from the anchors', a model is not the mapping's, or a result is zero everywhere,
+        worse than no adapter, or predicted to be.
       ArgumentError: unless one of adapter and adapters is given; if flags lack others that they
         need; if the output exists.
     """
-    output = shared.new_directory(flags.output)
     _check_flags(flags)
-    sources = _sources(flags)
+    shard = Shard(flags.num_shards, flags.shard_index)
+    output = pathlib.Path(flags.output)
+    if flags.adapter:
+        shared.new_directory(flags.output)
+        paths = {'adapter': pathlib.Path(flags.adapter)}
+    else:
+        found = fleet.find(flags.adapters)
+        paths = {name: found[name] for name in shard.share(list(found))}
     prompts = sft_rows.read_prompts(pathlib.Path(flags.prompts)) if flags.prompts else []
     labelled = sft_rows.read(pathlib.Path(flags.examples)) if flags.examples else ()
-    bases = read_bases(pathlib.Path(flags.mapping) / BASES)
+    bases = translation.read_bases(pathlib.Path(flags.mapping) / BASES)
     _check_models(flags, bases)
-    fitted = mapping.load(flags.mapping)
-    queries = {name: _read(path, bases['source'], flags) for name, path in sources.items()}
-    predictions = {
-        name: _predict(flags, fitted, sources[name], query) for name, query in queries.items()
-    }
-    start = {name: prediction.adapter for name, prediction in predictions.items()}
-    reached = {name: ladder.Reached(adapter) for name, adapter in start.items()}
-    if prompts or labelled:
-        _check_shapes(flags, queries, start)
-        reached = ladder.climb(
-            lambda: models.load(flags.source_model, experiment),
-            lambda: models.load(flags.target_model, experiment),
-            _anchors(fitted),
-            queries,
-            start,
-            prompts,
-            ladder.Limits(
-                experiment.eval_batch_size, experiment.max_len,
-                shared.decode_limit(experiment), experiment.adapters_per_step,
-            ),
-            training=experiment.train_config if flags.distill else None,
-            examples=(lambda chat: _encode(chat, labelled, experiment, flags))
-            if labelled else None,
-        )  # fmt: skip
-    verdicts = {
-        name: judge(
-            reached[name], sources[name], fitted.diagnostics, predictions[name].report, flags.force
-        )
-        for name in sources
-    }
-    with io.atomic_directory(output) as partial:
-        for name, path in sources.items():
-            directory = partial if flags.adapter else partial / name
-            save_predicted(directory, reached[name].adapter, bases['target'], flags.adapter_dtype)
-            card = model_card.model_card(
-                bases=bases,
-                adapter=str(path),
-                mapping=flags.mapping,
-                diagnostics=fitted.diagnostics,
-                report=predictions[name].report,
-                **_described(reached[name], verdicts[name]),
-            )
-            io.write_text(directory / 'README.md', card)
-    for name, path in sources.items():
-        _say(fitted, path, predictions[name].report, reached[name], verdicts[name])
-    logging.info('%s adapters for %s: %s', fitted.method, bases['target'], output)
+    mapped = Mapped(flags.mapping, mapping.load(flags.mapping), bases)
+    # Of several adapters in turns, both models stay in memory.
+    load = functools.cache(models.load) if flags.adapters else models.load
+    climb = functools.partial(_climb, flags, experiment, load, mapped, prompts, labelled)
 
+    def results(chosen: Mapping[str, pathlib.Path]) -> dict[str, Result]:
+        queries = {
+            name: translation.read_adapter(path, mapped, flags.assume_source)
+            for name, path in chosen.items()
+        }
+        predictions = translation.predict(mapped, chosen, queries)
+        reached = climb(queries, {name: p.adapter for name, p in predictions.items()})
+        return {
+            name: translation.judge(mapped, path, predictions[name], reached[name], flags.force)
+            for name, path in chosen.items()
+        }
 
-def _sources(flags: Flags) -> dict[str, pathlib.Path]:
-    """Returns the adapters to translate, by name."""
-    if bool(flags.adapter) == bool(flags.adapters):
-        raise InputError('--adapter, --adapters: expected one of the two')
+    def write(directory: pathlib.Path, result: Result) -> None:
+        translation.write(directory, mapped, result, flags.adapter_dtype)
+        translation.say(mapped, result)
+
     if flags.adapter:
-        return {'': pathlib.Path(flags.adapter)}
-    sources: dict[str, pathlib.Path] = {}
-    for name in flags.adapters:
-        root = pathlib.Path(name)
-        if not root.is_dir():
-            raise ArgumentError('adapters', root, 'no such directory')
-        paths = [p for p in (root, *sorted(root.iterdir())) if (p / CONFIG_FILE).is_file()]
-        if not paths:
-            raise ArgumentError('adapters', root, f'is no adapter and holds none ({CONFIG_FILE})')
-        for path in paths:
-            if path.name in sources:
-                raise ArgumentError('adapters', path, f'{sources[path.name]} has the same name')
-            sources[path.name] = path
-    return sources
-
-
-def read_bases(path: pathlib.Path) -> dict[str, str]:
-    """Reads which base models a mapping is between.
-
-    Raises:
-      InputError: if the file is missing or holds something else.
-    """
-    bases = io.read_json(path)
-    if not isinstance(bases, dict) or not all(isinstance(bases.get(s), str) for s in SIDES):
-        raise InputError(
-            f'{path}: is {io.shorten(repr(bases))}, expected the names of source and target'
-        )
-    return bases
-
-
-def _read(path: pathlib.Path, source: str, flags: Flags) -> Adapter:
-    """Reads an adapter that must belong to the mapping's source model."""
-    config, adapter = load_peft(path)
-    base = flags.assume_source or config.base_model
-    if not base:
-        logging.warning('%s: names no base model, taken as an adapter of %s', path, source)
-    elif base != source:
-        raise InputError(
-            f'{path}: belongs to {base}, the mapping translates adapters of {source}'
-            + ('' if flags.assume_source else '; assume_source says that the two are the same')
-        )
-    return adapter
+        (result,) = results(paths).values()
+        with io.atomic_directory(output) as partial:
+            write(partial, result)
+    else:
+        suffix = '' if shard.is_whole else f'_{shard.shard_index}_of_{shard.num_shards}'
+        fleet.run(output, paths, _settings(flags, bases), results, write, suffix)
+    logging.info('%s adapters for %s: %s', mapped.fitted.method, bases['target'], output)
 
 
 def _check_flags(flags: Flags) -> None:
     """Refuses flags that lack others which they need, before anything is read.
 
     Raises:
+      InputError: unless one of adapter and adapters is given.
       ArgumentError: naming what is lacking.
     """
+    if bool(flags.adapter) == bool(flags.adapters):
+        raise InputError('--adapter, --adapters: expected one of the two')
     for needing, needed in (
         ('prompts', 'source_model'), ('prompts', 'target_model'), ('examples', 'target_model'),
         ('distill', 'prompts'),
@@ -197,6 +148,16 @@ def _check_flags(flags: Flags) -> None:
             raise ArgumentError(unused, getattr(flags, unused), 'is of use with prompts alone')
     if flags.examples and flags.adapters:
         raise ArgumentError('examples', flags.examples, 'are of one task, expected one adapter')
+    if flags.num_shards > 1 and flags.adapter:
+        raise ArgumentError('num_shards', flags.num_shards, 'divides several adapters')
+
+
+def _settings(flags: Flags, bases: Mapping[str, str]) -> dict[str, object]:
+    """Returns what the results of a fleet depend on, as JSON has it."""
+    known = dataclasses.asdict(flags)
+    for name in ('output', 'num_shards', 'shard_index', 'adapter'):
+        known.pop(name)
+    return {**known, 'adapters': list(flags.adapters), 'bases': dict(bases)}
 
 
 def _check_models(flags: Flags, bases: Mapping[str, str]) -> None:
@@ -226,6 +187,36 @@ def _check_models(flags: Flags, bases: Mapping[str, str]) -> None:
             )  # fmt: skip
 
 
+def _climb(
+    flags: Flags,
+    experiment: Experiment,
+    load: Callable[[str, Experiment], tuple[Model, ChatFormat]],
+    mapped: Mapped,
+    prompts: Sequence[str],
+    labelled: Sequence[Conversation],
+    queries: Mapping[str, Adapter],
+    start: Mapping[str, Adapter],
+) -> dict[str, ladder.Reached]:
+    """Climbs from translations as far as prompts and labels allow."""
+    if not prompts and not labelled:
+        return {name: ladder.Reached(adapter) for name, adapter in start.items()}
+    _check_shapes(flags, queries, start)
+    return ladder.climb(
+        lambda: load(flags.source_model, experiment),
+        lambda: load(flags.target_model, experiment),
+        _anchors(mapped.fitted),
+        queries,
+        start,
+        prompts,
+        ladder.Limits(
+            experiment.eval_batch_size, experiment.max_len,
+            shared.decode_limit(experiment), experiment.adapters_per_step,
+        ),
+        training=experiment.train_config if flags.distill else None,
+        examples=functools.partial(_encode, labelled, experiment, flags) if labelled else None,
+    )  # fmt: skip
+
+
 def _check_shapes(
     flags: Flags, queries: Mapping[str, Adapter], start: Mapping[str, Adapter]
 ) -> None:
@@ -246,23 +237,6 @@ def _check_shapes(
                 )
 
 
-def _predict(
-    flags: Flags, fitted: mapping.TransferMap, path: pathlib.Path, query: Adapter
-) -> mapping.Prediction:
-    """Translates one adapter; refuses a result of zeros."""
-    try:
-        prediction = fitted.explain(query)
-    except InputError as error:
-        raise InputError(f'{path}: {error}') from None
-    if not flags.force and not any(
-        np.any(entry['a']) and np.any(entry['b']) for entry in prediction.adapter['layers'].values()
-    ):
-        raise InputError(
-            f'{path}: its translation changes nothing, all of it is zero; force writes it anyway'
-        )
-    return prediction
-
-
 def _anchors(fitted: mapping.TransferMap) -> ladder.Anchors:
     """Returns the adapters that a mapping keeps; those of the source are not needed."""
     try:
@@ -273,92 +247,11 @@ def _anchors(fitted: mapping.TransferMap) -> ladder.Anchors:
 
 
 def _encode(
-    chat: ChatFormat,
-    rows: Sequence[Conversation],
-    experiment: Experiment,
-    flags: Flags,
+    rows: Sequence[Conversation], experiment: Experiment, flags: Flags, chat: ChatFormat
 ) -> list[Encoded]:
     """Returns labelled examples in the target's tokens."""
     encoded = [chat.encode_conversation(row) for row in rows]
     return examples.fit(encoded, experiment.max_len, flags.examples)
-
-
-def judge(
-    reached: ladder.Reached,
-    path: pathlib.Path,
-    diagnostics: Mapping[str, Any],
-    report: Mapping[str, Any],
-    force: bool,
-) -> verdict.Verdict:
-    """Returns what to do with a result.
-
-    Args:
-      reached: the result.
-      path: of the source adapter, for messages.
-      diagnostics: of the mapping.
-      report: of its prediction.
-      force: whether a result that is worse than no adapter is judged, too.
-
-    Raises:
-      InputError: for such a result otherwise.
-    """
-    if not reached.kept_out:
-        return verdict.of_map(diagnostics, report, reached.rung)
-    checked = verdict.Checked(
-        reached.losses[ladder.NONE], reached.losses[reached.rung], reached.floor,
-        reached.kept_out, reached.is_backed,
-    )  # fmt: skip
-    if checked.result >= checked.none and not force:
-        raise InputError(
-            f'{path}: its translation is worse than no adapter ({checked.result:.3f} against '
-            f'{checked.none:.3f} nats per token of answers that were kept out); force writes it '
-            'anyway'
-        )
-    return verdict.of_check(checked)
-
-
-def _described(reached: ladder.Reached, judged: verdict.Verdict) -> dict[str, Any]:
-    """Returns what the model card says of the rung, as arguments of `model_card`."""
-    facts = [('rung reached', f'{reached.rung}: {verdict.SAW[reached.rung]}')]
-    if reached.learned:
-        facts.append(('fitted to', f'{reached.learned} answers'))
-    if reached.kept_out:
-        losses = ', '.join(f'{name} {loss:.3f}' for name, loss in reached.losses.items())
-        facts.append((f'nats per token of {reached.kept_out} answers kept out', losses))
-    facts += [('note', note) for note in reached.notes]
-    facts += [(f'the rung {rung} needs', needs) for rung, needs in verdict.NEEDS.items()]
-    return {
-        'made': verdict.SAW[reached.rung],
-        'verdict': f'{judged.word}, {judged.reason}',
-        'facts': facts,
-    }
-
-
-def _say(
-    fitted: mapping.TransferMap,
-    path: pathlib.Path,
-    report: Mapping[str, Any],
-    reached: ladder.Reached,
-    judged: verdict.Verdict,
-) -> None:
-    """Logs what came of an adapter, what to expect of it, and what a higher rung needs."""
-    logging.info('%s: rung reached: %s', path, reached.rung)
-    for name, loss in reached.losses.items():
-        logging.info('%s:   %-10s %.3f nats per token of answers kept out', path, name, loss)
-    for note in reached.notes:
-        logging.info('%s: %s', path, note)
-    logging.info(
-        '%s: expected quality of the map: %s', path, model_card.expectation(fitted.diagnostics)
-    )
-    distance = report.get('distance_to_span')
-    if distance is not None:
-        logging.info('%s: share outside of what the anchors span: %.2f', path, distance)
-    if caution := model_card.warning(fitted.diagnostics, report):
-        logging.warning('%s: %s', path, caution)
-    higher = ladder.RUNGS[ladder.RUNGS.index(reached.rung) + 1 :]
-    for rung in higher:
-        logging.info('%s: the rung %s needs %s', path, rung, verdict.NEEDS[rung])
-    logging.info('%s: verdict: %s, %s', path, judged.word, judged.reason)
 
 
 COMMAND = Command(

@@ -12,6 +12,8 @@ _FALLBACK = (
     'so the mapping falls back to the mean'
 )
 
+_VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vllm/config/lora.py, MaxLoRARanks
+
 
 def anchor_distances(diagnostics: Mapping[str, Any]) -> list[float]:
     """Returns each anchor's distance to the span of the others, [] if the method has none.
@@ -73,6 +75,7 @@ def model_card(
     made: str = 'from pairs of adapters alone',
     verdict: str = '',
     facts: Sequence[tuple[str, str]] = (),
+    rank: int = 0,
 ) -> str:
     """Returns the README.md of a translated adapter: a Hugging Face model card.
 
@@ -85,6 +88,7 @@ def model_card(
       made: how, after 'Made from an adapter of X for Y, '.
       verdict: a sentence on whether to use it; left out if empty.
       facts: more rows of the table, name and value.
+      rank: of the adapter, for the lines that load it; 0 to leave them out.
     """
     caution = warning(diagnostics, report)
     rows = [
@@ -122,8 +126,37 @@ def model_card(
     if caution:
         lines += [f'> **Warning:** {caution}.', '']
     lines += ['| | |', '| --- | --- |', *(f'| {name} | {value} |' for name, value in rows)]
+    if rank:
+        lines += ['', *_usage(bases['target'], rank)]
     lines += ['', '## Anchors', '', *_anchor_lines(diagnostics['anchors'], report)]
     return '\n'.join(lines) + '\n'
+
+
+def _usage(base: str, rank: int) -> list[str]:
+    """Lines that check the adapter, and load it in peft and vLLM; `.` is its directory."""
+    allowed = next((known for known in _VLLM_RANKS if known >= rank), rank)
+    return [
+        '## Check it, use it',
+        '',
+        'Ask it something that it should know, then the bare model, with the same command without',
+        '`--adapter`:',
+        '',
+        '```',
+        f"lorajax generate --model={base} --adapter=. --prompt='...'",
+        '```',
+        '',
+        '```python',
+        'from peft import PeftModel',
+        'from transformers import AutoModelForCausalLM',
+        '',
+        f"model = AutoModelForCausalLM.from_pretrained('{base}')",
+        "model = PeftModel.from_pretrained(model, '.')",
+        '```',
+        '',
+        '```',
+        f'vllm serve {base} --enable-lora --max-lora-rank {allowed} --lora-modules translated=.',
+        '```',
+    ]
 
 
 def _anchor_lines(anchors: Sequence[str], report: Mapping[str, Any]) -> list[str]:

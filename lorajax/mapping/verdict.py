@@ -8,7 +8,7 @@ them.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from lorajax.mapping import model_card
+from lorajax.mapping import model_card, quality
 
 USE, CHECK, AVOID = 'use', 'check first', 'do not use'
 
@@ -28,6 +28,7 @@ SAW = {
 }
 # Shares of what an adapter can gain on kept-out answers; see `gain`.
 _ENOUGH, _LITTLE = 0.9, 0.5
+_FEW = 4  # pairs; fewer gave translations that are worse than no adapter in nine cases of ten
 _UNSURE = 0.1  # of the bare target's loss: a teacher that leaves more is not sure itself
 
 
@@ -72,18 +73,46 @@ def of_map(diagnostics: Mapping[str, Any], report: Mapping[str, Any], rung: str 
     """
     if rung != 'map':
         return Verdict(CHECK, 'too few answers to keep some out and look at them')
+    harm = harm_predicted(diagnostics, report)
+    expected = quality.expect(diagnostics, report)
     score = diagnostics.get('loo_r2')
-    if diagnostics.get('fallback') or (score is not None and score <= 0):
+    if harm:
+        return Verdict(AVOID, harm)
+    if score is not None and score <= 0:
         return Verdict(AVOID, 'the mapping predicts its own anchors no better than their mean')
-    if score is None:
-        return Verdict(CHECK, 'a mapping of one anchor cannot leave one out')
+    if expected.share < 0:
+        return Verdict(AVOID, f'it is expected to have {expected.words}')
     caution = model_card.warning(diagnostics, report)
     if caution:
         return Verdict(CHECK, caution)
-    return Verdict(
-        CHECK,
-        f'left-out anchors are predicted with R2 {score:.2f}, which says little of accuracy; no '
-        'model has seen the result',
+    return Verdict(CHECK, f'no model has seen the result; it is expected to have {expected.words}')
+
+
+def harm_predicted(diagnostics: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    """Returns why a translation should not be written, '' if nothing speaks against it.
+
+    A mapping that is the mean of its anchors, or is made of very few, does harm wherever it was
+    measured. Beyond these cases left-out anchors must speak; toy worlds alone do not decide.
+    """
+    expected = quality.expect(diagnostics, report)
+    if diagnostics.get('fallback'):
+        return 'the mapping predicts its own anchors no better than their mean, and is that mean'
+    count = len(diagnostics['anchors'])
+    if expected.share < 0 and (expected.is_measured or count < _FEW):
+        return (
+            f'by {count} pairs of adapters its translation is predicted to be worse than no '
+            f'adapter: {expected.words}'
+        )
+    return ''
+
+
+def harm_seen(checked: Checked) -> str:
+    """Returns why an adapter that was checked should not be written, '' if it gained anything."""
+    if checked.result < checked.none:
+        return ''
+    return (
+        f'its translation is worse than no adapter ({checked.result:.3f} against '
+        f'{checked.none:.3f} nats per token of answers that were kept out)'
     )
 
 

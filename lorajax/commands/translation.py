@@ -1,0 +1,229 @@
+"""What `translate` does with one adapter: read it, judge what became of it, write it, say so."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from lorajax import io, mapping
+from lorajax.distillation import ladder
+from lorajax.errors import InputError
+from lorajax.experiment.adapters import SIDES, save_predicted
+from lorajax.lora import load_peft
+from lorajax.mapping import model_card, quality, verdict
+from lorajax.types import Adapter, JsonDict
+
+
+class Mapped(NamedTuple):
+    """A mapping on disk.
+
+    Attributes:
+      path: where it lies.
+      fitted: what was read.
+      bases: names of the 'source' and 'target' models, and their fingerprints if it has them.
+    """
+
+    path: str
+    fitted: mapping.TransferMap
+    bases: Mapping[str, str]
+
+
+class Result(NamedTuple):
+    """What became of an adapter.
+
+    Attributes:
+      path: of the source adapter.
+      report: of the mapping's prediction.
+      reached: how far it came.
+      expected: of the map alone, by what is known of its anchors.
+      judged: what to do with it.
+    """
+
+    path: pathlib.Path
+    report: JsonDict
+    reached: ladder.Reached
+    expected: quality.Expected
+    judged: verdict.Verdict
+
+    def to_json(self) -> JsonDict:
+        """Returns the row of a summary."""
+        return {
+            'rung': self.reached.rung,
+            'verdict': self.judged.word,
+            'reason': self.judged.reason,
+            'expected_share_of_map': self.expected._asdict(),
+            'kept_out_losses': dict(self.reached.losses),
+            'notes': list(self.reached.notes),
+        }
+
+
+def read_bases(path: pathlib.Path) -> dict[str, str]:
+    """Reads which base models a mapping is between.
+
+    Raises:
+      InputError: if the file is missing or holds something else.
+    """
+    bases = io.read_json(path)
+    if not isinstance(bases, dict) or not all(isinstance(bases.get(s), str) for s in SIDES):
+        raise InputError(
+            f'{path}: is {io.shorten(repr(bases))}, expected the names of source and target'
+        )
+    return bases
+
+
+def read_adapter(path: pathlib.Path, mapped: Mapped, assumed: str) -> Adapter:
+    """Reads an adapter that must belong to the mapping's source model.
+
+    Args:
+      path: of the adapter.
+      mapped: the mapping.
+      assumed: the user's word on the adapter's base: the mapping's name of it, or the adapter's
+        own name of what the mapping calls otherwise; empty for none.
+
+    Raises:
+      InputError: if it names another base; says whether its shapes are another's, too.
+    """
+    config, adapter = load_peft(path)
+    source, base = mapped.bases['source'], config.base_model
+    if not base and not assumed:
+        logging.warning('%s: names no base model, taken as an adapter of %s', path, source)
+    elif source not in (base, assumed) and not (base and assumed == base):
+        differing = _shapes_differ(mapped, adapter)
+        raise InputError(
+            f'{path}: belongs to {base or assumed}, the mapping translates adapters of {source}; '
+            + (differing or 'its shapes fit: assume_source says that the two are the same')
+        )
+    return adapter
+
+
+def _shapes_differ(mapped: Mapped, adapter: Adapter) -> str:
+    """Returns how an adapter's shapes differ from the anchors', '' if they do not."""
+    try:
+        mapping.Queries({'adapter': adapter}).check(mapped.fitted.query_shapes, any_rank=True)
+    except InputError as error:
+        return f'its shapes are of another base, too: {error}'
+    return ''
+
+
+def predict(
+    mapped: Mapped, paths: Mapping[str, pathlib.Path], queries: Mapping[str, Adapter]
+) -> dict[str, mapping.Prediction]:
+    """Translates adapters, the anchors read once for all.
+
+    Raises:
+      InputError: naming the adapter and its base, if it cannot be translated.
+    """
+    try:
+        return mapped.fitted.explain_many(queries)
+    except InputError as error:
+        if len(queries) == 1:
+            (path,) = (paths[name] for name in queries)
+            base = load_peft(path)[0].base_model or 'a base that it does not name'
+            raise InputError(f'{path} (of {base}): {error}') from None
+        for name, query in queries.items():
+            predict(mapped, paths, {name: query})
+        raise
+
+
+def judge(
+    mapped: Mapped,
+    path: pathlib.Path,
+    prediction: mapping.Prediction,
+    reached: ladder.Reached,
+    force: bool,
+) -> Result:
+    """Returns what to do with a result.
+
+    Args:
+      mapped: the mapping.
+      path: of the source adapter, for messages.
+      prediction: of the mapping.
+      reached: what it became.
+      force: whether a result that should not be written is judged, too.
+
+    Raises:
+      InputError: for such a result otherwise: it is zero everywhere, it is worse than no adapter
+        on answers that were kept out, or it is predicted to be.
+    """
+    diagnostics, report = mapped.fitted.diagnostics, prediction.report
+    expected = quality.expect(diagnostics, report)
+    if reached.kept_out:
+        checked = verdict.Checked(
+            reached.losses[ladder.NONE], reached.losses[reached.rung], reached.floor,
+            reached.kept_out, reached.is_backed,
+        )  # fmt: skip
+        judged = verdict.of_check(checked)
+        refusal = verdict.harm_seen(checked)
+    else:
+        judged = verdict.of_map(diagnostics, report, reached.rung)
+        refusal = verdict.harm_predicted(diagnostics, report) if reached.rung == 'map' else ''
+    if is_zero(reached.adapter):
+        refusal = 'its translation changes nothing, all of it is zero'
+    if refusal and not force:
+        raise InputError(f'{path}: {refusal}; force writes it anyway')
+    return Result(path, report, reached, expected, judged)
+
+
+def is_zero(adapter: Adapter) -> bool:
+    """Returns whether an adapter changes nothing."""
+    return not any(
+        np.any(entry['a']) and np.any(entry['b']) for entry in adapter['layers'].values()
+    )
+
+
+def write(directory: pathlib.Path, mapped: Mapped, result: Result, dtype: str) -> None:
+    """Writes an adapter of the target with its model card."""
+    save_predicted(directory, result.reached.adapter, mapped.bases['target'], dtype)
+    card = model_card.model_card(
+        bases=mapped.bases,
+        adapter=str(result.path),
+        mapping=mapped.path,
+        diagnostics=mapped.fitted.diagnostics,
+        report=result.report,
+        rank=max(np.shape(e['a'])[-1] for e in result.reached.adapter['layers'].values()),
+        **_described(result),
+    )
+    io.write_text(directory / 'README.md', card)
+
+
+def _described(result: Result) -> dict[str, Any]:
+    """Returns what the model card says of the rung, as arguments of `model_card`."""
+    reached = result.reached
+    facts = [
+        ('expected of the map for this adapter', result.expected.words),
+        ('rung reached', f'{reached.rung}: {verdict.SAW[reached.rung]}'),
+    ]
+    if reached.learned:
+        facts.append(('fitted to', f'{reached.learned} answers'))
+    if reached.kept_out:
+        losses = ', '.join(f'{name} {loss:.3f}' for name, loss in reached.losses.items())
+        facts.append((f'nats per token of {reached.kept_out} answers kept out', losses))
+    facts += [('note', note) for note in reached.notes]
+    facts += [(f'the rung {rung} needs', needs) for rung, needs in verdict.NEEDS.items()]
+    return {
+        'made': verdict.SAW[reached.rung],
+        'verdict': f'{result.judged.word}, {result.judged.reason}',
+        'facts': facts,
+    }
+
+
+def say(mapped: Mapped, result: Result) -> None:
+    """Logs what came of an adapter, what to expect of it, and what a higher rung needs."""
+    path, reached, diagnostics = result.path, result.reached, mapped.fitted.diagnostics
+    logging.info('%s: rung reached: %s', path, reached.rung)
+    for name, loss in reached.losses.items():
+        logging.info('%s:   %-10s %.3f nats per token of answers kept out', path, name, loss)
+    for note in reached.notes:
+        logging.info('%s: %s', path, note)
+    logging.info('%s: expected quality of the map: %s', path, model_card.expectation(diagnostics))
+    logging.info('%s: expected of the map for this adapter: %s', path, result.expected.words)
+    distance = result.report.get('distance_to_span')
+    if distance is not None:
+        logging.info('%s: share outside of what the anchors span: %.2f', path, distance)
+    if caution := model_card.warning(diagnostics, result.report):
+        logging.warning('%s: %s', path, caution)
+    for rung in ladder.RUNGS[ladder.RUNGS.index(reached.rung) + 1 :]:
+        logging.info('%s: the rung %s needs %s', path, rung, verdict.NEEDS[rung])
+    logging.info('%s: verdict: %s, %s', path, result.judged.word, result.judged.reason)

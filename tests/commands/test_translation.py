@@ -1,0 +1,67 @@
+"""One adapter: what became of it is judged, written down and refused where it does harm."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from lorajax import io, mapping
+from lorajax.commands import translation
+from lorajax.commands.translation import Mapped
+from lorajax.distillation import ladder
+from lorajax.errors import InputError
+from tests.mapping.worlds import make_world
+
+ADAPTER = {'layers': {'q_proj': {'a': np.ones((1, 2, 2)), 'b': np.ones((1, 2, 2))}}}
+PATH = pathlib.Path('p')
+
+
+@pytest.fixture(scope='module')
+def mapped():
+    source, target = make_world()
+    return Mapped('m', mapping.fit('matched_scaled', source, target),
+                  {'source': 'a/source', 'target': 'a/target'})  # fmt: skip
+
+
+def judge(mapped, loss, force=False, **known):
+    losses = {'none': 1.0, 'map': 1.5, 'reweighted': loss}
+    reached = ladder.Reached(ADAPTER, 'reweighted', 6, losses, 0.05, 2, **known)
+    prediction = mapping.Prediction(ADAPTER, {'distance_to_span': 0.5})
+    return translation.judge(mapped, PATH, prediction, reached, force)
+
+
+def test_kept_out_answers_decide_whatever_was_expected(mapped):
+    with pytest.raises(InputError, match=r'p: its translation is worse than no adapter \(1.200 ag'):
+        judge(mapped, 1.2)
+    assert judge(mapped, 1.2, force=True).judged.word == 'do not use'
+    assert judge(mapped, 0.1).judged.word == 'use'
+    assert judge(mapped, 0.1, is_backed=False).judged.word == 'check first'
+
+
+def test_a_row_of_a_summary_has_what_was_seen_and_expected(mapped):
+    row = judge(mapped, 0.1, notes=('n',)).to_json()
+    assert row['rung'] == 'reweighted' and row['verdict'] == 'use' and row['notes'] == ['n']
+    assert row['kept_out_losses']['reweighted'] == 0.1
+    expected = row['expected_share_of_map']
+    assert expected['low'] <= expected['share'] <= expected['high']
+
+
+def test_the_card_says_how_to_check_and_load_it(mapped, tmp_path):
+    translation.write(tmp_path / 'out', mapped, judge(mapped, 0.1), 'float32')
+    card = (tmp_path / 'out' / 'README.md').read_text()
+    assert 'lorajax generate --model=a/target --adapter=.' in card
+    assert "PeftModel.from_pretrained(model, '.')" in card
+    assert 'vllm serve a/target --enable-lora --max-lora-rank 8' in card
+    assert '| expected of the map for this adapter | ' in card
+
+
+@pytest.mark.parametrize(('a', 'b', 'zero'), [(1, 1, False), (0, 1, True), (1, 0, True)])
+def test_an_adapter_with_a_zero_factor_changes_nothing(a, b, zero):
+    entry = {'a': np.full((1, 2, 2), a), 'b': np.full((1, 2, 2), b)}
+    assert translation.is_zero({'layers': {'q_proj': entry}}) == zero
+
+
+def test_bases_are_two_names(tmp_path):
+    io.write_json(tmp_path / 'bases.json', ['a'])
+    with pytest.raises(InputError, match='expected the names of source and target'):
+        translation.read_bases(tmp_path / 'bases.json')
