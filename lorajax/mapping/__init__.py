@@ -11,14 +11,16 @@ queries (adapters); solvers, topk, pca, mlp, layer_alignment, kernel_alignment, 
 methods, storage, api.
 """
 
-from lorajax.mapping.anchors import Anchors
+from lorajax.mapping.anchors import Anchors, read_pair
 from lorajax.mapping.api import TransferMap, fit, load
-from lorajax.mapping.methods import METHODS, Method, method_named
+from lorajax.mapping.methods import CANDIDATES, DEFAULT, METHODS, Method, method_named
 from lorajax.mapping.options import BaseModelArrays, Options
 from lorajax.mapping.queries import Queries
 from lorajax.mapping.state import Prediction
 
 __all__ = [
+    'CANDIDATES',
+    'DEFAULT',
     'METHODS',
     'Anchors',
     'BaseModelArrays',
@@ -30,4 +32,5 @@ __all__ = [
     'fit',
     'load',
     'method_named',
+    'read_pair',
 ]

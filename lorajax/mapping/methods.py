@@ -308,6 +308,11 @@ METHODS: dict[str, Method] = {
 }
 
 
+DEFAULT = 'matched_scaled'
+# Among these, which take adapters of any rank and all weigh anchors, left-out anchors choose.
+CANDIDATES = (DEFAULT, 'matched_ridge', 'delta_hierarchical_ridge', 'delta_ridge')
+
+
 def method_named(name: str) -> Method:
     """Returns a method by name.
 

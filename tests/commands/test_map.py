@@ -1,5 +1,6 @@
 """Pairs of adapters become a mapping that `translate` reads."""
 
+import json
 import pathlib
 
 import numpy as np
@@ -11,6 +12,7 @@ from lorajax.mapping.pairs import SIDES
 from lorajax.models import config as config_lib
 from tests.commands import toy_adapters
 from tests.commands.command_line import run
+from tests.distillation.toy_teacher import known_rows
 
 
 @pytest.fixture
@@ -130,3 +132,39 @@ def test_map_then_translate_adapters_of_peft_and_run_the_result_in_peft(
     expected = np.asarray(model.logits(tokens.numpy().astype(np.int32), adapter=mine))
     assert np.abs(after - before.numpy()).max() > 1e-3
     np.testing.assert_allclose(after, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_with_rows_left_out_pairs_choose_the_method_and_say_what_to_expect(pairs):
+    rows = pairs / 'rows'
+    rows.mkdir()
+    known = [{'prompt': row.prompt, 'completion': row.answer} for row in known_rows(4)]
+    for task in ('t0', 't2'):
+        (rows / f'{task}.jsonl').write_text('\n'.join(map(json.dumps, known)))
+    model = ('--target_model=toy-target', '--max_len=32', '--dtype=float32')
+    line = ['map', f'--pairs={pairs}/pairs', f'--rows={rows}', f'--output={pairs}/mapping']
+    run(*line, *model)
+    fitted = mapping.load(pairs / 'mapping')
+    losses = fitted.diagnostics['functional']
+    assert list(losses) == ['t0', 't2'] and fitted.method in mapping.CANDIDATES
+    run(*line[:-1], f'--output={pairs}/other', '--method=zero', *model)
+    zero = mapping.load(pairs / 'other').diagnostics['functional']
+    assert all(row['left_out'] == pytest.approx(row['none'], abs=1e-5) for row in zero.values())
+    assert zero['t0']['own'] == losses['t0']['own']
+
+
+@pytest.mark.parametrize(
+    ('flags', 'line'),
+    [
+        (['--rows=.'], 'target_model: is missing, rows needs it'),
+        (['--target_model=toy-target'], 'rows: is missing, target_model needs it'),
+        (
+            ['--rows={}/pairs', '--target_model=toy-target'],
+            'holds no file of a pair, such as t0',
+        ),
+    ],
+)
+def test_rows_and_the_target_go_together(pairs, flags, line):
+    output = f'--output={pairs}/mapping'
+    with pytest.raises(ArgumentError, match=line):
+        run('map', f'--pairs={pairs}/pairs', output, *[flag.format(pairs) for flag in flags])
+    assert not (pairs / 'mapping').exists()
