@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob('*.py'))
 ROOMS = (
     'errors', 'types', 'rng', 'model_names', 'progress', 'sharding', 'io', 'lora', 'models',
     'sandbox', 'tasks', 'training', 'mapping', 'evaluation', 'distillation', 'report', 'toy',
-    'experiment', 'commands', 'launch',
+    'stories', 'experiment', 'commands', 'launch',
 )  # fmt: skip
 # Libraries that one place alone may import.
 CONFINED = {

@@ -39,3 +39,8 @@ def test_task_files_are_tasks_like_others_and_take_no_name_of_theirs(tmp_path):
     (tmp_path / 'gsm8k.json').write_text('{"data_files": "rows.jsonl"}')
     with pytest.raises(InputError, match="'gsm8k' is a built-in task"):
         tasks.get('mine', files)
+
+
+def test_story_tasks_keep_to_themselves():
+    assert tasks.get('story_upper').scorer == 'style'
+    assert tasks.heldouts_beside(tasks.get('story_upper')) == ()

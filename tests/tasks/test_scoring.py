@@ -159,6 +159,7 @@ def test_a_reference_scores_one_and_nothing_scores_zero(scorer):
         'exact': example('c4 c5'),
         'regex': example('c4 c5', pattern=r'c\d c\d'),
         'code': example(ADD, **CODE),
+        'style': example('THE CAT WAS HERE.', style='upper'),
     }[scorer]
     for allowed in (False, True):
         outcomes = scoring.score_batch(scorer, [item, item], [item.reference, ''], allowed)

@@ -1,15 +1,18 @@
 """First stage: everything that can be checked early, the data, config.json."""
 
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+from absl import logging
 
 from lorajax import io, toy
 from lorajax.errors import InputError
-from lorajax.experiment import checks, models, provenance, tasks
+from lorajax.experiment import checks, growth, models, provenance, story_rows, tasks
 from lorajax.experiment.adapters import SIDES
 from lorajax.experiment.config import Experiment
+from lorajax.io import fields
 from lorajax.tasks import data, examples, overlap
 from lorajax.types import JsonDict
 
@@ -22,7 +25,8 @@ def prepare(experiment: Experiment) -> bool:
         training and evaluation sets overlap.
     """
     files = experiment.files
-    if files.config.exists():
+    stored = _read_stored(experiment) if files.config.exists() else None
+    if stored is not None and not growth.changes(experiment, stored):
         check_prepared(experiment)
         return False
     names = {'source': experiment.source_model, 'target': experiment.target_model}
@@ -31,8 +35,9 @@ def prepare(experiment: Experiment) -> bool:
     for name in names.values():
         checks.check_model(name, experiment)
     drawn, counts = _draw(experiment)
+    record = _grow(experiment, stored, drawn) if stored is not None else {}
     for side, name in names.items():
-        if name in toy.MODELS:
+        if name in toy.MODELS and stored is None:
             with io.atomic_directory(files.model(side)) as directory:
                 shutil.copytree(toy.MODELS[name], directory, dirs_exist_ok=True)
     io.write_json(files.overlap, counts)
@@ -40,8 +45,28 @@ def prepare(experiment: Experiment) -> bool:
         examples.write(files.train_data(task), rows.train)
         if rows.eval:
             examples.write(files.eval_data(task), rows.eval)
-    io.write_json(files.config, _record(experiment))
+    io.write_json(files.config, _record(experiment) | record)
     return True
+
+
+def _grow(experiment: Experiment, stored: JsonDict, drawn: Mapping[str, data.TaskData]) -> JsonDict:
+    """Removes what depends on what is new in a run; returns what config.json says of that.
+
+    Raises:
+      InputError: if a task or a model was changed meanwhile.
+    """
+    _check_versions(experiment, stored)
+    for side in SIDES:
+        models.check_recorded(experiment, side)
+    grown = growth.measure(experiment, stored, drawn)
+    names = growth.changes(experiment, stored)
+    logging.info('%s: grows in %s', experiment.workdir, ', '.join(names))
+    growth.apply(experiment, grown)
+    step = {'git_commit': stored.get('git_commit'), **{name: stored.get(name) for name in names}}
+    return {
+        'generations': growth.generations(stored, experiment.tasks, grown),
+        'grown_from': [*(stored.get('grown_from') or []), step],
+    }
 
 
 def check_prepared(experiment: Experiment) -> None:
@@ -53,16 +78,28 @@ def check_prepared(experiment: Experiment) -> None:
     files = experiment.files
     if not files.config.exists():
         raise InputError(f'{files.config}: no such file; run the stage prepare first')
-    stored = io.read_json(files.config)
-    if not isinstance(stored, dict):
-        raise InputError(f'{files.config}: is no JSON object, expected the settings of a run')
-    experiment.check_same(stored)
+    stored = _read_stored(experiment)
+    if grown := growth.changes(experiment, stored):
+        raise InputError(
+            f'{files.config}: was begun with other {", ".join(grown)}; run the stage prepare first'
+        )
     _check_versions(experiment, stored)
     if stored.get('data_hash') not in (None, provenance.hash_rows(files.data)):
         raise InputError(
             f'{files.data}: its rows are not those that {files.config} was begun with; expected '
             'the same rows, or another workdir'
         )
+
+
+def _read_stored(experiment: Experiment) -> JsonDict:
+    """Reads the settings of a run that is there."""
+    path = experiment.files.config
+    stored = io.read_json(path)
+    if not isinstance(stored, dict):
+        raise InputError(f'{path}: is no JSON object, expected the settings of a run')
+    for name in ('anchors', 'heldouts', 'methods'):
+        fields.require(path, stored, name, fields.list_of(fields.TEXT))
+    return stored
 
 
 def _check_versions(experiment: Experiment, stored: JsonDict) -> None:
@@ -83,7 +120,7 @@ def _draw(experiment: Experiment) -> tuple[dict[str, data.TaskData], JsonDict]:
     chosen: dict[str, Any] = {
         'anchors': tasks.get_all(experiment.anchors, experiment.task_files),
         'heldouts': tasks.get_all(experiment.heldouts, experiment.task_files),
-        'source': data.DataSource(experiment.data_dir or None),
+        'source': story_rows.source(experiment),
         'eval_per_task': experiment.eval_per_task,
         'seed': experiment.seed,
         'protocol': experiment.protocol,
@@ -102,6 +139,7 @@ def _record(experiment: Experiment) -> JsonDict:
         'schema': 1,
         **experiment.to_json(),
         'domains': {task.name: task.domain for task in chosen},
+        'generations': [list(experiment.tasks)],
         'task_versions': {task.name: task.version for task in chosen},
         'versions': provenance.versions(),
         'git_commit': provenance.git_commit(),

@@ -1,0 +1,1 @@
+"""Pretrained story tellers: tasks of styles, over stories that the models tell themselves."""
