@@ -36,6 +36,8 @@ class TrainConfig:
       separate_init: whether every adapter draws its own initial `a` instead of sharing one.
       repeat: number of a repeated training; another one sees the data in another order, and
         with `separate_init` starts from another `a`.
+      data_order: name from which the order of the data follows, so that recipes can be compared
+        on the same batches; the task's own if empty.
       checkpoint_every: steps between two saved states.
 
     Raises:
@@ -58,6 +60,7 @@ class TrainConfig:
     seed: int = 0
     separate_init: bool = False
     repeat: int = 0
+    data_order: str = ''
     checkpoint_every: int = 100
 
     def __post_init__(self) -> None:

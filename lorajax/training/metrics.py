@@ -90,20 +90,21 @@ class LossWindow:
 
     def _reset(self) -> None:
         self._losses: list[jax.Array] = []
-        self._active: list[np.ndarray] = []
+        self._occupants: list[np.ndarray] = []
         self._real = self._all = 0
         self._start = time.monotonic()
 
-    def add(self, pack: Pack, loss: jax.Array, is_active: np.ndarray) -> None:
+    def add(self, pack: Pack, loss: jax.Array, occupants: np.ndarray) -> None:
         """Records a step without waiting for the device.
 
         Args:
           pack: on the host.
-          loss: float32[A], nats per answer token.
-          is_active: bool[A], whose loss counts.
+          loss: float32[places], nats per answer token.
+          occupants: int64[places], the number of the task in each place; -1 for none, whose loss
+            does not count.
         """
         self._losses.append(loss)
-        self._active.append(is_active)
+        self._occupants.append(occupants)
         self._real += int(np.count_nonzero(pack.segment_ids))
         self._all += pack.segment_ids.size
 
@@ -118,15 +119,19 @@ class LossWindow:
         Raises:
           InputError: naming task and step, for the first loss that is not finite.
         """
-        losses, active = np.stack([np.asarray(x) for x in self._losses]), np.stack(self._active)
+        losses = np.stack([np.asarray(x) for x in self._losses])
+        occupants = np.stack(self._occupants)
+        active = occupants >= 0
         if bad := np.argwhere(~np.isfinite(losses) & active).tolist():
-            row, adapter = bad[0]
+            row, place = bad[0]
             raise InputError(
-                f'{self._label}: loss of {self._tasks[adapter]} is {losses[row, adapter]} at step '
-                f'{step + 1 - len(losses) + row}; try a lower learning rate'
+                f'{self._label}: loss of {self._tasks[occupants[row, place]]} is '
+                f'{losses[row, place]} at step {step + 1 - len(losses) + row}; try a lower '
+                'learning rate'
             )
-        counts = active.sum(axis=0)
-        means = np.where(active, losses, 0).sum(axis=0) / np.maximum(counts, 1)
+        counts = np.bincount(occupants[active], minlength=len(self._tasks))
+        sums = np.bincount(occupants[active], losses[active], len(self._tasks))
+        means = sums / np.maximum(counts, 1)
         seconds = max(time.monotonic() - self._start, 1e-9)
         self._metrics.write(
             'train',

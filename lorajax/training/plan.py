@@ -12,6 +12,7 @@ from lorajax.tasks.chat import Encoded
 from lorajax.training.config import TrainConfig
 from lorajax.training.optimizer import learning_rates
 from lorajax.training.packing import Layout, Pack, Shape, choose_shapes, length_of, make_layout
+from lorajax.training.slots import Slots, assign
 
 
 @functools.lru_cache(maxsize=1024)  # the epoch under way of every adapter
@@ -29,34 +30,58 @@ class TrainPlan:
 
     Attributes:
       examples: training examples by task, none empty; A tasks.
-      config: the recipe.
+      config: the recipe of all, or of each by task.
       num_shards: parts of the mesh's batch axes.
       pad_id: token that fills.
       program_tokens: see `packing.choose_shapes`.
       piece_tokens: see `packing.make_layout`.
+      num_slots: adapters of a step; all of them if 0. See `slots`.
     """
 
     examples: Mapping[str, Sequence[Encoded]]
-    config: TrainConfig
+    config: TrainConfig | Mapping[str, TrainConfig]
     num_shards: int
     pad_id: int
     program_tokens: float = 0.0
     piece_tokens: float = np.inf
 
+    num_slots: int = 0
+
+    @functools.cached_property
+    def configs(self) -> list[TrainConfig]:
+        """The recipe of each of the A tasks."""
+        if isinstance(self.config, TrainConfig):
+            return [self.config] * len(self.examples)
+        return [self.config[task] for task in self.examples]
+
     @functools.cached_property
     def num_steps(self) -> np.ndarray:
         """int64[A], steps of each adapter."""
-        size, epochs = self.config.batch_size, self.config.num_epochs
-        per_epoch = [math.ceil(len(rows) / size) for rows in self.examples.values()]
-        return np.array([max(1, round(count * epochs)) for count in per_epoch])
+        counts = []
+        for config, rows in zip(self.configs, self.examples.values(), strict=True):
+            per_epoch = math.ceil(len(rows) / config.batch_size)
+            counts.append(max(1, round(per_epoch * config.num_epochs)))
+        return np.array(counts)
+
+    @functools.cached_property
+    def slots(self) -> Slots:
+        """Which adapter has which place of the stack, and when."""
+        return assign(self.num_steps, self.num_slots)
 
     @functools.cached_property
     def rates(self) -> np.ndarray:
-        """float32[S, A], the learning rate of each adapter; 0 once its training has ended."""
-        rates = np.zeros((self.num_steps.max(), len(self.examples)), np.float32)
-        for adapter, count in enumerate(self.num_steps):
-            rates[:count, adapter] = learning_rates(self.config, int(count))
+        """float32[S, places], the learning rate in each place; 0 where nothing is trained."""
+        rates = np.zeros(self.slots.occupants.shape, np.float32)
+        for adapter, (config, count) in enumerate(zip(self.configs, self.num_steps, strict=True)):
+            first = self.slots.first[adapter]
+            place = rates[first : first + count, self.slots.slot[adapter]]
+            place[:] = learning_rates(config, int(count))
         return rates
+
+    def scales(self, step: int) -> np.ndarray:
+        """Returns float32[places], alpha / rank of each adapter; 1 where nothing is trained."""
+        found = [self.configs[a].scale if a >= 0 else 1.0 for a in self.slots.occupants[step]]
+        return np.array(found, np.float32)
 
     @functools.cached_property
     def layout(self) -> Layout:
@@ -64,9 +89,9 @@ class TrainPlan:
         lengths = [length_of(row) for rows in self.examples.values() for row in rows]
         return make_layout(
             self.num_shards,
-            len(self.examples),
+            self.rates.shape[1],
             np.array(lengths),
-            self.config.batch_size,
+            max(config.batch_size for config in self.configs),
             self.piece_tokens,
         )
 
@@ -80,38 +105,42 @@ class TrainPlan:
         needs = []
         for step in range(len(self.rates)):
             chosen = [
-                of_task[order] for of_task, order in zip(sizes, self._orders(step), strict=True)
+                sizes[adapter][order] if adapter >= 0 else np.zeros((0, 2), np.int64)
+                for adapter, order in self._orders(step)
             ]
             lengths, targets = zip(*(rows.T for rows in chosen), strict=True)
             needs.append(self.layout.need(lengths, targets))
         return choose_shapes(needs, self.layout, self.program_tokens)
 
-    def is_active(self, step: int) -> np.ndarray:
-        """Returns bool[A], which adapters are still trained at a step."""
-        return step < self.num_steps
-
     def rows(self, task: str, step: int) -> list[Encoded]:
-        """Returns the examples of one adapter at one step, from seed, task and step alone."""
-        return [self.examples[task][i] for i in self._order(task, step)]
+        """Returns the examples of one adapter at one of its own steps.
+
+        They follow from seed, name and step alone.
+        """
+        adapter = list(self.examples).index(task)
+        return [self.examples[task][i] for i in self._order(adapter, step)]
 
     def pack(self, step: int) -> Pack:
-        """Returns the examples of a step, in its shape; ended adapters have none."""
-        orders = zip(self.examples.values(), self._orders(step), strict=True)
-        chosen = [[rows[i] for i in order] for rows, order in orders]
+        """Returns the examples of a step, in its shape; idle places have none."""
+        rows = list(self.examples.values())
+        chosen = [[rows[a][i] for i in order] for a, order in self._orders(step)]
         return self.layout.pack(chosen, self.shapes[step], self.pad_id)
 
-    def _orders(self, step: int) -> list[np.ndarray]:
-        """Returns which examples each adapter sees at a step; none once it has ended."""
+    def _orders(self, step: int) -> list[tuple[int, np.ndarray]]:
+        """Returns the adapter in each place, or -1, and which of its examples it sees at a step."""
         return [
-            self._order(task, step) if is_active else np.zeros(0, np.int64)
-            for task, is_active in zip(self.examples, self.is_active(step), strict=True)
+            (adapter, self._order(adapter, step - self.slots.first[adapter]))
+            if adapter >= 0
+            else (-1, np.zeros(0, np.int64))
+            for adapter in self.slots.occupants[step].tolist()
         ]
 
-    def _order(self, task: str, step: int) -> np.ndarray:
-        """Returns int64[rows], which examples a task sees at a step."""
-        count, size = len(self.examples[task]), self.config.batch_size
-        epoch, index = divmod(step, math.ceil(count / size))
-        names = ('order', task, epoch) + (
-            ('repeat', self.config.repeat) if self.config.repeat else ()
+    def _order(self, adapter: int, step: int) -> np.ndarray:
+        """Returns int64[rows], which examples an adapter sees at one of its own steps."""
+        task, config = list(self.examples)[adapter], self.configs[adapter]
+        count, size = len(self.examples[task]), config.batch_size
+        epoch, index = divmod(int(step), math.ceil(count / size))
+        names = ('order', config.data_order or task, epoch) + (
+            ('repeat', config.repeat) if config.repeat else ()
         )
-        return _order(self.config.seed, names, count)[index * size : (index + 1) * size]
+        return _order(config.seed, names, count)[index * size : (index + 1) * size]

@@ -44,7 +44,7 @@ def make_train_step(
         state: `TrainState`, every leaf with a leading axis A; donated.
         pack: `Pack`; the mesh divides its rows.
         rates: float32[A], learning rates; an adapter with a rate of 0 keeps its factors.
-        scale: alpha / rank.
+        scale: float32[A] or one number, alpha / rank.
         lookback: blocks before its own that a token may look into; static.
         num_pieces: of equal numbers of rows, which are computed one after the other; static.
       which returns the new state and float32[A], nats per answer token before the step.
@@ -59,6 +59,7 @@ def make_train_step(
         lookback: int,
         num_pieces: int,
     ) -> tuple[TrainState, jax.Array]:
+        scale = jnp.reshape(scale, (-1, 1, 1, 1))
         blocking = Blocking(pack.tokens.shape[1] // pack.adapter_index.shape[1], lookback)
         owner = jnp.take_along_axis(pack.adapter_index, pack.target_index // blocking.size, axis=1)
         # B M A: the share of each target in the loss of its adapter; of filling none

@@ -86,6 +86,66 @@ def test_an_adapter_trained_in_a_group_equals_the_one_trained_alone(tiny):
     assert relative_distance(together['a'], together['b']) > 0.1
 
 
+def test_recipes_may_differ_within_a_step_and_places_may_be_taken_again(tiny):
+    """Each equals the one trained alone: rate, schedule, epochs, batch, rank, scale, targets."""
+    everything = dataclasses.replace(SMOOTH, targets=lora.TARGETS, batch_size=4)
+    configs = {
+        'a': everything,
+        'b': dataclasses.replace(
+            everything, rank=2, alpha=6.0, targets=('q_proj', 'down_proj'), learning_rate=5e-3,
+            schedule='constant', warmup_ratio=0.0,
+        ),
+        'c': dataclasses.replace(everything, num_epochs=1, batch_size=3, rank=3, seed=7),
+    }  # fmt: skip
+    tasks = TASKS | {'c': make_examples(3, 6)}
+    given = {}
+    trained = train_adapters(tiny, tasks, configs, pad_id=0, num_slots=2, on_done=given.__setitem__)
+    assert list(trained) == ['a', 'b', 'c'] and list(given) == ['b', 'a', 'c']
+    for name, config in configs.items():
+        alone = train_adapters(tiny, {name: tasks[name]}, config, pad_id=0)[name]
+        assert jax.tree.structure(trained[name]) == jax.tree.structure(alone)
+        for left, right in zip(*map(jax.tree.leaves, (trained[name], alone)), strict=True):
+            assert left.shape == right.shape and right.any()
+        # Sums in another order, over 6 steps at most.
+        assert relative_distance(trained[name], alone) <= 200 * EPSILON, name
+    assert set(trained['b']['layers']) == {'q_proj', 'down_proj'}
+
+
+def test_a_training_with_fewer_places_resumes_with_the_same_bits(tiny, tmp_path):
+    tasks = TASKS | {'c': make_examples(3, 6)}  # 6, 4 and 4 steps; c follows b
+    config = dataclasses.replace(SMOOTH, checkpoint_every=5)
+    whole = train_adapters(tiny, tasks, config, pad_id=0, num_slots=2)
+
+    class Killed(Exception):
+        pass
+
+    class Dying(TrainCheckpoints):
+        def save(self, step, state):
+            super().save(step, state)
+            raise Killed
+
+    given = {}
+    with contextlib.closing(Dying(tmp_path / 'state')) as dying, pytest.raises(Killed):
+        train_adapters(
+            tiny, tasks, config, pad_id=0, num_slots=2, checkpoints=dying,
+            on_done=given.__setitem__,
+        )  # fmt: skip
+    assert list(given) == ['b']
+    with contextlib.closing(TrainCheckpoints(tmp_path / 'state')) as checkpoints:
+        rest = train_adapters(
+            tiny, tasks, config, pad_id=0, num_slots=2, checkpoints=checkpoints,
+            on_done=given.__setitem__,
+        )  # fmt: skip
+    assert set(rest) == {'a', 'c'} and set(given) == set(tasks)
+    jax.tree.map(np.testing.assert_array_equal, given, whole)
+
+
+def test_recipes_of_a_group_share_the_constants_of_its_program(tiny):
+    configs = {'a': CONFIG, 'b': dataclasses.replace(CONFIG, weight_decay=0.1)}
+    with pytest.raises(ArgumentError, match=r'weight_decay .*expected 0\.0, as of the others'):
+        train_adapters(tiny, TASKS, configs, pad_id=0)
+
+
 def test_a_resumed_training_ends_with_the_same_bits(tiny, tmp_path):
     config = dataclasses.replace(SMOOTH, checkpoint_every=2)
     whole = train_adapters(tiny, TASKS, config, pad_id=0)

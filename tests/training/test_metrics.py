@@ -33,10 +33,10 @@ def test_rows_are_appended_and_nothing_is_written_without_a_path(tmp_path):
 def test_a_window_writes_means_of_the_steps_that_count(tmp_path):
     path = tmp_path / 'metrics.jsonl'
     window = LossWindow('source', ['a', 'b'], MetricWriter(path))
-    window.add(pack(6, 8), jnp.array([1.0, 4.0]), np.array([True, True]))
-    window.add(pack(2, 8), jnp.array([2.0, np.nan]), np.array([True, False]))
+    window.add(pack(6, 8), jnp.array([1.0, 4.0]), np.array([0, 1]))
+    window.add(pack(2, 8), jnp.array([2.0, np.nan]), np.array([0, -1]))
     values = window.flush(11, 3, CLOCK)
-    window.add(pack(8, 8), jnp.array([3.0, np.nan]), np.array([True, False]))
+    window.add(pack(8, 8), jnp.array([3.0, np.nan]), np.array([0, -1]))
     window.flush(12, 3, CLOCK)
     first, second = (json.loads(line) for line in path.read_text().splitlines())
     assert first['step'] == 12 and second['step'] == 13
@@ -49,10 +49,20 @@ def test_a_window_writes_means_of_the_steps_that_count(tmp_path):
     assert values['loss'] == '2.750'
 
 
+def test_losses_are_those_of_the_tasks_that_had_the_places(tmp_path):
+    path = tmp_path / 'metrics.jsonl'
+    window = LossWindow('source', ['a', 'b', 'c'], MetricWriter(path))
+    window.add(pack(8, 8), jnp.array([1.0, 4.0]), np.array([0, 2]))
+    window.add(pack(8, 8), jnp.array([2.0, 6.0]), np.array([1, 2]))
+    window.flush(1, 1, CLOCK)
+    (row,) = (json.loads(line) for line in path.read_text().splitlines())
+    assert row['tasks'] == ['a', 'b', 'c'] and row['loss'] == [1.0, 2.0, 5.0]
+
+
 @pytest.mark.parametrize('value', [np.nan, np.inf])
 def test_the_first_loss_that_is_not_finite_is_named_with_its_task_and_step(value):
     window = LossWindow('source', ['a', 'b'], MetricWriter(None))
-    everyone = np.array([True, True])
+    everyone = np.array([0, 1])
     window.add(pack(8, 8), jnp.array([1.0, 1.0]), everyone)
     window.add(pack(8, 8), jnp.array([1.0, value]), everyone)
     window.add(pack(8, 8), jnp.array([np.nan, np.nan]), everyone)

@@ -47,7 +47,7 @@ def test_rates_are_each_adapters_own_and_zero_when_it_has_ended():
     np.testing.assert_array_equal(plan.rates[:, 0], learning_rates(CONFIG, 6))
     np.testing.assert_array_equal(plan.rates[:4, 1], learning_rates(CONFIG, 4))
     assert (plan.rates[4:, 1] == 0).all() and (plan.rates[:4] > 0).all()
-    assert list(plan.is_active(3)) == [True, True] and list(plan.is_active(4)) == [True, False]
+    assert list(plan.slots.occupants[3]) == [0, 1] and list(plan.slots.occupants[4]) == [0, -1]
 
 
 def test_a_pack_holds_the_rows_and_nothing_of_adapters_that_have_ended():
@@ -71,3 +71,31 @@ def test_programs_that_are_dear_are_fewer():
     cheap, dear = (TrainPlan(TASKS, CONFIG, 1, 0, cost) for cost in (0.0, 1e6))
     assert len(set(cheap.shapes)) > 1 == len(set(dear.shapes))
     assert max(cheap.shapes).tokens == dear.shapes[0].tokens
+
+
+def test_with_fewer_places_than_adapters_each_sees_what_it_would_see_alone():
+    configs = {
+        'a': dataclasses.replace(CONFIG, learning_rate=1e-3),
+        'b': dataclasses.replace(CONFIG, rank=2, alpha=6.0),
+    }
+    plan = TrainPlan(TASKS, configs, 1, pad_id=0, num_slots=1)
+    assert plan.rates.shape == (10, 1)  # six steps of a, then four of b
+    np.testing.assert_array_equal(plan.rates[:6, 0], learning_rates(configs['a'], 6))
+    np.testing.assert_array_equal(plan.rates[6:, 0], learning_rates(configs['b'], 4))
+    assert plan.scales(5).tolist() == [CONFIG.scale] and plan.scales(6).tolist() == [3.0]
+    for task, first, count in (('a', 0, 6), ('b', 6, 4)):
+        alone = TrainPlan({task: TASKS[task]}, configs[task], 1, pad_id=0)
+        for step in range(count):
+            expected, pack = alone.pack(step), plan.pack(first + step)
+            real, wanted = (p.tokens[p.segment_ids > 0] for p in (pack, expected))
+            np.testing.assert_array_equal(real, wanted)
+
+
+def test_recipes_of_one_data_order_see_the_same_batches():
+    config = dataclasses.replace(CONFIG, data_order='a')
+    plans = [TrainPlan({name: TASKS['a']}, config, 1, pad_id=0) for name in ('a', 'other')]
+    plans.append(TrainPlan({'a': TASKS['a']}, CONFIG, 1, pad_id=0))
+    seen = [
+        prompts(plan, name, range(6)) for plan, name in zip(plans, ('a', 'other', 'a'), strict=True)
+    ]
+    assert seen[0] == seen[1] == seen[2]

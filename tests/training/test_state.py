@@ -8,7 +8,14 @@ import numpy as np
 from lorajax import sharding
 from lorajax.models.presets import QWEN2_TINY
 from lorajax.training.optimizer import make_optimizer
-from lorajax.training.state import adapter_shardings, init_state, state_shardings
+from lorajax.training.state import (
+    adapter_shardings,
+    init_state,
+    narrow,
+    replace_one,
+    stacked_shape,
+    state_shardings,
+)
 from tests.training.examples import CONFIG
 
 MESH = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
@@ -37,6 +44,32 @@ def test_separate_init_depends_on_the_task_and_not_on_its_company():
     assert np.abs(both[0] - both[1]).max() > 0.01
     np.testing.assert_array_equal(both[1], first('b')[0])
     assert np.abs(first('a', repeat=1)[0] - both[0]).max() > 0.01
+
+
+def test_adapters_of_several_recipes_begin_as_alone_with_zeros_in_the_rest():
+    narrower = dataclasses.replace(CONFIG, rank=2, targets=('v_proj', 'q_proj'), seed=9)
+    configs = [CONFIG, narrower]
+    assert stacked_shape(QWEN2_TINY, configs) == (4, CONFIG.targets)
+    assert stacked_shape(QWEN2_TINY, [narrower]) == (2, ('q_proj', 'v_proj'))
+    state = init_state(QWEN2_TINY, configs, ['a', 'b'], MESH)
+    for place, config in enumerate(configs):
+        inside = jax.tree.map(lambda leaf, place=place: np.asarray(leaf[place]), state.adapters)
+        alone = init_state(QWEN2_TINY, config, ['x'], MESH).adapters
+        alone = jax.tree.map(lambda leaf: np.asarray(leaf[0]), alone)
+        jax.tree.map(np.testing.assert_array_equal, narrow(inside, config), alone)
+    assert not np.asarray(state.adapters['layers']['q_proj']['a'][1, ..., 2:]).any()
+    assert not np.asarray(state.adapters['layers']['k_proj']['a'][1]).any()
+
+
+def test_a_place_is_taken_again_with_fresh_moments():
+    state = init_state(QWEN2_TINY, CONFIG, ['a', 'b'], MESH)
+    state = jax.tree.map(lambda leaf: leaf + 1, state)
+    before = jax.tree.map(np.array, state)
+    fresh = init_state(QWEN2_TINY, dataclasses.replace(CONFIG, seed=5), ['c'], MESH)
+    after = replace_one(state, 1, fresh)
+    for new, old, one in zip(*map(jax.tree.leaves, (after, before, fresh)), strict=True):
+        np.testing.assert_array_equal(new[0], old[0])
+        np.testing.assert_array_equal(new[1], one[0])
 
 
 def test_a_repeated_training_starts_from_the_same_factors():

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from absl import logging
 
+from lorajax import io
 from lorajax.errors import InputError
 from lorajax.experiment import locks, models
 from lorajax.experiment.adapters import REPEATED, SIDES
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.shards import WHOLE, Shard
 from lorajax.experiment.workdir import Workdir
+from lorajax.io import fields
 from lorajax.lora import LoraConfig, save_peft
 from lorajax.models import Model
 from lorajax.tasks import examples
@@ -84,7 +86,12 @@ def train(experiment: Experiment, shard: Shard = WHOLE) -> bool:
     loaded: dict[str, tuple[Model, ChatFormat]] = {}
     for pool in pools(experiment):
         if numbers[pool.name] and _missing(files, pool.name, pool.tasks):
-            groups = _groups(_encode(experiment, pool), experiment.adapters_per_step)
+            encoded = _encode(experiment, pool)
+            groups = [
+                group
+                for names in _generations(experiment, pool)
+                for group in _groups({t: encoded[t] for t in names}, experiment.adapters_per_step)
+            ]
             wanted = [groups[number] for number in numbers[pool.name]]
             wanted = [group for group in wanted if _missing(files, pool.name, group)]
             if wanted and pool.side not in loaded:
@@ -109,14 +116,28 @@ def _missing(files: Workdir, pool: str, tasks: Iterable[str]) -> list[str]:
     return [task for task in tasks if not files.adapter(pool, task).exists()]
 
 
+def _generations(experiment: Experiment, pool: Pool) -> list[list[str]]:
+    """Returns a pool's tasks in the lists in which they came to the run; see `growth`.
+
+    The adapters of a group are made in the same steps, so one that joins a run later would be
+    trained beside all that are there already.
+    """
+    path = experiment.files.config
+    stored = fields.require_object(path, io.read_json(path))
+    kind = fields.list_of(fields.list_of(fields.TEXT))
+    known = fields.require(path, stored, 'generations', kind, [list(pool.tasks)])
+    lists = [[task for task in pool.tasks if task in some] for some in known]
+    return [some for some in lists if some]
+
+
 def _shares(experiment: Experiment, shard: Shard) -> dict[str, list[int]]:
     """Returns the numbers of the groups of each pool that a shard trains."""
     size = experiment.adapters_per_step
-    items = [
-        (pool.name, number)
-        for pool in pools(experiment)
-        for number in range(-(-len(pool.tasks) // (size or len(pool.tasks))))
-    ]
+    items = []
+    for pool in pools(experiment):
+        sizes = [len(some) for some in _generations(experiment, pool)]
+        count = sum(-(-length // (size or length)) for length in sizes)
+        items += [(pool.name, number) for number in range(count)]
     if shard.num_shards > len(items):
         logging.warning(
             '%d shards for %d groups of adapters: some have nothing to train; a group has '
@@ -142,12 +163,17 @@ def _encode(experiment: Experiment, pool: Pool) -> dict[str, list[Encoded]]:
 
 
 def _groups(encoded: Mapping[str, list[Encoded]], size: int) -> list[dict[str, list[Encoded]]]:
-    """Splits tasks into groups trained together, similar lengths beside each other."""
+    """Splits tasks into groups trained together, those of about as many rows beside each other.
 
-    def mean_length(task: str) -> float:
-        return sum(len(e.prompt) + len(e.answer) for e in encoded[task]) / len(encoded[task])
+    So the adapters of a group end at about the same time. Examples of unequal length leave no gap;
+    among tasks of as many rows, similar lengths stand beside each other, for fewer shapes.
+    """
 
-    ordered = sorted(encoded, key=mean_length)
+    def load(task: str) -> tuple[int, float]:
+        rows = encoded[task]
+        return len(rows), sum(len(e.prompt) + len(e.answer) for e in rows) / len(rows)
+
+    ordered = sorted(encoded, key=load)
     size = size or len(ordered)
     return [
         {task: encoded[task] for task in ordered[i : i + size]}

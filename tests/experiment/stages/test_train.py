@@ -66,13 +66,15 @@ def test_states_of_other_pools_are_left_alone(copied_run):
     assert train.train(copied_run) and left.read_text() == 'half way'
 
 
-def test_a_group_is_of_similar_lengths():
-    def rows(length):
-        return [type('Row', (), {'prompt': [0] * length, 'answer': [0]})()]
+def test_a_group_is_of_similar_numbers_of_rows_and_then_of_similar_lengths():
+    def rows(length, count=1):
+        return [type('Row', (), {'prompt': [0] * length, 'answer': [0]})()] * count
 
-    encoded = {'long': rows(9), 'short': rows(1), 'middle': rows(5)}
-    assert [list(group) for group in train._groups(encoded, 2)] == [['short', 'middle'], ['long']]
-    assert [list(group) for group in train._groups(encoded, 0)] == [['short', 'middle', 'long']]
+    encoded = {'long': rows(9), 'short': rows(1), 'middle': rows(5), 'many': rows(1, 3)}
+    assert [list(group) for group in train._groups(encoded, 2)] == [
+        ['short', 'middle'], ['long', 'many']
+    ]  # fmt: skip
+    assert [len(group) for group in train._groups(encoded, 0)] == [4]
 
 
 def test_a_damaged_row_is_refused(copied_run):
@@ -116,7 +118,8 @@ def test_shards_train_what_one_process_trains_and_one_goes_on(toy_run, prepared_
     for pool, task in pools:
         assert weights(prepared_run, pool, task) == weights(toy_run, pool, task), (pool, task)
     assert not list(files.root.glob('checkpoints/*/*')) and not files.metrics.exists()
-    assert len(list(files.all_item_metrics.iterdir())) == 3
+    names = sorted(path.stem for path in files.all_item_metrics.iterdir())
+    assert len(names) == 5 and names[-2:] == ['train-shard0', 'train-shard1']  # and three groups
     rest = ('train', 'map', 'evaluate', 'report')
     assert pipeline.run(dataclasses.replace(prepared_run, stages=rest)) == list(rest[1:])
     assert files.results.read_bytes() == toy_run.files.results.read_bytes()
