@@ -34,7 +34,8 @@ def weight_cosine(source: Mapping[str, np.ndarray], target: Mapping[str, np.ndar
             continue
         for x, y in zip(one, other, strict=True):
             x, y = np.asarray(x, np.float64).ravel(), np.asarray(y, np.float64).ravel()
-            cosines.append(x @ y / max(np.linalg.norm(x) * np.linalg.norm(y), 1e-300))
+            norms = float(np.linalg.norm(x) * np.linalg.norm(y))
+            cosines.append(float(x @ y) / max(norms, 1e-300))
     return float(np.mean(cosines)) if cosines else float('nan')
 
 

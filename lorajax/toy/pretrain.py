@@ -81,15 +81,31 @@ def train_step(
 
 
 def pretrain(
-    config: ModelConfig, toy: world.World, seed: int, steps: int, batch_size: int, peak: float
+    config: ModelConfig,
+    toy: world.World,
+    seed: int,
+    steps: int,
+    batch_size: int,
+    peak: float,
+    start: Params | None = None,
 ) -> Params:
-    """Returns the weights of a base model trained on all functions of a world."""
+    """Returns the weights of a base model trained on all functions of a world.
+
+    Args:
+      config: its shapes.
+      toy: the world.
+      seed: of weights and batches.
+      steps: of the optimizer.
+      batch_size: sequences in each.
+      peak: of the learning rate's schedule.
+      start: weights to go on from; they are given away. None for fresh ones.
+    """
     model = random_model(config, jax.random.key(seed))
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak, steps // 20, steps)
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.01)
     )
-    params = model.params
+    params = model.params if start is None else start
     opt_state = optimizer.init(params)
     rng = np.random.default_rng(seed)
     for step in range(steps):
@@ -113,9 +129,14 @@ def write_model(
     """Pretrains the base model of a side and writes it in HF format; see `pretrain`."""
     offset = list(CONFIGS).index(side)
     params = pretrain(CONFIGS[side], toy, seed + offset, steps, batch_size, peak)
+    save(directory, CONFIGS[side], params)
+
+
+def save(directory: pathlib.Path, config: ModelConfig, params: Params) -> None:
+    """Writes a base model of the toy world in HF format, with its tokenizer."""
     with io.atomic_directory(directory) as partial:
         ids = {'eos_token_id': 1, 'pad_token_id': 0, 'bos_token_id': None}
-        save_params(partial, CONFIGS[side], params, extra_config=ids)
+        save_params(partial, config, params, extra_config=ids)
         tokenizer.save(partial)
         io.write_json(partial / 'generation_config.json', ids)
 

@@ -1,0 +1,206 @@
+"""Which way of translating is right when the target is a near or a far relative of the source.
+
+    python -m benchmarks.relatedness --workdir=DIR [--seeds=0,1]
+
+In the toy world, Y is X itself; X pretrained on for 5, 25 and 100 % of its steps, on its own
+functions and as many new ones; a model of X's shape from another seed; and one of another family,
+width and depth. On each rung of this ladder 22 adapters are trained on both models, and copying,
+maps of base weights and activations, maps from adapters, reweighting and distillation are scored
+beside them. Two similarities of the base models stand beside the scores: which of them tells the
+right way? What is finished is kept. Writes `relatedness.json`, `relatedness.md` and
+`relatedness.png`.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import matplotlib
+
+matplotlib.use('agg')
+import matplotlib.pyplot as plt
+import numpy as np
+from absl import app, flags, logging
+
+from lorajax import io, toy
+from lorajax.experiment import base_arrays, pipeline
+from lorajax.experiment.config import Experiment
+from lorajax.mapping import similarity
+from lorajax.models import load_model
+from lorajax.toy import pretrain
+from lorajax.toy.world import DEFAULT, World
+from lorajax.types import JsonDict, Params
+
+STEPS = 1500  # of pretraining a model from fresh weights
+_BATCH, _PEAK = 128, 3e-3
+# The world's own functions and as many new ones: who goes on with these learns, and forgets little.
+_WIDER = World(shifts=(1, 2, 3, 4, 5, 6, 7, 8))
+COPYING = 'pad_truncate'  # of two models of one shape: the source's adapter as it is
+METHODS = (
+    COPYING, 'mean', 'nearest', 'cross_lora', 'theseus', 'matched_scaled', 'reweighted',
+    'distilled',
+)  # fmt: skip
+_SCORED = ('base', 'oracle', *METHODS)
+
+
+def _continued(share: float, source: Params, seed: int) -> Params:
+    """Returns the source after some more pretraining."""
+    config, steps = pretrain.CONFIGS['source'], round(share * STEPS)
+    if not steps:
+        return source
+    return pretrain.pretrain(config, _WIDER, seed, steps, _BATCH, _PEAK, start=source)
+
+
+def _fresh(side: str, source: Params, seed: int) -> Params:
+    """Returns a model from other weights; the source has no part in it."""
+    del source
+    return pretrain.pretrain(pretrain.CONFIGS[side], DEFAULT, seed, STEPS, _BATCH, _PEAK)
+
+
+# Nearest first: name -> (shapes of the target, its weights from the source's and a seed).
+RUNGS: Mapping[str, tuple[str, Callable[[Params, int], Params]]] = {
+    'itself': ('source', functools.partial(_continued, 0.0)),
+    '5 % more': ('source', functools.partial(_continued, 0.05)),
+    '25 % more': ('source', functools.partial(_continued, 0.25)),
+    '100 % more': ('source', functools.partial(_continued, 1.0)),
+    'other seed': ('source', functools.partial(_fresh, 'source')),
+    'other shape': ('target', functools.partial(_fresh, 'target')),
+}
+
+
+def source_model(root: pathlib.Path, seed: int) -> pathlib.Path:
+    """Returns where the source of a seed lies; that of seed 0 ships with the package."""
+    directory = toy.MODELS['toy-source'] if seed == 0 else root / f'seed{seed}' / 'source'
+    if not directory.exists():
+        logging.info('seed %d: pretraining the source', seed)
+        pretrain.save(directory, pretrain.CONFIGS['source'], _fresh('source', {}, 7919 * seed))
+    return directory
+
+
+def experiment_of(root: pathlib.Path, seed: int, rung: str) -> Experiment:
+    """Makes the target of a rung unless it is there; returns the run, not begun."""
+    source = source_model(root, seed)
+    place = root / f'seed{seed}' / rung.replace(' %', '').replace(' ', '_')
+    target = place / 'target'
+    shapes, make = RUNGS[rung]
+    if not target.exists():
+        logging.info('seed %d, %s: making the target', seed, rung)
+        params = jax.tree.map(jax.numpy.array, load_model(str(source)).params)
+        pretrain.save(target, pretrain.CONFIGS[shapes], make(params, 7919 * seed + 104729))
+    return Experiment(
+        workdir=str(place / 'run'),
+        source_model=str(source),
+        target_model=str(target),
+        methods=METHODS,
+        experiments=('1',),
+        eval_per_task=100,
+        seed=seed,
+    )
+
+
+def measure(root: pathlib.Path, seed: int, rung: str) -> JsonDict:
+    """Runs a rung and returns its scores and similarities, unless that is done."""
+    stored = root / f'seed{seed}' / f'{rung.replace(" %", "").replace(" ", "_")}.json'
+    if stored.exists():
+        return io.read_json(stored)
+    experiment = experiment_of(root, seed, rung)
+    pipeline.run(experiment)
+    arrays = base_arrays.collect(experiment, ('source_weights', 'source_inputs'))
+    rows = io.read_json(experiment.files.results)['experiment1']['rows']
+    result = {
+        'seed': seed,
+        'rung': rung,
+        'weight_cosine': _number(
+            similarity.weight_cosine(arrays['source_weights'], arrays['target_weights'])
+        ),
+        'activation_cka': similarity.activation_cka(
+            arrays['source_inputs'], arrays['target_inputs']
+        ),
+        'rows': [
+            {'task': row['task'], **{name: row['accuracy'][name] for name in _SCORED}}
+            for row in rows
+        ],
+    }
+    io.write_json(stored, result)
+    return result
+
+
+def _number(value: float) -> float | None:
+    """NaN as JSON has it."""
+    return None if np.isnan(value) else value
+
+
+def gap(results: Sequence[JsonDict], method: str) -> float:
+    """Returns the share of the oracles' gain that a method has, pooled over tasks and seeds."""
+    rows = [row for result in results for row in result['rows']]
+    base, score, oracle = (sum(row[name] for row in rows) for name in ('base', method, 'oracle'))
+    return (score - base) / (oracle - base)
+
+
+def table(results: Sequence[JsonDict]) -> str:
+    """Returns a Markdown table, one line a rung."""
+    lines = [
+        '| Y is X ... | weight cosine | CKA | base | oracle | ' + ' | '.join(METHODS) + ' |',
+        '| --- |' + ' ---: |' * (4 + len(METHODS)),
+    ]
+    for rung in RUNGS:
+        here = [result for result in results if result['rung'] == rung]
+        if not here:
+            continue
+        cosines = [r['weight_cosine'] for r in here if r['weight_cosine'] is not None]
+        rows = [row for result in here for row in result['rows']]
+        values = [
+            np.mean(cosines) if cosines else float('nan'),
+            np.mean([r['activation_cka'] for r in here]),
+            *(np.mean([row[name] for row in rows]) for name in ('base', 'oracle')),
+            *(gap(here, method) for method in METHODS),
+        ]
+        lines.append(f'| {rung} | ' + ' | '.join(f'{value:.3f}' for value in values) + ' |')
+    return '\n'.join(lines) + '\n'
+
+
+def draw(path: pathlib.Path, results: Sequence[JsonDict]) -> None:
+    """Draws the gap that each way recovers over the rungs, a thin line a seed."""
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout='constrained')
+    rungs = [rung for rung in RUNGS if any(r['rung'] == rung for r in results)]
+    for index, method in enumerate(METHODS):
+        colour = f'C{index}'
+        for seed in sorted({r['seed'] for r in results}):
+            known = {r['rung']: gap([r], method) for r in results if r['seed'] == seed}
+            axes.plot(
+                [x for x, rung in enumerate(rungs) if rung in known],
+                [known[rung] for rung in rungs if rung in known],
+                color=colour, alpha=0.3, linewidth=1,
+            )  # fmt: skip
+        pooled = [gap([r for r in results if r['rung'] == rung], method) for rung in rungs]
+        name = 'copying' if method == COPYING else method
+        axes.plot(range(len(rungs)), pooled, 'o-', color=colour, label=name)
+    axes.set_xticks(range(len(rungs)), rungs)
+    axes.set_ylim(-0.3, 1.08)
+    axes.set_ylabel('gap recovered')
+    axes.set_xlabel('the target is the source ...')
+    axes.set_title('Near relatives: copy. Strangers: map, or ask the source.')
+    axes.legend(ncols=2, fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures what is missing; prints and writes the table."""
+    del argv
+    root = pathlib.Path(flags.FLAGS.workdir)
+    results: list[JsonDict] = []
+    for seed in map(int, flags.FLAGS.seeds):
+        for rung in flags.FLAGS.rungs:
+            results.append(measure(root, seed, rung))
+            io.write_json(root / 'relatedness.json', results)
+            io.write_text(root / 'relatedness.md', table(results))
+            draw(root / 'relatedness.png', results)
+    print(table(results))
+
+
+if __name__ == '__main__':
+    flags.DEFINE_string('workdir', None, 'what is made stays here', required=True)
+    flags.DEFINE_list('seeds', ['0', '1'], 'of the models; source 0 is the shipped one')
+    flags.DEFINE_multi_enum('rungs', list(RUNGS), list(RUNGS), 'which to measure')
+    app.run(main)
