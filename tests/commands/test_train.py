@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from lorajax import lora
@@ -27,6 +28,31 @@ def test_train_then_generate(tmp_path, capsys):
     assert capsys.readouterr().out.split() == ['cf', 'cg', 'ch', 'ci']
     config, _ = lora.load_peft(tmp_path / 'out')
     assert (config.rank, config.alpha, config.base_model) == (2, 4, 'toy-target')
+
+
+def test_each_recipe_of_a_sweep_is_trained_as_if_alone(tmp_path):
+    rows = [{'prompt': f'code ? ? ca c{c} cc cd', 'completion': f'cf c{c} ch'} for c in 'abdefghi']
+    (tmp_path / 'rows.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    lines = [{'name': 'narrow', 'lora_rank': 1, 'lora_targets': ['q_proj', 'up_proj']},
+             {'name': 'quick', 'learning_rate': 2e-2, 'num_epochs': 1},
+             {'name': 'slow', 'learning_rate': 1e-3, 'batch_size': 2}]  # fmt: skip
+    (tmp_path / 'sweep.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    call = ['train', '--model=toy-target', f'--train_file={tmp_path}/rows.jsonl', *SMALL,
+            '--num_epochs=2', '--learning_rate=1e-2']  # fmt: skip
+    run(*call, f'--output={tmp_path}/out', f'--sweep={tmp_path}/sweep.jsonl',
+        '--adapters_per_step=2')  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['narrow', 'quick', 'slow']
+    run(*call, f'--output={tmp_path}/alone', '--lora_rank=1', '--lora_targets=q_proj,up_proj')
+    config, swept = lora.load_peft(tmp_path / 'out' / 'narrow')
+    _, alone = lora.load_peft(tmp_path / 'alone')
+    assert (config.rank, config.alpha, config.targets) == (1, 4, ('q_proj', 'up_proj'))
+    assert swept['layers'].keys() == alone['layers'].keys()
+    for name, entry in alone['layers'].items():
+        for factor, value in entry.items():
+            # Adam's first steps are nearly the signs of gradients: rounding decides where they
+            # are zero. The recipes of the sweep are 0.1 and more apart.
+            distance = np.linalg.norm(swept['layers'][name][factor] - value)
+            assert distance <= 1e-3 * np.linalg.norm(value), (name, factor)
 
 
 def test_evaluation_items_of_all_heldouts_are_kept_out_of_a_task(tmp_path, monkeypatch):
