@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+from typing import Any
 
 from lorajax import io
 from lorajax.errors import ArgumentError, InputError
@@ -42,7 +43,11 @@ def read(path: pathlib.Path, experiment: Experiment) -> dict[str, Experiment]:
             )
         if unknown := sorted(row.keys() - {'name', *VARIED}):
             raise InputError(f'{place}: {unknown[0]}: expected some of {", ".join(VARIED)}')
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k != 'name'}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in row.items()
+            if key != 'name'
+        }
         try:
             found[name] = dataclasses.replace(experiment, **values)
         except ArgumentError as error:
