@@ -1,7 +1,12 @@
-"""Names of base models: a directory, a hub id, or a hub id at a revision."""
+"""Names of base models: a directory, a hub id, a hub id at a revision, or a shipped one's."""
 
 import os
+import pathlib
 import re
+
+# The two checkpoints of the toy world, which the package brings along.
+_CHECKPOINTS = pathlib.Path(__file__).parent / 'toy' / 'checkpoints'
+SHIPPED = {'toy-source': _CHECKPOINTS / 'source', 'toy-target': _CHECKPOINTS / 'target'}
 
 _HUB_NAME = re.compile(r'([\w.-]+/[\w.-]+)(?:@(\S+))?')
 

@@ -1,5 +1,6 @@
 """The public names, reached as a user reaches them."""
 
+import pathlib
 import subprocess
 import sys
 
@@ -42,3 +43,29 @@ def test_importing_the_package_is_cheap():
 def test_running_needs_no_torch():
     script = 'import sys; import lorajax.launch; print(*sys.modules)'
     assert not {'torch', 'peft', 'tensorflow'} & set(run(script).split())
+
+
+def test_a_model_is_loaded_by_a_name_of_the_package():
+    run('import lorajax\nassert "load_model" in dir(lorajax) and callable(lorajax.load_model)\n')
+
+
+def test_a_built_package_has_the_flagfiles_inside(tmp_path):
+    root = pathlib.Path(__file__).resolve().parent.parent
+    subprocess.run(
+        [sys.executable, 'setup.py', '-q', 'egg_info', f'--egg-base={tmp_path}',
+         'build_py', f'--build-lib={tmp_path / "lib"}'],
+        cwd=root, check=True, capture_output=True,
+    )  # fmt: skip
+    built = tmp_path / 'lib' / 'lorajax'
+    names = {path.name for path in (root / 'launch').glob('*.flags')}
+    assert {path.name for path in (built / 'flagfiles').iterdir()} == names
+    assert (built / 'toy' / 'checkpoints' / 'target' / 'model.safetensors').is_file()
+    script = (
+        'from lorajax.commands import flagfiles, parse\n'
+        'assert "lib" in str(flagfiles.find("toy")), flagfiles.find("toy")\n'
+        'print(parse.parse(["--flagfile=gpu_80gb"]).experiment.lora_rank)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', script], cwd=built.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == '16\n'

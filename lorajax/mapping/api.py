@@ -6,6 +6,7 @@ from typing import Any
 
 from lorajax import io
 from lorajax.errors import InputError
+from lorajax.lora import LoraConfig, PeftAdapter, load_peft, pad_rank
 from lorajax.mapping import combination, storage
 from lorajax.mapping.anchors import AnchorSource, read_pair
 from lorajax.mapping.methods import method_named
@@ -29,6 +30,7 @@ class TransferMap:
       query_shapes: what `predict` accepts.
       output_rank: rank of predictions.
       state: what fitting found.
+      bases: names of the 'source' and 'target' base models, where they are known.
     """
 
     method: str
@@ -37,6 +39,42 @@ class TransferMap:
     query_shapes: Mapping[str, Shape]
     output_rank: int
     state: MappingState
+    bases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        between = f', {self.bases["source"]} to {self.bases["target"]}' if self.bases else ''
+        return (
+            f'TransferMap({self.method}, {len(self.tasks)} anchors, rank {self.output_rank}'
+            f'{between})'
+        )
+
+    def translate(self, adapter: io.PathLike | PeftAdapter) -> PeftAdapter:
+        """Translates an adapter with its config, so that saving it keeps the right base model.
+
+        Args:
+          adapter: a directory in PEFT format, or what `lora.load_peft` read.
+
+        Returns:
+          An adapter of the target model; its scale is in the factors, so alpha = rank.
+
+        Raises:
+          InputError: if the adapter belongs to another base than the mapping's source; as
+            `predict` and `load_peft`.
+        """
+        source = adapter if isinstance(adapter, PeftAdapter) else load_peft(adapter)
+        base = source.config.base_model
+        if base and self.bases and base != self.bases['source']:
+            raise InputError(
+                f'the adapter belongs to {base}, the mapping translates adapters of '
+                f'{self.bases["source"]}'
+            )
+        found = self.predict(source.tree)
+        rank = max(entry['a'].shape[-1] for entry in found['layers'].values())
+        config = LoraConfig(
+            rank=rank, alpha=rank, targets=tuple(found['layers']),
+            base_model=self.bases.get('target'),
+        )  # fmt: skip
+        return PeftAdapter(config, pad_rank(found, rank))
 
     @property
     def diagnostics(self) -> JsonDict:
@@ -188,4 +226,4 @@ def load(directory: io.PathLike) -> TransferMap:
       InputError: if the directory is no mapping or a file in it is damaged.
     """
     header, state = storage.load(directory)
-    return TransferMap(*header, state=state)
+    return TransferMap(*header, state=state, bases=storage.read_bases(directory))

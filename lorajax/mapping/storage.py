@@ -36,6 +36,7 @@ from lorajax.types import Array, JsonDict
 
 FORMAT = 2
 _MANIFEST = 'mapping.json'
+BASES = 'bases.json'  # the names of the two base models, where they are known
 _DTYPES = {'float32': np.dtype(np.float32), 'bfloat16': np.dtype(ml_dtypes.bfloat16)}
 _ANCHORS = ('source', 'target')
 _FRAMES = ('frame', 'source_frame')
@@ -86,6 +87,19 @@ class Header(NamedTuple):
     tasks: tuple[str, ...]
     query_shapes: Mapping[str, Shape]
     output_rank: int
+
+
+def read_bases(directory: io.PathLike) -> dict[str, str]:
+    """Returns the names of the 'source' and 'target' base models of a mapping, {} if unknown.
+
+    Raises:
+      InputError: if the file holds something else.
+    """
+    path = pathlib.Path(directory) / BASES
+    if not path.is_file():
+        return {}
+    content = fields.require_object(path, io.read_json(path))
+    return {side: fields.require(path, content, side, fields.TEXT) for side in _ANCHORS}
 
 
 def save(

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from lorajax import sharding
 from lorajax.errors import ArgumentError, InputError
+from lorajax.lora import PeftAdapter
 from lorajax.models import config as config_lib
 from lorajax.models import decoding
 from lorajax.models.config import ModelConfig
@@ -24,6 +25,24 @@ from lorajax.types import Adapter, Array, Params
 DTYPES = ('float32', 'bfloat16', 'float16')  # of weights and of the computation
 
 
+class TextFormat(Protocol):
+    """How a model reads and writes text; `tasks.chat.ChatFormat` is one."""
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end an answer."""
+
+    @property
+    def pad_id(self) -> int:
+        """Fills batches; never seen by attention."""
+
+    def encode_prompt(self, prompt: str) -> np.ndarray:
+        """Returns int32[P] tokens of a user's message, ready to be continued."""
+
+    def decode(self, ids: np.ndarray) -> str:
+        """Returns the text of int32[M] new tokens, up to the first stop id."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A decoder with its weights.
@@ -34,6 +53,8 @@ class Model:
       module: the Linen module that the jitted functions close over.
       mesh: where the weights live.
       directory: where they came from; None for random weights.
+      text: how it reads and writes text; None where `load_model` of this package made it, which
+        knows tokens only. `lorajax.load_model` gives one.
     """
 
     config: ModelConfig
@@ -41,12 +62,20 @@ class Model:
     module: Transformer
     mesh: Mesh
     directory: pathlib.Path | None = None
+    text: TextFormat | None = None
+
+    def __repr__(self) -> str:
+        c, dtype = self.config, jnp.dtype(self.module.dtype).name
+        return (
+            f'Model({c.family}, {c.num_params / 1e6:.1f} M parameters, {c.num_layers} layers, '
+            f'{dtype}, from {self.directory or "random weights"})'
+        )
 
     def logits(
         self,
         tokens: Array,
         attention_mask: Array | None = None,
-        adapter: Adapter | None = None,
+        adapter: Adapter | PeftAdapter | None = None,
     ) -> jax.Array:
         """Returns the logits of every position.
 
@@ -65,33 +94,52 @@ class Model:
 
     def generate(
         self,
-        tokens: Array,
+        tokens: Any,
         attention_mask: Array | None = None,
-        adapter: Adapter | None = None,
+        adapter: Adapter | PeftAdapter | None = None,
         max_new_tokens: int = 64,
         eos_ids: tuple[int, ...] = (),
         pad_id: int = 0,
         sampler: Sampler | None = None,
         key: jax.Array | None = None,
-    ) -> jax.Array:
-        """Continues prompts that are padded on the left.
+    ) -> Any:
+        """Continues prompts: tokens that are padded on the left, or texts.
 
         Args:
-          tokens: int32[B, T].
+          tokens: int32[B, T]; or a user's message, or a list of them, which go through the
+            model's chat template (see `text`).
           attention_mask: int32[B, T], 0 for padding; all ones if None.
           adapter: one adapter, or adapters stacked on A that all see the same prompts.
           max_new_tokens: width of the output, tokens.
-          eos_ids: stop ids; a row ends with the first that it produces.
+          eos_ids: stop ids; a row ends with the first that it produces. Of texts the chat
+            template's own if none.
           pad_id: fills a row after its stop id.
           sampler: greedy if None; see `sampling.Sampling`.
           key: PRNG key for the sampler.
 
         Returns:
-          int32[B, max_new_tokens], or int32[A, B, max_new_tokens].
+          int32[B, max_new_tokens], or int32[A, B, max_new_tokens]; for a text the answer, for a
+          list of texts a list of answers, with stacked adapters a list of these for each.
 
         Raises:
-          InputError: if a row is padded on the right.
+          InputError: if a row is padded on the right, or for texts where `text` is None.
         """
+        if isinstance(tokens, str):
+            answers = self.generate(
+                [tokens], None, adapter, max_new_tokens, eos_ids, pad_id, sampler, key
+            )
+            return [rows[0] for rows in answers] if isinstance(answers[0], list) else answers[0]
+        if isinstance(tokens, list | tuple) and tokens and isinstance(tokens[0], str):
+            text = self._text()
+            rows, mask = _pad_left([text.encode_prompt(prompt) for prompt in tokens])
+            output = self.generate(
+                rows, mask, adapter, max_new_tokens, eos_ids or text.stop_ids, text.pad_id,
+                sampler, key,
+            )  # fmt: skip
+            found = np.asarray(output)
+            if found.ndim == 2:
+                return [text.decode(row) for row in found]
+            return [[text.decode(row) for row in rows] for rows in found]
         adapter = self._check_adapter(adapter)
         if attention_mask is not None and (np.diff(np.asarray(attention_mask), axis=-1) < 0).any():
             raise InputError('attention_mask: a 1 is followed by a 0, expected left padding')
@@ -102,8 +150,18 @@ class Model:
             sampler=sampler, key=key,
         )  # fmt: skip
 
-    def _check_adapter(self, adapter: Adapter | None) -> Adapter | None:
+    def _text(self) -> TextFormat:
+        """Returns `text`; refuses a model that knows tokens only."""
+        if self.text is None:
+            raise InputError(
+                'this model knows tokens only, expected one of lorajax.load_model for texts'
+            )
+        return self.text
+
+    def _check_adapter(self, adapter: Adapter | PeftAdapter | None) -> Adapter | None:
         """Refuses an adapter that does not fit; returns None for an empty one."""
+        if isinstance(adapter, PeftAdapter):
+            adapter = adapter.tree
         layers = (adapter or {}).get('layers') or {}
         for name, entry in layers.items():
             if name not in self.config.projections:
@@ -133,6 +191,16 @@ class Model:
             tokens = jnp.broadcast_to(tokens, (count, *tokens.shape))
             segment_ids = jnp.broadcast_to(segment_ids, (count, *segment_ids.shape))
         return tokens, segment_ids
+
+
+def _pad_left(prompts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns int32[B, T] tokens and mask of prompts of different lengths."""
+    length = max(map(len, prompts))
+    tokens, mask = np.zeros((2, len(prompts), length), np.int32)
+    for row, prompt in enumerate(prompts):
+        tokens[row, length - len(prompt) :] = prompt
+        mask[row, length - len(prompt) :] = 1
+    return tokens, mask
 
 
 @functools.partial(jax.jit, static_argnames=('module',))
@@ -182,7 +250,8 @@ def load_model(
     """Loads a model in HF format.
 
     Args:
-      path_or_id: a directory or a hub id, 'owner/name' or 'owner/name@revision'.
+      path_or_id: a directory, a hub id, 'owner/name' or 'owner/name@revision', or a shipped
+        model's name, such as 'toy-target'.
       param_dtype: dtype in which weights are stored: 'float32' or 'bfloat16'.
       dtype: dtype of the computation.
       mesh: from `sharding.make_mesh`; all devices on the fsdp axis if None.

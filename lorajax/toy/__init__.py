@@ -1,8 +1,7 @@
 """The toy world: a real translation problem that fits into minutes on two CPU cores."""
 
-import pathlib
+from lorajax.model_names import SHIPPED
 
-CHECKPOINTS = pathlib.Path(__file__).parent / 'checkpoints'
-
-# What runs call the two shipped checkpoints where a model is asked for.
-MODELS = {'toy-source': CHECKPOINTS / 'source', 'toy-target': CHECKPOINTS / 'target'}
+# The two shipped checkpoints, by the names that stand for them where a model is asked for.
+MODELS = SHIPPED
+CHECKPOINTS = SHIPPED['toy-source'].parent

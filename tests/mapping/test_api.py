@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from lorajax import mapping
+from lorajax import io, lora, mapping
 from lorajax.errors import InputError
 from tests.mapping.worlds import SOURCE, TARGET, dense, flat, make_world, regauged, split
 
@@ -379,3 +379,30 @@ def test_what_is_loaded_or_weighs_no_anchors_leaves_none_out(world, tmp_path):
 def test_few_anchors_are_left_out_without_complaint(count):
     fitted = mapping.fit('matched_scaled', *make_world(tasks=count))
     assert all(np.isfinite(dense(adapter)).all() for adapter in fitted.left_out().values())
+
+
+def test_a_translation_keeps_its_base_and_refuses_one_of_another(world, tmp_path):
+    source, target = world
+    query = source['task0'] if 'task0' in source else next(iter(source.values()))
+    fitted = mapping.fit('delta_ridge', source, target)
+    assert (
+        repr(fitted)
+        == f'TransferMap(delta_ridge, {len(fitted.tasks)} anchors, rank {fitted.output_rank})'
+    )
+    fitted.save(tmp_path / 'mapping')
+    io.write_json(tmp_path / 'mapping' / 'bases.json', {'source': 'a/x', 'target': 'a/y'})
+    loaded = mapping.load(tmp_path / 'mapping')
+    assert repr(loaded).endswith(', a/x to a/y)')
+    config = lora.LoraConfig(rank=2, alpha=2, targets=tuple(query['layers']))
+    lora.save_peft(tmp_path / 'adapter', config, query, base_model='a/x')
+    translated = loaded.translate(tmp_path / 'adapter')
+    assert translated.config.base_model == 'a/y'
+    translated.save(tmp_path / 'translated')
+    again = lora.load_peft(tmp_path / 'translated')
+    assert again.config.base_model == 'a/y'
+    expected = loaded.predict(lora.load_peft(tmp_path / 'adapter').tree)
+    np.testing.assert_allclose(
+        again.tree['layers']['q_proj']['b'], expected['layers']['q_proj']['b'], atol=1e-6
+    )
+    with pytest.raises(InputError, match=r'belongs to a/y, the mapping translates adapters of a/x'):
+        loaded.translate(translated)

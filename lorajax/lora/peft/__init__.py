@@ -10,8 +10,16 @@ names and dtypes, and the same settings. Trees written and read again are the sa
 but one, since no float32 times the scale need be the tree's `b`.
 """
 
+from lorajax.lora.peft.adapter import PeftAdapter
 from lorajax.lora.peft.names import CONFIG_FILE, WEIGHTS_FILE
 from lorajax.lora.peft.read import load_peft
 from lorajax.lora.peft.write import DTYPES, save_peft
 
-__all__ = ['CONFIG_FILE', 'DTYPES', 'WEIGHTS_FILE', 'load_peft', 'save_peft']
+__all__ = [
+    'CONFIG_FILE',
+    'DTYPES',
+    'WEIGHTS_FILE',
+    'PeftAdapter',
+    'load_peft',
+    'save_peft',
+]

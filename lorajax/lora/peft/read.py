@@ -13,8 +13,8 @@ from lorajax.errors import InputError
 from lorajax.io import tensor_files
 from lorajax.lora.config import TARGETS, Factor, LoraConfig, Module, PeftFile, module_name
 from lorajax.lora.peft import names, scale, schema
+from lorajax.lora.peft.adapter import PeftAdapter
 from lorajax.lora.peft.names import CONFIG_FILE, PICKLE_FILE, WEIGHTS_FILE
-from lorajax.types import Adapter
 
 _MAX_LAYERS = 1024  # far above any decoder; the deepest published ones have 126
 _Factors = Mapping[Factor, np.ndarray]
@@ -24,7 +24,7 @@ def load_peft(
     directory: io.PathLike,
     num_layers: int | None = None,
     projections: Mapping[str, tuple[int, int]] | None = None,
-) -> tuple[LoraConfig, Adapter]:
+) -> PeftAdapter:
     """Reads an adapter in PEFT format.
 
     Args:
@@ -69,7 +69,7 @@ def load_peft(
     is_uniform = len(file.modules) == len(targets) * len(adapted)
     if config.layers is None and len(adapted) < depth and is_uniform:
         config = dataclasses.replace(config, layers=tuple(sorted(adapted)))
-    return dataclasses.replace(config, targets=targets, file=file), {'layers': layers}
+    return PeftAdapter(dataclasses.replace(config, targets=targets, file=file), {'layers': layers})
 
 
 def _read_factors(path: pathlib.Path) -> tuple[dict[Factor, tuple[str, np.ndarray]], str]:

@@ -10,7 +10,7 @@ import re
 from absl import logging
 
 from lorajax.errors import InputError
-from lorajax.model_names import is_hub_id, join_revision, split_revision
+from lorajax.model_names import SHIPPED, is_hub_id, join_revision, split_revision
 
 # What a model is loaded from. Files in folders are copies in other formats.
 _WANTED = ['*.json', '*.safetensors', '*.jinja', 'tokenizer.model', 'merges.txt', 'vocab.txt']
@@ -25,14 +25,16 @@ def resolve(path_or_id: str, revision: str | None = None) -> pathlib.Path:
     """Returns the local directory of a model, fetching a hub id if it is not a directory.
 
     Args:
-      path_or_id: a directory in HF format, or a hub id such as 'Qwen/Qwen2.5-3B-Instruct',
-        with a revision behind an @ or without.
+      path_or_id: a directory in HF format, a hub id such as 'Qwen/Qwen2.5-3B-Instruct', with a
+        revision behind an @ or without, or the name of a shipped model, such as 'toy-target'.
       revision: branch, tag or commit on the hub, if the id names none.
 
     Raises:
       InputError: if it is neither, or the hub cannot be reached and nothing is cached.
     """
     path = pathlib.Path(path_or_id).expanduser()
+    if path_or_id in SHIPPED and not path.is_dir():
+        return SHIPPED[path_or_id]
     if path.is_dir():
         if not (path / 'config.json').is_file():
             raise InputError(f'{path}: holds no config.json, expected a model in HF format')
