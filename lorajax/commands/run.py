@@ -5,7 +5,7 @@ import dataclasses
 from absl import logging
 
 from lorajax.commands.command import Command
-from lorajax.experiment import pipeline
+from lorajax.experiment import outlook, pipeline
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option, options_of
 from lorajax.experiment.shards import Shard
@@ -28,6 +28,9 @@ def run(flags: Flags, experiment: Experiment) -> None:
     again, and a run that was killed goes on where it stopped. Without a flagfile it is the toy
     world's, in minutes on two CPU cores.
 
+    A run grows: with more methods, anchors, held-outs or items than before, the same command does
+    what is new and what depends on it. Other settings are refused if they cannot be mixed.
+
     Several machines that see the same work directory divide the trainings with --stages=train
     and a shard each, without talking to each other; then one of them does the rest.
     """
@@ -38,4 +41,10 @@ def run(flags: Flags, experiment: Experiment) -> None:
         logging.info('report: %s', experiment.files.report_text)
 
 
-COMMAND = Command('run', run, Flags, reads=tuple(options_of(Experiment)))
+def _plan(flags: Flags, experiment: Experiment) -> list[str]:
+    """Returns what each stage would do."""
+    Shard(flags.num_shards, flags.shard_index)
+    return outlook.lines(experiment)
+
+
+COMMAND = Command('run', run, Flags, reads=tuple(options_of(Experiment)), plan=_plan)

@@ -5,8 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from lorajax import io, toy
-from lorajax.errors import ArgumentError
+from lorajax import toy
 from lorajax.experiment import options
 from lorajax.experiment.options import option
 from lorajax.experiment.workdir import Workdir
@@ -253,23 +252,23 @@ class Experiment:
             for name, value in fields.items()
         }
 
-    def check_same(self, stored: Mapping[str, Any]) -> None:
-        """Refuses to continue a run that was begun with other settings.
+    def differences(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the settings in which a stored run differs, with their values there.
 
         Args:
-          stored: content of the run's config.json.
-
-        Raises:
-          ArgumentError: naming the first setting that differs.
+          stored: content of the run's config.json. A setting that it lacks is newer than the run,
+            which had its default then.
         """
-        for name, value in self.to_json().items():
-            if name not in _FREE and stored.get(name) != value:
-                was = io.shorten(options.show(stored.get(name)), 200)
-                raise ArgumentError(
-                    name,
-                    options.show(value),
-                    f'{self.files.config} was begun with {was}; give that value or another workdir',
-                )
+        known = options.options_of(Experiment)
+        before = {
+            name: list(declared.default) if declared.is_list else declared.default
+            for name, declared in known.items()
+        }
+        return {
+            name: stored.get(name, before[name])
+            for name, value in self.to_json().items()
+            if name not in _FREE and stored.get(name, before[name]) != value
+        }
 
 
 # What a command that works on one model starts from, where the toy's numbers would be wrong: the

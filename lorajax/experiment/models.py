@@ -51,6 +51,16 @@ def load_side(experiment: Experiment, side: str) -> tuple[Model, ChatFormat]:
     Raises:
       InputError: if its weights are others than config.json says; as `load`.
     """
+    check_recorded(experiment, side)
+    return load(experiment.model_directory(side), experiment)
+
+
+def check_recorded(experiment: Experiment, side: str) -> None:
+    """Refuses a model whose weights are others than config.json says.
+
+    Raises:
+      InputError: naming the model.
+    """
     name = experiment.model_directory(side)
     recorded = io.read_json(experiment.files.config).get('model_hashes', {}).get(side)
     if recorded and weights_hash(resolve(name)) != recorded:
@@ -58,7 +68,6 @@ def load_side(experiment: Experiment, side: str) -> tuple[Model, ChatFormat]:
             f'{name}: its weights are not those that {experiment.files.config} was begun with; '
             'expected the same model, or another workdir'
         )
-    return load(name, experiment)
 
 
 @functools.cache

@@ -82,9 +82,14 @@ class Workdir:
         """Names the two base models; written last, so it marks a mapping as done."""
         return self.mapping(method) / BASES
 
+    @property
+    def all_checkpoints(self) -> pathlib.Path:
+        """Directory of all unfinished trainings."""
+        return self.root / 'checkpoints'
+
     def pool_checkpoints(self, pool: str) -> pathlib.Path:
         """Unfinished trainings of one pool of adapters."""
-        return self.root / 'checkpoints' / pool
+        return self.all_checkpoints / pool
 
     def checkpoints(self, pool: str, group: str) -> pathlib.Path:
         """Unfinished training of one group of adapters."""
@@ -113,9 +118,14 @@ class Workdir:
         """Cosines of predicted with trained adapters, a diagnostic that looks at held-outs."""
         return self.mappings / 'cosines.json'
 
+    @property
+    def all_predicted(self) -> pathlib.Path:
+        """Directory of all predicted adapters, by method."""
+        return self.root / 'predicted'
+
     def predicted(self, method: str, task: str) -> pathlib.Path:
         """Predicted target adapter in PEFT format."""
-        return self.root / 'predicted' / method / task
+        return self.all_predicted / method / task
 
     def train_data(self, task: str) -> pathlib.Path:
         """Training examples as they were drawn."""
@@ -125,9 +135,14 @@ class Workdir:
         """Evaluation examples as they were drawn."""
         return self.data / 'eval' / f'{task}.jsonl'
 
+    @property
+    def all_answered(self) -> pathlib.Path:
+        """Directory of all that the source model answered."""
+        return self.data / 'answered'
+
     def answered(self, task: str) -> pathlib.Path:
         """Prompts with the answers that the source model gives to them with a task's adapter."""
-        return self.data / 'answered' / f'{task}.jsonl'
+        return self.all_answered / f'{task}.jsonl'
 
     @property
     def all_outcomes(self) -> pathlib.Path:
@@ -143,6 +158,10 @@ class Workdir:
         """One row per item and method."""
         return self.all_outcomes / f'{task}.jsonl'
 
+    def study(self, experiment: str) -> pathlib.Path:
+        """Directory of the outcomes of 'experiment2' or 'experiment3'."""
+        return self.all_outcomes / experiment
+
     def study_outcomes(self, experiment: str, task: str) -> pathlib.Path:
         """Rows of 'experiment2' or 'experiment3', with the labels of their cells."""
-        return self.all_outcomes / experiment / f'{task}.jsonl'
+        return self.study(experiment) / f'{task}.jsonl'

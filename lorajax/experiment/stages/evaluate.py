@@ -2,7 +2,7 @@
 
 import functools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lorajax.evaluation import ablations, outcomes
 from lorajax.evaluation.evaluate import evaluate as evaluate_task
@@ -15,6 +15,7 @@ from lorajax.experiment.stages.train import check_trained
 from lorajax.models import Model
 from lorajax.tasks import examples
 from lorajax.tasks.chat import ChatFormat
+from lorajax.tasks.task import Example
 from lorajax.types import Adapter
 
 
@@ -25,7 +26,7 @@ def evaluate(experiment: Experiment, shard: Shard = WHOLE) -> bool:
     """
     files = experiment.files
     heldouts = shard.share(experiment.heldouts)
-    missing = [task for task in heldouts if not files.outcomes(task).exists()]
+    missing = {task: lacking for task in heldouts if (lacking := _lacking(experiment, task))}
     plan = {
         name: rows
         for name, rows in _ablation_plan(experiment).items()
@@ -37,23 +38,69 @@ def evaluate(experiment: Experiment, shard: Shard = WHOLE) -> bool:
     check_trained(experiment)
     model, chat = models.load_side(experiment, 'target')
     score = functools.partial(_score, experiment, model, chat)
-    for task in missing:
-        rows = score(task, _compared(experiment, task), experiment.eval_per_task)
-        outcomes.write(files.outcomes(task), rows)
+    for task, lacking in missing.items():
+        items = {example.item: example for example in _items(experiment, task)}
+        rows = _stored(experiment, task)
+        for left, names in lacking.items():
+            compared = {name: _adapter(experiment, name, task) for name in names}
+            rows += score(task, compared, [items[item] for item in left])
+        outcomes.write(files.outcomes(task), _in_order(rows, _names(experiment), list(items)))
     if plan:
-        _ablate(experiment, plan, lambda task, some: score(task, some, experiment.study_items))
+        studied = functools.partial(_items, experiment, count=experiment.study_items)
+        _ablate(experiment, plan, lambda task, some: score(task, some, studied(task)))
     return True
 
 
-def _compared(experiment: Experiment, task: str) -> dict[str, Adapter | None]:
-    """Returns the adapters of one row of the main table, by method."""
-    compared: dict[str, Adapter | None] = {'base': None}
-    for method in methods.predicted(experiment):
-        compared[method] = adapters.load_predicted(experiment, method, task)
-    if experiment.diagnostics:
-        compared[REPEATED] = adapters.load_trained(experiment, REPEATED, task)
-    compared['oracle'] = adapters.load_trained(experiment, 'target', task)
-    return compared
+def _items(experiment: Experiment, task: str, count: int | None = None) -> tuple[Example, ...]:
+    """Returns the first items of a held-out, or all."""
+    return tuple(examples.read(experiment.files.eval_data(task))[:count])
+
+
+def _stored(experiment: Experiment, task: str) -> list[outcomes.Row]:
+    """Returns the outcomes of a held-out that are there."""
+    path = experiment.files.outcomes(task)
+    return outcomes.read(path, task) if path.exists() else []
+
+
+def _lacking(experiment: Experiment, task: str) -> dict[tuple[str, ...], list[str]]:
+    """Returns what there is no outcome of: items -> the methods that have not answered them."""
+    answered: dict[str, set[str]] = {}
+    for row in _stored(experiment, task):
+        answered.setdefault(row['method'], set()).add(row['item'])
+    items = [example.item for example in _items(experiment, task)]
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for name in _names(experiment):
+        left = tuple(item for item in items if item not in answered.get(name, ()))
+        if left:
+            lacking.setdefault(left, []).append(name)
+    return lacking
+
+
+def _in_order(
+    rows: Sequence[outcomes.Row], names: Sequence[str], items: Sequence[str]
+) -> list[outcomes.Row]:
+    """Sorts outcomes as if all had been made at once: by method, then by item."""
+    method = {name: place for place, name in enumerate(names)}
+    place = {item: place for place, item in enumerate(items)}
+    return sorted(
+        rows, key=lambda row: (method.get(row['method'], len(method)), place[row['item']])
+    )
+
+
+def _names(experiment: Experiment) -> list[str]:
+    """Returns the methods of the main table, in its order."""
+    repeated = [REPEATED] if experiment.diagnostics else []
+    return ['base', *methods.predicted(experiment), *repeated, 'oracle']
+
+
+def _adapter(experiment: Experiment, name: str, task: str) -> Adapter | None:
+    """Returns the adapter of a method of the main table; None for the base model."""
+    if name == 'base':
+        return None
+    if name in (REPEATED, 'oracle'):
+        side = REPEATED if name == REPEATED else 'target'
+        return adapters.load_trained(experiment, side, task)
+    return adapters.load_predicted(experiment, name, task)
 
 
 def _score(
@@ -62,15 +109,15 @@ def _score(
     chat: ChatFormat,
     task: str,
     compared: Mapping[str, Adapter | None],
-    count: int,
+    items: Sequence[Example],
 ) -> list[outcomes.Row]:
-    """Outcomes of adapters on the first items of a held-out."""
+    """Outcomes of adapters on items of a held-out."""
     files = experiment.files
     return evaluate_task(
         model,
         chat,
         tasks.get(task, experiment.task_files),
-        examples.read(files.eval_data(task))[:count],
+        items,
         compared,
         batch_size=experiment.eval_batch_size,
         max_len=experiment.max_len,

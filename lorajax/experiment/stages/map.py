@@ -14,7 +14,7 @@ from lorajax.distillation import distill, ladder
 from lorajax.evaluation import functional
 from lorajax.evaluation.inference import decode_length
 from lorajax.evaluation.roles import DISTILLED, REWEIGHTED
-from lorajax.experiment import adapters, anchor_rows, base_arrays, methods, models
+from lorajax.experiment import adapters, anchor_rows, base_arrays, methods, models, newcomers
 from lorajax.experiment.adapters import REPEATED, SIDES
 from lorajax.experiment.config import FRESH, Experiment
 from lorajax.experiment.stages.train import check_trained
@@ -38,9 +38,12 @@ def fit_and_predict(experiment: Experiment) -> bool:
         for name in methods.trained(experiment)
         if (lacking := [t for t in experiment.heldouts if not files.predicted(name, t).exists()])
     }
-    if not missing and not untaught and files.selection.exists():
+    unpredicted = newcomers.lacking(experiment)
+    if not missing and not untaught and not unpredicted and files.selection.exists():
         return False
     check_trained(experiment)
+    for name, tasks in unpredicted.items():
+        newcomers.predict(experiment, name, tasks)
     source, target = adapters.load_anchors(experiment)
     needs = {need for name in missing for need in mapping.method_named(name).needs}
     arrays = base_arrays.collect(experiment, needs)
