@@ -77,17 +77,17 @@ def combine(anchors: Adapter, weights: Weights, start: Adapter | None = None) ->
     return {'layers': layers}
 
 
-_ADAM = optax.scale_by_adam()
+ADAM = optax.scale_by_adam()
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
     """What a step changes; leaves have a leading axis C, the adapters that are fitted."""
 
     weights: Weights
     opt_state: optax.OptState
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
     """What the adapters that are fitted differ in; leaves have a leading axis C."""
 
     start: Adapter | None
@@ -97,19 +97,19 @@ class _Problem(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=('module',), donate_argnames='state')
-def _step(
+def take_step(
     module: Transformer,
     params: Params,
     anchors: Adapter,
     grams: Weights,
-    state: _State,
-    problem: _Problem,
+    state: State,
+    problem: Problem,
     rate: float,
     penalty: float,
-) -> tuple[_State, jax.Array]:
+) -> tuple[State, jax.Array]:
     """Returns the state after one step of Adam, and float32[C], the loss before it."""
 
-    def one(state: _State, problem: _Problem) -> tuple[_State, jax.Array]:
+    def one(state: State, problem: Problem) -> tuple[State, jax.Array]:
         def loss(weights: Weights) -> jax.Array:
             adapter = combine(anchors, weights, problem.start)
             nll = target_nll(module, params, adapter, *problem.batch).sum() * problem.share
@@ -118,9 +118,9 @@ def _step(
             return nll + penalty * size
 
         value, grads = jax.value_and_grad(loss)(state.weights)
-        updates, opt_state = _ADAM.update(grads, state.opt_state)
+        updates, opt_state = ADAM.update(grads, state.opt_state)
         updates = jax.tree.map(lambda update: -rate * update, updates)
-        return _State(optax.apply_updates(state.weights, updates), opt_state), value
+        return State(optax.apply_updates(state.weights, updates), opt_state), value
 
     return jax.vmap(one)(state, problem)
 
@@ -179,7 +179,7 @@ def reweight(
             for name, gram in grams.items()
         }
         start = stack([start_from[task] for task in group]) if start_from else None
-        problem = _Problem(start, first, batch, jnp.array([s for _, s in parts], jnp.float32))
+        problem = Problem(start, first, batch, jnp.array([s for _, s in parts], jnp.float32))
         weights = _fit(model, stacked, grams, problem, config, group)
         for index, task in enumerate(group):
             mine = {name: w[index] for name, w in weights.items()}
@@ -192,18 +192,18 @@ def _fit(
     model: Model,
     anchors: Adapter,
     grams: Weights,
-    problem: _Problem,
+    problem: Problem,
     config: ReweightConfig,
     tasks: Sequence[str],
 ) -> Weights:
     """Returns the weights float32[C, L, A] after all steps."""
     problem = jax.tree.map(jnp.asarray, problem)
     weights = jax.tree.map(jnp.copy, problem.first)  # the state is donated
-    state = _State(weights, jax.vmap(_ADAM.init)(weights))
+    state = State(weights, jax.vmap(ADAM.init)(weights))
     losses = []
     with Progress('reweight', config.steps) as progress:
         for _ in range(config.steps):
-            state, loss = _step(
+            state, loss = take_step(
                 model.module, model.params, anchors, grams, state, problem,
                 config.learning_rate, config.penalty,
             )  # fmt: skip

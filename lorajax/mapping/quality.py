@@ -85,7 +85,7 @@ def expect(diagnostics: Mapping[str, Any], report: Mapping[str, Any]) -> Expecte
         near = np.exp(-0.5 * ((places - distance) / _BANDWIDTH) ** 2)
         weights = np.concatenate([weights, near])
     tail = (1.0 - _COVERAGE) / 2
-    low, middle, high = _quantiles(values, weights, (tail, 0.5, 1.0 - tail))
+    low, middle, high = quantiles(values, weights, (tail, 0.5, 1.0 - tail))
     return Expected(middle, low, high, bool(known) and count > 2)
 
 
@@ -98,7 +98,7 @@ def _in_toy_worlds(count: int, distance: float) -> np.ndarray:
     return np.array([np.interp(distance, toy_shares.DISTANCES, column) for column in rows.T])
 
 
-def _quantiles(
+def quantiles(
     values: np.ndarray, weights: np.ndarray, levels: Sequence[float]
 ) -> tuple[float, ...]:
     """Returns weighted quantiles, each value at the middle of its weight."""
