@@ -47,12 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(_describe_os_error(error), _BAD_INPUT)
     except Interrupted as error:
         _fail(f'ended by {error}; the same command goes on from what is stored', error.status)
+    except (RuntimeError, ValueError) as error:
+        from lorajax import processes
+
+        if not processes.is_loss(error):
+            raise
+        processes.leave(processes.LOST)
 
 
 def _run(arguments: list[str]) -> None:
     """Prints help, or runs the command."""
     # A signal during this import is heard, too.
-    from lorajax.commands import compilation_cache, dry_run, help, parse
+    from lorajax.commands import compilation_cache, dry_run, help, joining, parse
 
     _log_to_stderr()
     if arguments and arguments[0] in ('--version', '-version'):
@@ -70,6 +76,12 @@ def _run(arguments: list[str]) -> None:
     if is_dry:
         print('\n'.join(dry_run.describe(command, values, experiment)))
         return
+    if isinstance(values, joining.Flags):
+        together = joining.joint(values, os.environ, getattr(values, 'num_shards', 1) > 1)
+        if together and not joining.is_child(os.environ):
+            sys.exit(joining.supervise(arguments))
+        if together:
+            joining.enter(together)
     if 'compilation_cache' in command.settings:
         compilation_cache.enable(experiment.compilation_cache)
     start = time.monotonic()
@@ -103,6 +115,8 @@ def _describe_os_error(error: OSError) -> str:
 def _fail(message: str, status: int) -> None:
     """Prints one line and exits."""
     print(f'lorajax: {" ".join(message.split())}', file=sys.stderr)
+    if 'lorajax.processes' in sys.modules:
+        sys.modules['lorajax.processes'].leave(status)
     sys.exit(status)
 
 

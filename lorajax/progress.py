@@ -5,6 +5,7 @@ It says it in a bar on a terminal, else in a line now and then.
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from absl import logging
@@ -14,6 +15,29 @@ from lorajax.errors import Interrupted
 
 _running: list['Progress'] = []  # work that is being counted
 _requests: list[Interrupted] = []  # what asks for its end
+# Of several processes that work as one: what asked one of them, and how all hear of it.
+_unshared: list[Interrupted] = []
+_meetings: list[Callable[[int], int]] = []
+
+
+def meet_by(most: Callable[[int], int]) -> None:
+    """Makes work that is counted end only where several processes have agreed on it, in `meet`.
+
+    Args:
+      most: returns the largest of the numbers that all processes call it with.
+    """
+    _meetings[:] = [most]
+
+
+def meet() -> None:
+    """Hears whether any of several processes was asked to end; all must call it as often.
+
+    For a single process it does nothing.
+    """
+    if _meetings and not _requests:
+        asked = _unshared[0].status - 128 if _unshared else 0
+        if number := _meetings[0](asked):
+            _requests.append(Interrupted(number))
 
 
 def interrupt(reason: Interrupted) -> None:
@@ -28,9 +52,10 @@ def interrupt(reason: Interrupted) -> None:
     Raises:
       Interrupted: the reason, if nothing is being counted.
     """
-    _requests.append(reason)
     if not _running:
+        _requests.append(reason)
         raise reason
+    (_unshared if _meetings else _requests).append(reason)
 
 
 class Progress:
@@ -87,5 +112,5 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         _running.remove(self)
         self.close()
-        if kind is None and _requests:
-            raise _requests[0]
+        if kind is None and (_requests or (_unshared and not _running)):
+            raise (_requests or _unshared)[0]

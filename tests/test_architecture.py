@@ -14,9 +14,9 @@ MODULES = sorted(PACKAGE.rglob('*.py'))
 
 # From the rooms that know nothing of others to those that know all; imports point backwards.
 ROOMS = (
-    'errors', 'types', 'rng', 'model_names', 'progress', 'sharding', 'io', 'lora', 'models',
-    'sandbox', 'tasks', 'training', 'mapping', 'evaluation', 'distillation', 'report', 'toy',
-    'stories', 'experiment', 'commands', 'launch',
+    'errors', 'types', 'rng', 'model_names', 'progress', 'processes', 'sharding', 'io', 'lora',
+    'models', 'sandbox', 'tasks', 'training', 'mapping', 'evaluation', 'distillation', 'report',
+    'toy', 'stories', 'experiment', 'commands', 'launch',
 )  # fmt: skip
 # Libraries that one place alone may import.
 CONFINED = {

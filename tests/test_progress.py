@@ -68,3 +68,18 @@ def test_other_work_ends_at_once_and_the_last_step_is_not_too_late(requests, lin
     with pytest.raises(Interrupted), progress.Progress('mine', 1) as bar:
         bar.update()
         progress.interrupt(Interrupted(signal.SIGINT))
+
+
+def test_several_processes_end_where_they_meet(monkeypatch):
+    asked = []
+    monkeypatch.setattr(progress, '_meetings', [lambda number: asked.append(number) or number])
+    monkeypatch.setattr(progress, '_requests', [])
+    monkeypatch.setattr(progress, '_unshared', [])
+    with pytest.raises(Interrupted, match='SIGTERM'), progress.Progress('work', 3) as work:
+        progress.meet()
+        progress.interrupt(Interrupted(signal.SIGTERM))
+        work.update()  # the others have not heard of it
+        progress.meet()
+        assert work.is_interrupted
+        work.update()
+    assert asked == [0, signal.SIGTERM]

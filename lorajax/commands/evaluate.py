@@ -4,7 +4,8 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from lorajax.commands import shared
+from lorajax import processes
+from lorajax.commands import joining, shared
 from lorajax.commands.command import Command
 from lorajax.errors import ArgumentError
 from lorajax.evaluation import comparison, outcomes
@@ -21,7 +22,7 @@ from lorajax.types import Adapter
 
 
 @dataclasses.dataclass(frozen=True)
-class Flags:
+class Flags(joining.Flags):
     """Flags of `evaluate`."""
 
     model: str = shared.model_flag()
@@ -74,7 +75,7 @@ def evaluate(flags: Flags, experiment: Experiment) -> None:
         stored += rows
         print('\n'.join(comparison.lines(task.name, rows)))
     if output:
-        outcomes.write(output, stored)
+        processes.on_first(lambda: outcomes.write(output, stored))
 
 
 def _length(chat: ChatFormat, task: Task, examples: Sequence[Example]) -> int:

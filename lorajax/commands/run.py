@@ -4,6 +4,7 @@ import dataclasses
 
 from absl import logging
 
+from lorajax.commands import joining
 from lorajax.commands.command import Command
 from lorajax.experiment import outlook, pipeline
 from lorajax.experiment.config import Experiment
@@ -12,7 +13,7 @@ from lorajax.experiment.shards import Shard
 
 
 @dataclasses.dataclass(frozen=True)
-class Flags:
+class Flags(joining.Flags):
     """Flags of `run` that are no settings of the experiment."""
 
     num_shards: int = option(
@@ -32,7 +33,9 @@ def run(flags: Flags, experiment: Experiment) -> None:
     what is new and what depends on it. Other settings are refused if they cannot be mixed.
 
     Several machines that see the same work directory divide the trainings with --stages=train
-    and a shard each, without talking to each other; then one of them does the rest.
+    and a shard each, without talking to each other; then one of them does the rest. With
+    num_processes and the like they work as one instead, each on its part of every array, as a
+    model needs that is too large for one machine.
     """
     done = pipeline.run(experiment, Shard(flags.num_shards, flags.shard_index))
     if not done:

@@ -12,6 +12,7 @@ import contextlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
+from lorajax import processes
 from lorajax.distillation import pseudo_labels, teacher
 from lorajax.models import Model
 from lorajax.tasks import examples
@@ -71,14 +72,19 @@ def distill(
       ArgumentError: if no prompt is shorter than `max_len`.
     """
     files = label_files or {}
-    labels = {task: examples.read(path) for task, path in files.items() if path.exists()}
+    there = processes.on_first(lambda: [task for task, path in files.items() if path.exists()])
+    labels = {task: examples.read(files[task]) for task in there}
     unanswered = {task: adapter for task, adapter in adapters.items() if task not in labels}
     if unanswered:
         made = _make_labels(
             load_source, unanswered, prompts, answer_batch_size, max_len, max_new_tokens
         )
-        for task in made.keys() & files.keys():
-            examples.write(files[task], made[task])
+
+        def store() -> None:
+            for task in made.keys() & files.keys():
+                examples.write(files[task], made[task])
+
+        processes.on_first(store)
         labels |= made
     model, chat = load_target()
     encoded = {task: examples.encode(chat, labels[task], max_len, task) for task in adapters}

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from lorajax import mapping
+from lorajax import mapping, processes
 from lorajax.evaluation import outcomes
 from lorajax.rng import generator
 from lorajax.types import Adapter
@@ -200,13 +200,13 @@ def _answer_group(
     answers: dict[str, dict[Cell, Outcomes]] = {}
     for task in inputs.queries:
         path = scratch / name / f'{task}.jsonl'
-        if not path.exists():
+        if not processes.on_first(path.exists):
             predictions = {cell: by_task[task] for cell, by_task in predict().items()}
             rows = score(task, {cell: p.adapter for cell, p in predictions.items()})
             for row in rows:
                 if by_name[row['method']].method.startswith('topk'):
                     row['selected'] = predictions[row['method']].report['selected']
-            outcomes.write(path, rows)
+            processes.on_first(functools.partial(outcomes.write, path, rows))
         answers[task] = {cell: [] for cell in group}
         for row in outcomes.read(path, task):
             answers[task][by_name[row['method']]].append(row)

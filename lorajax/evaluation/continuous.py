@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorajax import sharding
+from lorajax import processes, sharding
 from lorajax.evaluation.inference import losses_after, on_mesh
 from lorajax.models import Model, decoding
 from lorajax.models import step as step_lib
@@ -240,8 +240,8 @@ class _Run:
                 self.model.module, self.weights, _take(self.stacked, grid.adapters), state,
                 self.stops, grid.thresholds(), **options,
             )  # fmt: skip
-            output = np.asarray(state.output)
-            ended = grid.finish(np.asarray(state.is_done))
+            output, is_done = processes.to_host((state.output, state.is_done))
+            ended = grid.finish(is_done)
             for group, lane, adapter, item in ended:
                 self.answers.tokens[adapter, item] = output[group, lane]
             self.on_done(len(ended))
@@ -314,4 +314,4 @@ def _stacked(model: Model, adapter: Adapter | None) -> Adapter:
         adapter = {'layers': {'o_proj': jax.tree.map(np.float32, zero)}}
     elif not decoding.is_stacked(adapter):
         adapter = jax.tree.map(lambda leaf: leaf[None], adapter)
-    return jax.device_put(adapter, sharding.sharding(model.mesh))
+    return processes.place(adapter, sharding.sharding(model.mesh))

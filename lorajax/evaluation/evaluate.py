@@ -8,13 +8,14 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from lorajax import processes
 from lorajax.errors import ArgumentError, InputError
 from lorajax.evaluation import choices, continuous
 from lorajax.evaluation.inference import losses_after_prompts
 from lorajax.evaluation.outcomes import Row, storable
 from lorajax.lora import pad_rank, stack
 from lorajax.models import Model
-from lorajax.progress import Progress
+from lorajax.progress import Progress, meet
 from lorajax.tasks import scoring
 from lorajax.tasks.chat import ChatFormat
 from lorajax.tasks.task import Example, Task
@@ -83,6 +84,7 @@ def evaluate(
     answers: dict[str, _Answers] = {}
     with Progress(f'evaluate {task.name}', len(examples) * len(names)) as progress:
         for group in (names[i : i + size] for i in range(0, len(names), size)):
+            meet()
             stacked = _stack([adapters[name] for name in group])
             tokens, nll = continuous.answer(
                 model, chat, stacked, encoded, batch_size=batch_size, max_len=max_len,
@@ -101,6 +103,18 @@ def evaluate(
                     nll[slot],
                     picks[slot],
                 )
+    # Programs that a model wrote run once, and not on every host.
+    return processes.on_first(lambda: _judge(task, examples, answers, allow_code_execution))
+
+
+def _judge(
+    task: Task,
+    examples: Sequence[Example],
+    answers: Mapping[str, _Answers],
+    allow_code_execution: bool,
+) -> list[Row]:
+    """Scores the answers of every adapter and returns them as rows."""
+    names = list(answers)
     verdicts = scoring.score_batch(
         task.scorer,
         [example for _ in names for example in examples],

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorajax import sharding
+from lorajax import processes, sharding
 from lorajax.models import Model
 from lorajax.models.continuation import continuation_nll
 from lorajax.models.decoding import Prompts, is_stacked, read_prompts
@@ -55,7 +55,7 @@ def answer_nll(
         count = jax.tree.leaves(adapter)[0].shape[0]
         batch = Batch(*(np.broadcast_to(x, (count, *x.shape)) for x in batch))
     nll = _mean_nll(model.module, model.params, adapter, on_mesh(model, batch))
-    return np.asarray(nll)[..., : len(examples)]
+    return processes.to_host(nll)[..., : len(examples)]
 
 
 def losses_after_prompts(
@@ -132,7 +132,7 @@ def losses_after(
     batch = tuple(array.reshape(*rows, width) for array in batch)
     nll = continuation_nll(model.module, model.params, adapter, prompts, *on_mesh(model, batch))
     counts = np.maximum(batch[2].sum(axis=-1), 1.0)
-    return np.asarray(nll).sum(axis=-1) / counts
+    return processes.to_host(nll).sum(axis=-1) / counts
 
 
 def _repeated(adapter: Adapter | None, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
@@ -158,6 +158,6 @@ def on_mesh(model: Model, batch: Any) -> Any:
     def place(array: np.ndarray, axis: int) -> jax.Array:
         axes: list[str | None] = [None] * array.ndim
         axes[axis] = 'batch'
-        return jax.device_put(array, sharding.sharding(model.mesh, *axes))
+        return processes.place(array, sharding.sharding(model.mesh, *axes))
 
     return jax.tree.map(lambda array: place(array, array.ndim - 2), batch)

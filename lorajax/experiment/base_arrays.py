@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from lorajax import processes
 from lorajax.experiment import anchor_rows, models
 from lorajax.experiment.adapters import SIDES
 from lorajax.experiment.config import Experiment
@@ -44,4 +45,5 @@ def kernels(model: Model) -> dict[str, np.ndarray]:
     Views with swapped axes, so that a layer is copied when a mapping looks at it.
     """
     layers = model.params['layers']
-    return {p: np.asarray(layers[p]['kernel']).swapaxes(1, 2) for p in model.config.projections}
+    found = {p: processes.to_host(layers[p]['kernel']) for p in model.config.projections}
+    return {name: kernel.swapaxes(1, 2) for name, kernel in found.items()}

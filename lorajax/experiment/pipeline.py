@@ -4,13 +4,14 @@ A second run does nothing, and a killed one goes on where it stopped; see `exper
 """
 
 import contextlib
+import functools
 import os
 import shutil
 from collections.abc import Callable, Iterator
 
 from absl import logging
 
-from lorajax import io
+from lorajax import io, processes
 from lorajax.errors import ArgumentError, InputError
 from lorajax.experiment import checks, locks
 from lorajax.experiment.config import STAGES, Experiment
@@ -32,6 +33,7 @@ _STAGES: dict[str, Callable[..., bool]] = {
     'report': write_report,
 }
 _DIVIDED = ('train', 'evaluate')  # these take a shard, too
+_ON_HOST = ('prepare', 'report')  # no devices are needed: of several processes the first does them
 
 
 def run(experiment: Experiment, shard: Shard = WHOLE) -> list[str]:
@@ -54,16 +56,19 @@ def run(experiment: Experiment, shard: Shard = WHOLE) -> list[str]:
     if not shard.is_whole:
         _check_divided(experiment)
     done = []
-    with lock(experiment.files) if shard.is_whole else share(experiment.files):
+    entry = lock(experiment.files) if shard.is_whole else share(experiment.files)
+    with contextlib.ExitStack() as held:
+        processes.on_first(lambda: held.enter_context(entry))
         if 'prepare' not in experiment.stages:
-            check_prepared(experiment)
+            processes.on_first(lambda: check_prepared(experiment))
         for name in STAGES:
             if name not in experiment.stages:
                 continue
             logging.info('stage %s', name)
             options = (shard,) if name in _DIVIDED else ()
+            work = functools.partial(_STAGES[name], experiment, *options)
             with CompileClock() as clock:
-                is_done = _STAGES[name](experiment, *options)
+                is_done = processes.on_first(work) if name in _ON_HOST else work()
             if is_done:
                 done.append(name)
                 _metrics(experiment.files, name, shard).write('stage', stage=name, **clock.values())
@@ -74,6 +79,8 @@ def run(experiment: Experiment, shard: Shard = WHOLE) -> list[str]:
 
 def _metrics(files: Workdir, stage: str, shard: Shard) -> MetricWriter:
     """Returns where a stage writes its time; no two processes append to one file."""
+    if not processes.is_first():
+        return MetricWriter(None)
     if shard.is_whole:
         return MetricWriter(files.metrics)
     return MetricWriter(files.item_metrics(stage, f'shard{shard.shard_index}'))

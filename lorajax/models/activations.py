@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from lorajax import sharding
+from lorajax import processes, sharding
 from lorajax.models.model import Model
 from lorajax.models.transformer import Transformer
 from lorajax.types import Params
@@ -63,8 +63,8 @@ def collect(
         # One shape for all batches: what is added is cut off again.
         padding = (0, most - len(rows))
         states = _forward(
-            model.module, model.params, jax.device_put(tokens, by_row),
-            jax.device_put(mask, by_row), np.pad(rows, padding), np.pad(columns, padding),
+            model.module, model.params, processes.place(tokens, by_row),
+            processes.place(mask, by_row), np.pad(rows, padding), np.pad(columns, padding),
         )  # fmt: skip
         parts.append(jax.tree.map(functools.partial(_first, count=len(rows)), states))
     whole = jax.tree.map(lambda *pieces: np.concatenate(pieces, axis=1), *parts)
@@ -94,4 +94,4 @@ def _forward(
 
 def _first(states: jax.Array, count: int) -> np.ndarray:
     """Returns the first positions of [L, S, features] on the host."""
-    return np.asarray(states)[:, :count]
+    return processes.to_host(states)[:, :count]

@@ -23,7 +23,9 @@ def test_one_stage_at_a_time(tmp_path, caplog):
 
 def test_it_reads_every_setting():
     assert len(COMMANDS['run'].settings) > 40
-    assert list(COMMANDS['run'].own) == ['num_shards', 'shard_index']
+    assert list(COMMANDS['run'].own) == [
+        'coordinator_address', 'num_processes', 'process_id', 'num_shards', 'shard_index'
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

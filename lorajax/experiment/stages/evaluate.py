@@ -3,7 +3,9 @@
 import functools
 import shutil
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from lorajax import processes
 from lorajax.evaluation import ablations, outcomes
 from lorajax.evaluation.evaluate import evaluate as evaluate_task
 from lorajax.evaluation.inference import decode_length
@@ -26,25 +28,34 @@ def evaluate(experiment: Experiment, shard: Shard = WHOLE) -> bool:
     """
     files = experiment.files
     heldouts = shard.share(experiment.heldouts)
-    missing = {task: lacking for task in heldouts if (lacking := _lacking(experiment, task))}
-    plan = {
-        name: rows
-        for name, rows in _ablation_plan(experiment).items()
-        if shard.is_whole
-        and not all(files.study_outcomes(name, task).exists() for task in experiment.heldouts)
-    }
-    if not missing and not plan:
+    plan = _ablation_plan(experiment) if shard.is_whole else {}
+
+    def undone() -> list[Any]:
+        studied = {
+            name: [files.study_outcomes(name, task) for task in experiment.heldouts]
+            for name in plan
+        }
+        lacking = {task: _lacking(experiment, task) for task in heldouts}
+        return [
+            [[task, [*some.items()]] for task, some in lacking.items() if some],
+            [name for name in plan if not all(path.exists() for path in studied[name])],
+        ]
+
+    missing, studies = processes.on_first(undone)
+    if not missing and not studies:
         return False
-    check_trained(experiment)
+    processes.on_first(lambda: check_trained(experiment))
+    plan = {name: plan[name] for name in studies}
     model, chat = models.load_side(experiment, 'target')
     score = functools.partial(_score, experiment, model, chat)
-    for task, lacking in missing.items():
+    for task, lacking in missing:
         items = {example.item: example for example in _items(experiment, task)}
         rows = _stored(experiment, task)
-        for left, names in lacking.items():
+        for left, names in lacking:
             compared = {name: _adapter(experiment, name, task) for name in names}
             rows += score(task, compared, [items[item] for item in left])
-        outcomes.write(files.outcomes(task), _in_order(rows, _names(experiment), list(items)))
+        rows = _in_order(rows, _names(experiment), list(items))
+        processes.on_first(functools.partial(outcomes.write, files.outcomes(task), rows))
     if plan:
         studied = functools.partial(_items, experiment, count=experiment.study_items)
         _ablate(experiment, plan, lambda task, some: score(task, some, studied(task)))
@@ -163,10 +174,15 @@ def _ablate(experiment: Experiment, plan: ablations.Plan, score: ablations.Score
         main={task: _main_rows(experiment, task) for task in experiment.heldouts},
         group=experiment.adapters_per_step,
     )
-    for name, by_task in ablations.answer(plan, inputs, score, files.cells).items():
-        for task, rows in by_task.items():
-            outcomes.write(files.study_outcomes(name, task), rows)
-    shutil.rmtree(files.cells, ignore_errors=True)
+    answered = ablations.answer(plan, inputs, score, files.cells)
+
+    def store() -> None:
+        for name, by_task in answered.items():
+            for task, rows in by_task.items():
+                outcomes.write(files.study_outcomes(name, task), rows)
+        shutil.rmtree(files.cells, ignore_errors=True)
+
+    processes.on_first(store)
 
 
 def _main_rows(experiment: Experiment, task: str) -> dict[str, list[outcomes.Row]]:

@@ -5,11 +5,12 @@ import resource
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
 
-from lorajax import io, mapping
+from lorajax import io, mapping, processes
 from lorajax.distillation import distill, ladder
 from lorajax.evaluation import functional
 from lorajax.evaluation.inference import decode_length
@@ -32,18 +33,29 @@ _ROWS = 32  # of each anchor, on which its left-out prediction is run
 def fit_and_predict(experiment: Experiment) -> bool:
     """Fits what is not fitted yet, predicts, distils, and names the method fixed beforehand."""
     files = experiment.files
-    missing = [name for name in methods.fitted(experiment) if not files.bases(name).exists()]
-    untaught = {
-        name: lacking
-        for name in methods.trained(experiment)
-        if (lacking := [t for t in experiment.heldouts if not files.predicted(name, t).exists()])
-    }
-    unpredicted = newcomers.lacking(experiment)
-    if not missing and not untaught and not unpredicted and files.selection.exists():
+
+    def undone() -> list[Any]:
+        untaught = {
+            name: [task for task in experiment.heldouts if not files.predicted(name, task).exists()]
+            for name in methods.trained(experiment)
+        }
+        return [
+            [name for name in methods.fitted(experiment) if not files.bases(name).exists()],
+            {name: tasks for name, tasks in untaught.items() if tasks},
+            newcomers.lacking(experiment),
+            files.selection.exists(),
+        ]
+
+    missing, untaught, unpredicted, is_selected = processes.on_first(undone)
+    if not missing and not untaught and not unpredicted and is_selected:
         return False
-    check_trained(experiment)
-    for name, tasks in unpredicted.items():
-        newcomers.predict(experiment, name, tasks)
+    processes.on_first(lambda: check_trained(experiment))
+
+    def predict() -> None:
+        for name, tasks in unpredicted.items():
+            newcomers.predict(experiment, name, tasks)
+
+    processes.on_first(predict)
     source, target = adapters.load_anchors(experiment)
     needs = {need for name in missing for need in mapping.method_named(name).needs}
     arrays = base_arrays.collect(experiment, needs)
@@ -58,9 +70,13 @@ def fit_and_predict(experiment: Experiment) -> bool:
         _distill(experiment, source, target)
     if REWEIGHTED in untaught:
         _reweight(experiment, source, target, untaught[REWEIGHTED])
-    if experiment.diagnostics:
-        io.write_json(files.cosines, _cosines(experiment))
-    io.write_json(files.selection, _select(experiment))
+
+    def close() -> None:
+        if experiment.diagnostics:
+            io.write_json(files.cosines, _cosines(experiment))
+        io.write_json(files.selection, _select(experiment))
+
+    processes.on_first(close)
     return True
 
 
@@ -95,8 +111,6 @@ def _fit(
     scored = time.monotonic()
     predictions = fitted.explain_many(queries[method.query_side])
     end = time.monotonic()
-    for task, prediction in predictions.items():
-        adapters.save_predicted(files.predicted(name, task), prediction.adapter, bases['target'])
     diagnostics = {
         **fitted.diagnostics,
         'fit_seconds': round(middle - start, 3),
@@ -107,12 +121,20 @@ def _fit(
     }
     if name == methods.fitted(experiment)[0]:  # a fact of the anchors, stored once
         diagnostics['similarity'] = _similarity(source, target)
-    with io.atomic_directory(files.mapping(name)) as partial:
-        fitted.save(partial)
-        io.write_json(partial / files.diagnostics(name).name, diagnostics)
-        io.write_sum(partial / files.diagnostics(name).name)
-        io.write_json(partial / files.bases(name).name, bases | _fingerprints(experiment))
-        io.write_sums(partial)
+
+    def store() -> None:
+        for task, prediction in predictions.items():
+            adapters.save_predicted(
+                files.predicted(name, task), prediction.adapter, bases['target']
+            )
+        with io.atomic_directory(files.mapping(name)) as partial:
+            fitted.save(partial)
+            io.write_json(partial / files.diagnostics(name).name, diagnostics)
+            io.write_sum(partial / files.diagnostics(name).name)
+            io.write_json(partial / files.bases(name).name, bases | _fingerprints(experiment))
+            io.write_sums(partial)
+
+    processes.on_first(store)
     logging.info('mapping %s: leave-one-out R2 %s', name, fitted.diagnostics.get('loo_r2'))
 
 
@@ -168,6 +190,7 @@ def _distill(experiment: Experiment, source: mapping.Anchors, target: mapping.An
         options = {**methods.options(experiment), 'output_rank': experiment.lora_rank}
         fitted = mapping.fit(experiment.distill_from, source, target, **options)
         start = {task: p.adapter for task, p in fitted.explain_many(queries).items()}
+        start = processes.from_first(start)
     rows = anchor_rows.interleaved(experiment)[: 2 * experiment.train_per_task]
     source_chat = load_chat_format(models.resolve(experiment.model_directory('source')))
     trained = distill(
@@ -183,13 +206,17 @@ def _distill(experiment: Experiment, source: mapping.Anchors, target: mapping.An
         adapters_per_step=experiment.adapters_per_step,
         label_files={task: files.answered(task) for task in tasks},
         state=files.pool_checkpoints('distilled'),
-        metrics=MetricWriter(files.metrics),
+        metrics=MetricWriter(files.metrics if processes.is_first() else None),
     )
     base = experiment.model_directory('target')
-    for task, adapter in trained.items():
-        if not files.predicted('distilled', task).exists():
-            adapters.save_predicted(files.predicted('distilled', task), adapter, base)
-    shutil.rmtree(files.pool_checkpoints('distilled'))
+
+    def store() -> None:
+        for task, adapter in trained.items():
+            if not files.predicted('distilled', task).exists():
+                adapters.save_predicted(files.predicted('distilled', task), adapter, base)
+        shutil.rmtree(files.pool_checkpoints('distilled'))
+
+    processes.on_first(store)
 
 
 def _reweight(
@@ -227,7 +254,8 @@ def _reweight(
         )[task]
         logging.info('%s: rung %s %s', task, reached.rung, ' '.join(reached.notes))
         base = experiment.model_directory('target')
-        adapters.save_predicted(files.predicted(REWEIGHTED, task), reached.adapter, base)
+        path = files.predicted(REWEIGHTED, task)
+        processes.on_first(functools.partial(adapters.save_predicted, path, reached.adapter, base))
 
 
 def _similarity(source: mapping.Anchors, target: mapping.Anchors) -> JsonDict:

@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 
 from absl import logging
 
-from lorajax import io
+from lorajax import io, processes
 from lorajax.errors import InputError
 from lorajax.experiment import locks, models
 from lorajax.experiment.adapters import REPEATED, SIDES
@@ -85,7 +86,7 @@ def train(experiment: Experiment, shard: Shard = WHOLE) -> bool:
     numbers = _shares(experiment, shard)
     loaded: dict[str, tuple[Model, ChatFormat]] = {}
     for pool in pools(experiment):
-        if numbers[pool.name] and _missing(files, pool.name, pool.tasks):
+        if numbers[pool.name] and _is_missing(files, pool.name, pool.tasks):
             encoded = _encode(experiment, pool)
             groups = [
                 group
@@ -93,7 +94,7 @@ def train(experiment: Experiment, shard: Shard = WHOLE) -> bool:
                 for group in _groups({t: encoded[t] for t in names}, experiment.adapters_per_step)
             ]
             wanted = [groups[number] for number in numbers[pool.name]]
-            wanted = [group for group in wanted if _missing(files, pool.name, group)]
+            wanted = [group for group in wanted if _is_missing(files, pool.name, group)]
             if wanted and pool.side not in loaded:
                 loaded.clear()  # one base model in memory at a time
                 loaded[pool.side] = models.load_side(experiment, pool.side)
@@ -107,13 +108,19 @@ def train(experiment: Experiment, shard: Shard = WHOLE) -> bool:
                 ]
         # What is left belongs to groups of another size, of a run that was killed.
         if shard.is_whole:
-            shutil.rmtree(files.pool_checkpoints(pool.name), ignore_errors=True)
+            unfinished = files.pool_checkpoints(pool.name)
+            processes.on_first(functools.partial(shutil.rmtree, unfinished, ignore_errors=True))
     return bool(loaded)
 
 
 def _missing(files: Workdir, pool: str, tasks: Iterable[str]) -> list[str]:
     """Returns the tasks whose adapters are not there."""
     return [task for task in tasks if not files.adapter(pool, task).exists()]
+
+
+def _is_missing(files: Workdir, pool: str, tasks: Iterable[str]) -> bool:
+    """Returns whether an adapter is not there, as the first of several processes sees it."""
+    return processes.on_first(lambda: bool(_missing(files, pool, tasks)))
 
 
 def _generations(experiment: Experiment, pool: Pool) -> list[list[str]]:
@@ -196,13 +203,15 @@ def _train_unless_busy(
     lock = files.training_lock(pool.name, name)
     if is_patient:
         logging.info('waiting for the process that trains %s', ', '.join(encoded))
-    with locks.locked(lock, is_patient=is_patient) as is_held:
-        if not is_held:
+    with contextlib.ExitStack() as held:
+        waiting = locks.locked(lock, is_patient=is_patient)
+        if not processes.on_first(lambda: held.enter_context(waiting)):
             return False
-        if _missing(files, pool.name, encoded):  # still, now that nobody else is at it
+        if _is_missing(files, pool.name, encoded):  # still, now that nobody else is at it
             metrics = files.metrics if shard.is_whole else files.item_metrics(pool.name, name)
-            _train_group(experiment, pool, model, chat, encoded, MetricWriter(metrics))
-        lock.unlink(missing_ok=True)
+            writer = MetricWriter(metrics if processes.is_first() else None)
+            _train_group(experiment, pool, model, chat, encoded, writer)
+        processes.on_first(lambda: lock.unlink(missing_ok=True))
     return True
 
 
@@ -233,7 +242,11 @@ def _train_group(
         targets=experiment.lora_targets,
         base_model=experiment.model_directory(pool.side),
     )
-    for task, adapter in trained.items():
-        if not files.adapter(pool.name, task).exists():
-            save_peft(files.adapter(pool.name, task), config, adapter)
-    shutil.rmtree(state)
+
+    def store() -> None:
+        for task, adapter in trained.items():
+            if not files.adapter(pool.name, task).exists():
+                save_peft(files.adapter(pool.name, task), config, adapter)
+        shutil.rmtree(state)
+
+    processes.on_first(store)
