@@ -4,10 +4,11 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from lorajax.lora.delta import blocked_delta, low_rank_delta
-from lorajax.models import rope
-from lorajax.models.attention import Blocking, KeyValues, attend, look_back
+from lorajax.models import kernels, rope
+from lorajax.models.attention import Blocking, KeyValues, attend
 from lorajax.models.config import ModelConfig
 
 
@@ -108,6 +109,8 @@ class Block(nn.Module):
     param_dtype: jnp.dtype
     return_kv: bool = False
     blocking: Blocking | None = None
+    attention: str = kernels.XLA
+    attention_mesh: Mesh | None = None
 
     def projection(self, name: str) -> Projection:
         """Makes the projection called `name`."""
@@ -138,7 +141,7 @@ class Block(nn.Module):
           cached: keys and values [B, S, K, H] of earlier tokens, or None.
           angle: float32[B, T, H / 2], rotation of each new token.
           mask: bool[B, T, T], who sees whom among the new tokens; with `blocking` as
-            `blocked_mask` says.
+            `kernels.visibility` says.
           cached_mask: bool[B, T, S], who sees which earlier token.
           adapter_index: int32[B, blocks], which of several adapters each block of tokens gets.
           kind: int32[], which of the angles and masks is this layer's, where its model has
@@ -163,15 +166,17 @@ class Block(nn.Module):
         if c.qk_norm:
             q, k = self.norm('q_norm')(q), self.norm('k_norm')(k)
         q, k = rope.rotate(q, angle), rope.rotate(k, angle)
-        size = self.blocking.size if self.blocking else t
-        q = q.reshape(-1, size, c.num_kv_heads, c.num_heads // c.num_kv_heads, c.head_dim)
-        if self.blocking:
-            k, v = look_back(k, self.blocking), look_back(v, self.blocking)
-        kv_blocks: tuple[KeyValues, ...] = (KeyValues(k, v, mask),)
-        if cached is not None and cached_mask is not None:
-            kv_blocks = (KeyValues(*cached, cached_mask), *kv_blocks)
         with jax.default_matmul_precision('highest' if x.dtype == jnp.float32 else 'default'):
-            out = attend(q, kv_blocks, c.score_scale, c.attention_softcap)
+            if self.blocking:
+                out = kernels.attend_packed(
+                    q, k, v, mask, self.blocking, c, self.attention, self.attention_mesh
+                )
+            else:
+                kv_blocks: tuple[KeyValues, ...] = (KeyValues(k, v, mask),)
+                if cached is not None and cached_mask is not None:
+                    kv_blocks = (KeyValues(*cached, cached_mask), *kv_blocks)
+                q = q.reshape(b, t, c.num_kv_heads, -1, c.head_dim)
+                out = attend(q, kv_blocks, c.score_scale, c.attention_softcap)
         out = project('o_proj', out.reshape(b, t, -1))  # from B T (N H)
         x += self.norm('attention_output_norm')(out) if c.output_norms else out
         h = self.norm('post_attention_norm')(x)

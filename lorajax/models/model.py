@@ -14,7 +14,7 @@ from lorajax import sharding
 from lorajax.errors import ArgumentError, InputError
 from lorajax.lora import PeftAdapter
 from lorajax.models import config as config_lib
-from lorajax.models import decoding
+from lorajax.models import decoding, kernels
 from lorajax.models.config import ModelConfig
 from lorajax.models.hf import checkpoint, hub
 from lorajax.models.hf import names as hf_names
@@ -246,6 +246,7 @@ def load_model(
     mesh: Mesh | None = None,
     remat: str = 'none',
     revision: str | None = None,
+    attention: str = kernels.AUTO,
 ) -> Model:
     """Loads a model in HF format.
 
@@ -257,13 +258,15 @@ def load_model(
       mesh: from `sharding.make_mesh`; all devices on the fsdp axis if None.
       remat: what the backward pass keeps: 'none', 'dots' or 'full' (see `transformer`).
       revision: of the hub id, if it names none.
+      attention: the kernel of training, 'auto' or one that the devices have (see `kernels`).
 
     Returns:
       The model, its weights sharded over the mesh.
 
     Raises:
       InputError: naming file and tensor, for anything that does not fit.
-      ArgumentError: for a dtype that is none of `DTYPES`, or a mesh that does not divide the model.
+      ArgumentError: for a dtype that is none of `DTYPES`, a mesh that does not divide the model, or
+        a kernel that cannot be had.
     """
     for argument, value in (('param_dtype', param_dtype), ('dtype', dtype)):
         if jnp.dtype(value).name not in DTYPES:
@@ -276,7 +279,11 @@ def load_model(
     )
     # The files decide, as they do in transformers.
     config = dataclasses.replace(config, tie_embeddings='lm_head' not in params)
-    module = Transformer(config, jnp.dtype(param_dtype), jnp.dtype(dtype), remat)
+    kernel = kernels.choose(mesh.devices.flat[0], config, jnp.dtype(dtype), attention)
+    module = Transformer(
+        config, jnp.dtype(param_dtype), jnp.dtype(dtype), remat, kernel,
+        mesh if kernel == kernels.SPLASH else None,
+    )  # fmt: skip
     return Model(config, params, module, mesh, directory)
 
 

@@ -10,11 +10,11 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from lorajax.models import rope
+from lorajax.models import kernels, rope
 from lorajax.models.attention import (
     Blocking,
-    blocked_mask,
     cached_mask,
     causal_mask,
     positions_of,
@@ -63,12 +63,16 @@ class Transformer(nn.Module):
       param_dtype: dtype in which parameters are stored.
       dtype: dtype of the computation; norms, softmax, RoPE and logits are float32 anyway.
       remat: what the backward pass keeps, a key of `REMAT_POLICIES`.
+      attention: the kernel for packed rows, see `kernels`.
+      attention_mesh: where they lie, for a kernel that XLA cannot divide.
     """
 
     config: ModelConfig
     param_dtype: jnp.dtype = jnp.float32
     dtype: jnp.dtype = jnp.float32
     remat: str = 'none'
+    attention: str = kernels.XLA
+    attention_mesh: Mesh | None = None
 
     @nn.compact
     def __call__(
@@ -113,7 +117,7 @@ class Transformer(nn.Module):
             positions = positions_of(segment_ids)
         reach = tokens.shape[-1] + (0 if cache is None else cache.valid.shape[-1])
         views: list[_View] = [
-            _view(c, segment_ids, positions, cache, blocking, slot, is_local)
+            _view(self, segment_ids, positions, cache, blocking, slot, is_local)
             for is_local in _kinds(c, reach)
         ]
         kind = None
@@ -131,7 +135,15 @@ class Transformer(nn.Module):
             split_rngs={'params': True},
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast, 0),
             length=c.num_layers,
-        )(c, self.param_dtype, return_kv, blocking, name='layers')
+        )(
+            c,
+            self.param_dtype,
+            return_kv,
+            blocking,
+            self.attention,
+            self.attention_mesh,
+            name='layers',
+        )
         x, kv = layers(
             x,
             None if cache is None else (cache.k, cache.v),
@@ -160,7 +172,7 @@ def _kinds(config: ModelConfig, reach: int) -> tuple[bool, ...]:
 
 
 def _view(
-    config: ModelConfig,
+    module: Transformer,
     segment_ids: jax.Array,
     positions: jax.Array,
     cache: Cache | None,
@@ -169,10 +181,11 @@ def _view(
     is_local: bool,
 ) -> _View:
     """Returns what the layers of a kind are told, those with a window if `is_local`."""
+    config = module.config
     window = config.sliding_window if is_local else None
     return _View(
         rope.angles(config, positions, is_local),
-        blocked_mask(segment_ids, blocking, window)
+        kernels.visibility(module.attention, segment_ids, blocking, window)
         if blocking
         else causal_mask(segment_ids, window),
         None if cache is None else cached_mask(cache.valid, segment_ids, slot, window),
