@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any
 
+from lorajax.commands import training_state
 from lorajax.errors import ArgumentError
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option
@@ -39,6 +40,17 @@ def new_directory(output: str) -> pathlib.Path:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ArgumentError('output', output, 'exists already, expected a new directory')
     return path
+
+
+def resumable_directory(output: str) -> pathlib.Path:
+    """Returns the directory that a command shall make, or goes on with; see `training_state`.
+
+    Raises:
+      ArgumentError: if it is there and its training is done, or it is none of a training.
+    """
+    if training_state.TrainingState(pathlib.Path(output)).is_new:
+        return new_directory(output)
+    return pathlib.Path(output)
 
 
 def decode_limit(experiment: Experiment) -> int:

@@ -1,22 +1,30 @@
 """`train`: one LoRA adapter on one model."""
 
+import contextlib
 import dataclasses
+import math
 import pathlib
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from absl import logging
 
-from lorajax.commands import shared
+from lorajax.commands import shared, training_state
 from lorajax.commands.command import Command
-from lorajax.errors import InputError
+from lorajax.errors import ArgumentError, InputError
+from lorajax.evaluation.inference import answer_nll
 from lorajax.experiment import models, sweep, tasks
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option
 from lorajax.lora import LoraConfig, save_peft
 from lorajax.models import Model
+from lorajax.rng import generator
 from lorajax.tasks import data, examples, sft_rows
 from lorajax.tasks.chat import ChatFormat, Encoded, load_chat_format
-from lorajax.training import train_adapters
+from lorajax.training import MetricWriter, TrainCheckpoints, train_adapters
 from lorajax.types import Adapter
+
+_ROWS = 16  # whose loss is measured at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +43,9 @@ class Flags:
         'recipes that are trained side by side on the same rows: JSON lines with a name, below '
         'output, and with settings such as learning_rate, lora_rank and lora_targets',
     )
+    validation_split: float = option(
+        0.0, 'share of the rows that is kept out, to measure the loss on', minimum=0.0, maximum=0.9
+    )
     output: str = shared.output_flag('the adapter, or for those of a sweep')
     adapter_dtype: str = shared.adapter_dtype_flag()
 
@@ -46,11 +57,15 @@ def train(flags: Flags, experiment: Experiment) -> None:
     trained here can be evaluated on any of them. With a sweep several recipes are trained in
     shared steps, each as if it were alone.
 
+    The state of a training lies in OUTPUT.state until it is done. After an interruption the same
+    command goes on from there. metrics.jsonl, beside the adapter in the end, has losses and speed,
+    and with a validation split the loss on rows that are kept out, after every pass.
+
     Raises:
       InputError: unless one of task and file is given; on bad rows, a bad sweep, a loss that is
-        not finite, or an output that exists.
+        not finite, an output that exists, or a state of another training.
     """
-    output = shared.new_directory(flags.output)
+    output = shared.resumable_directory(flags.output)
     if bool(flags.task) == bool(flags.train_file):
         raise InputError('--task, --train_file: expected one of the two')
     label = flags.task or flags.train_file
@@ -59,6 +74,25 @@ def train(flags: Flags, experiment: Experiment) -> None:
         recipes = sweep.read(pathlib.Path(flags.sweep), experiment)
     read = _task_rows if flags.task else _file_rows
     model, chat, rows = read(flags, experiment)
+    rows, held = _split(rows, flags.validation_split, experiment.seed)
+    configs = {
+        name: dataclasses.replace(recipe.train_config, data_order=label)
+        for name, recipe in recipes.items()
+    }
+    state = training_state.TrainingState(output)
+    state.begin(
+        {
+            'model': models.weights_hash(models.resolve(flags.model)),
+            'rows': training_state.hash_rows(rows),
+            **{
+                f'{name}: {field}': value
+                for name, config in configs.items()
+                for field, value in dataclasses.asdict(config).items()
+                if field not in ('data_order', 'checkpoint_every')
+            },
+        }
+    )
+    metrics = MetricWriter(state.metrics)
 
     def write(name: str, adapter: Adapter) -> None:
         recipe = recipes[name]
@@ -72,18 +106,56 @@ def train(flags: Flags, experiment: Experiment) -> None:
         save_peft(path, config, adapter, dtype=flags.adapter_dtype)
         logging.info('adapter of %d examples: %s', len(rows), path)
 
-    train_adapters(
-        model,
-        dict.fromkeys(recipes, rows),
-        {
-            name: dataclasses.replace(recipe.train_config, data_order=label)
-            for name, recipe in recipes.items()
-        },
-        pad_id=chat.pad_id,
-        label=label,
-        num_slots=experiment.adapters_per_step,
-        on_done=write,
-    )
+    def look(step: int, adapters: Mapping[str, Adapter | None]) -> dict[str, str]:
+        losses = {name: _loss(model, chat, adapter, held) for name, adapter in adapters.items()}
+        metrics.write('validation', step=step, side=label, loss=losses)
+        lowest = min(losses.values())
+        return {'validation loss': f'{lowest:.3f}'}
+
+    with contextlib.closing(TrainCheckpoints(state.checkpoints)) as checkpoints:
+        if held and state.is_new:
+            logging.info('base: %s', look(0, {'base': None}))
+        train_adapters(
+            model,
+            dict.fromkeys(recipes, rows),
+            configs,
+            pad_id=chat.pad_id,
+            label=label,
+            checkpoints=checkpoints,
+            metrics=metrics,
+            num_slots=experiment.adapters_per_step,
+            on_done=write,
+            on_look=look if held else None,
+            look_every=math.ceil(len(rows) / experiment.batch_size),
+        )
+    state.end()
+
+
+def _split(rows: list[Encoded], share: float, seed: int) -> tuple[list[Encoded], list[Encoded]]:
+    """Returns rows to train on and rows that are kept out, as many as a share says, or one more.
+
+    Raises:
+      ArgumentError: if none is left to train on.
+    """
+    if not share:
+        return rows, []
+    count = math.ceil(share * len(rows))
+    if count >= len(rows):
+        raise ArgumentError('validation_split', share, f'leaves none of {len(rows)} rows')
+    order = generator(seed, 'validation').permutation(len(rows))
+    return [rows[i] for i in sorted(order[count:])], [rows[i] for i in sorted(order[:count])]
+
+
+def _loss(
+    model: Model, chat: ChatFormat, adapter: Adapter | None, rows: Sequence[Encoded]
+) -> float:
+    """Returns the loss of an adapter on rows that it is not trained on, nats per answer token."""
+    ordered = sorted(rows, key=lambda row: len(row.prompt) + len(row.answer))
+    total = 0.0
+    for batch in (ordered[i : i + _ROWS] for i in range(0, len(ordered), _ROWS)):
+        nll = answer_nll(model, adapter, batch, _ROWS, chat.pad_id)
+        total += float(np.dot(nll, [len(row.targets) for row in batch]))
+    return round(total / sum(len(row.targets) for row in rows), 6)
 
 
 def _task_rows(flags: Flags, experiment: Experiment) -> tuple[Model, ChatFormat, list[Encoded]]:
@@ -119,8 +191,8 @@ def _file_rows(flags: Flags, experiment: Experiment) -> tuple[Model, ChatFormat,
 COMMAND = Command(
     'train', train, Flags,
     reads=('data', 'task_files', 'adapters', 'num_epochs', 'batch_size', 'learning_rate',
-           'schedule', 'warmup_ratio', 'weight_decay', 'max_grad_norm', 'max_len', 'remat', 'mesh',
-           'precision', 'adapters_per_step'),
+           'schedule', 'warmup_ratio', 'weight_decay', 'max_grad_norm', 'max_len', 'remat',
+           'attention', 'mesh', 'precision', 'adapters_per_step', 'checkpoint_every'),
     has_recipe=True,
     only_with={'data_dir': ('task',), 'protocol': ('task',), 'eval_per_task': ('task',),
                'train_per_task': ('task',), 'task_files': ('task',),

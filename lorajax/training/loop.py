@@ -6,13 +6,12 @@ Adapters are stacked on a leading axis A and trained side by side; one adapter i
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
-import numpy as np
 
-from lorajax import sharding
+from lorajax import processes, sharding
 from lorajax.errors import ArgumentError, InputError
 from lorajax.lora.tree import fold_scale, stack
 from lorajax.models import Model
-from lorajax.progress import Progress
+from lorajax.progress import Progress, meet
 from lorajax.tasks.chat import Encoded
 from lorajax.training.checkpoint import TrainCheckpoints
 from lorajax.training.config import TrainConfig
@@ -56,6 +55,8 @@ def train_adapters(
     metrics_every: int = 10,
     num_slots: int = 0,
     on_done: Callable[[str, Adapter], None] = lambda task, adapter: None,
+    on_look: Callable[[int, dict[str, Adapter]], Mapping[str, str]] | None = None,
+    look_every: int = 0,
 ) -> dict[str, Adapter]:
     """Trains one adapter per task, in shared steps.
 
@@ -78,6 +79,9 @@ def train_adapters(
         once if 0.
       on_done: is given every adapter as soon as its place is needed or the training ends. One
         that was given away before the state from which a training resumes is not given again.
+      on_look: is given the number of steps that are done and the adapters under way, to see how
+        they do on other rows; what it returns is shown beside the progress.
+      look_every: steps between two looks; none if 0. The last step is looked at, too.
 
     Returns:
       The adapters that were given to `on_done` in this call, by task, on the host, scale folded
@@ -97,6 +101,7 @@ def train_adapters(
         first, state = checkpoints.restore(state)
     optimizer = make_optimizer(configs[0])
     train_step = make_train_step(model.module, model.mesh, optimizer, group.stacked[1])
+    rows = sharding.sharding(model.mesh, 'batch', None)
     window = LossWindow(label, group.tasks, metrics or MetricWriter(None))
     trained: dict[str, Adapter] = {}
 
@@ -115,7 +120,7 @@ def train_adapters(
             state, loss = train_step(
                 model.params,
                 state,
-                pack,
+                processes.place(pack, rows),
                 plan.rates[step],
                 plan.scales(step),
                 plan.shapes[step].lookback,
@@ -125,6 +130,11 @@ def train_adapters(
             is_last = step == total - 1
             if is_last or (step + 1) % metrics_every == 0:
                 progress.update(0, **window.flush(step, train_step._cache_size(), clock))
+                meet()
+            if on_look and look_every and (is_last or (step + 1) % look_every == 0):
+                under_way = [int(adapter) for adapter in plan.slots.occupants[step] if adapter >= 0]
+                looked = {group.tasks[i]: group.take(state, i) for i in under_way}
+                progress.update(0, **on_look(step + 1, looked))
             is_due = is_last or (step + 1) % configs[0].checkpoint_every == 0
             if checkpoints and (is_due or progress.is_interrupted):
                 checkpoints.save(step + 1, state)
@@ -162,7 +172,7 @@ class _Group:
     def take(self, state: TrainState, adapter: int) -> Adapter:
         """Returns an adapter out of its place, on the host, scale folded in."""
         place, config = self._slots.slot[adapter], self._configs[adapter]
-        host = jax.tree.map(lambda leaf: np.array(leaf[place]), state.adapters)
+        host = processes.to_host(jax.tree.map(lambda leaf: leaf[place], state.adapters))
         return fold_scale(narrow(host, config), config.scale)
 
     def _fresh(self, adapters: Sequence[int]) -> TrainState:
@@ -181,7 +191,9 @@ class _Group:
             for task, config in zip(tasks, configs, strict=True)
         ]
         placed = jax.tree.map(
-            lambda leaf, fresh: jax.device_put(leaf, fresh.sharding), stack(begun), state.adapters
+            lambda leaf, fresh: processes.place(leaf, fresh.sharding),
+            stack(begun),
+            state.adapters,
         )
         return state._replace(adapters=placed)
 

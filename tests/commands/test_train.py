@@ -41,7 +41,8 @@ def test_each_recipe_of_a_sweep_is_trained_as_if_alone(tmp_path):
             '--num_epochs=2', '--learning_rate=1e-2']  # fmt: skip
     run(*call, f'--output={tmp_path}/out', f'--sweep={tmp_path}/sweep.jsonl',
         '--adapters_per_step=2')  # fmt: skip
-    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['narrow', 'quick', 'slow']
+    names = sorted(path.name for path in (tmp_path / 'out').iterdir())
+    assert names == ['metrics.jsonl', 'narrow', 'quick', 'slow']
     run(*call, f'--output={tmp_path}/alone', '--lora_rank=1', '--lora_targets=q_proj,up_proj')
     config, swept = lora.load_peft(tmp_path / 'out' / 'narrow')
     _, alone = lora.load_peft(tmp_path / 'alone')
@@ -177,3 +178,53 @@ def test_a_bad_row_ends_before_any_weight_is_read_and_nothing_is_written(tmp_pat
     ):
         run(*call)
     assert not (tmp_path / 'out').exists()
+
+
+def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypatch):
+    from lorajax import io, progress
+    from lorajax.errors import Interrupted
+    from lorajax.training import MetricWriter
+
+    lines = [
+        {'prompt': f'code ? ? c{a} c{b} cc cd', 'completion': f'c{b} c{a}'}
+        for a in 'abcd' for b in 'efg'
+    ]  # fmt: skip
+    (tmp_path / 'rows.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+
+    def call(name, *more):
+        run('train', '--model=toy-target', f'--train_file={tmp_path}/rows.jsonl',
+            f'--output={tmp_path}/{name}', *SMALL, '--num_epochs=8', '--validation_split=0.25',
+            '--checkpoint_every=5', *more)  # fmt: skip
+
+    call('whole')
+    rows = io.read_jsonl(tmp_path / 'whole/metrics.jsonl')
+    looks = [row for row in rows if row['event'] == 'validation']
+    # 9 rows are left, 3 steps a pass; the base is looked at before.
+    assert [row['step'] for row in looks] == [0, *range(3, 25, 3)]
+    assert list(looks[0]['loss']) == ['base'] and looks[-1]['step'] == 24
+    assert [row['step'] for row in rows if row['event'] == 'train'] == [10, 20, 24]
+    write, state = MetricWriter.write, tmp_path / 'cut.state'
+
+    def interrupt(self, event, **values):
+        write(self, event, **values)
+        if event == 'validation' and values['step'] == 12:
+            progress.interrupt(Interrupted(2))
+
+    monkeypatch.setattr(MetricWriter, 'write', interrupt)
+    try:
+        with pytest.raises(Interrupted):
+            call('cut')
+    finally:
+        progress._requests.clear()
+    monkeypatch.undo()
+    assert state.exists() and not (tmp_path / 'cut').exists()
+    with pytest.raises(InputError, match=r'of a training with other .*: learning_rate'):
+        call('cut', '--learning_rate=1e-3')
+    call('cut')
+    weights = 'adapter_model.safetensors'
+    assert (tmp_path / 'cut' / weights).read_bytes() == (tmp_path / 'whole' / weights).read_bytes()
+    again = io.read_jsonl(tmp_path / 'cut/metrics.jsonl')
+    assert [row for row in again if row['event'] == 'validation'][-1]['loss'] == looks[-1]['loss']
+    assert not state.exists()
+    with pytest.raises(ArgumentError, match='exists already'):
+        call('cut')
