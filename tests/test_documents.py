@@ -65,9 +65,12 @@ def check(words):
     elif program == 'python':
         return None if (ROOT / rest[0]).is_file() else f'{rest[0]}: no such file'
     elif program == 'bash':
-        script, name, *flags = rest
+        script, *rest = rest
         if not (ROOT / script).is_file():
             return f'{script}: no such script'
+        if not script.startswith('launch/'):
+            return None
+        name, *flags = rest
         while flags and not flags[0].startswith('-'):  # what to do, as of launch/tpu_vm.sh
             if f' {flags[0]} |' not in text_of(script) and f'| {flags[0]})' not in text_of(script):
                 return f'{script} has no word {flags[0]}'

@@ -80,6 +80,7 @@ COMMAND = Command(
     'distill', distill, Flags,
     reads=('lora_rank', 'lora_alpha', 'separate_init', 'seed', 'num_epochs',
            'batch_size', 'learning_rate', 'schedule', 'warmup_ratio', 'weight_decay',
-           'max_grad_norm', 'eval_batch_size', 'lengths', 'remat', 'mesh', 'precision'),
+           'max_grad_norm', 'eval_batch_size', 'lengths', 'remat', 'attention', 'mesh',
+           'precision'),
     has_recipe=True,
 )  # fmt: skip

@@ -258,12 +258,14 @@ COMMAND = Command(
     'translate', translate, Flags,
     reads=('seed', 'num_epochs', 'batch_size', 'learning_rate', 'schedule', 'warmup_ratio',
            'weight_decay', 'max_grad_norm', 'lora_rank', 'lora_alpha', 'separate_init',
-           'eval_batch_size', 'lengths', 'adapters_per_step', 'remat', 'mesh', 'precision'),
+           'eval_batch_size', 'lengths', 'adapters_per_step', 'remat', 'attention', 'mesh',
+           'precision'),
     has_recipe=True,
     only_with={
         **dict.fromkeys(
             ('seed', 'num_epochs', 'batch_size', 'learning_rate', 'schedule', 'warmup_ratio',
-             'weight_decay', 'max_grad_norm', 'lora_rank', 'lora_alpha', 'separate_init', 'remat'),
+             'weight_decay', 'max_grad_norm', 'lora_rank', 'lora_alpha', 'separate_init', 'remat',
+             'attention'),
             ('distill',),
         ),
         **dict.fromkeys(

@@ -10,6 +10,7 @@ from lorajax.experiment import options
 from lorajax.experiment.options import option
 from lorajax.experiment.workdir import Workdir
 from lorajax.lora import TARGETS
+from lorajax.models import kernels
 from lorajax.models.transformer import REMAT_POLICIES
 from lorajax.tasks.task import PROTOCOLS
 from lorajax.toy import language
@@ -189,6 +190,10 @@ class Experiment:
     remat: str = option(
         'none', 'what the backward pass computes again', group='machine', choices=REMAT_POLICIES
     )
+    attention: str = option(
+        kernels.AUTO, 'kernel of attention in training; auto: what suits the devices',
+        group='machine', choices=kernels.NAMES,
+    )  # fmt: skip
     mesh: tuple[int, int, int] = option(
         (1, -1, 1), 'devices on data,fsdp,tensor; -1: the rest', group='machine', minimum=-1
     )

@@ -40,8 +40,9 @@ def load(name: str, experiment: Experiment) -> tuple[Model, ChatFormat]:
     mesh = sharding.make_mesh(experiment.mesh)
     logging.info('loading %s', name)
     model = load_model(
-        str(directory), experiment.param_dtype, experiment.dtype, mesh, experiment.remat
-    )
+        str(directory), experiment.param_dtype, experiment.dtype, mesh, experiment.remat,
+        attention=experiment.attention,
+    )  # fmt: skip
     return model, chat
 
 

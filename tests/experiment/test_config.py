@@ -36,7 +36,8 @@ def test_the_recipe_is_the_one_of_training():
 
 def test_every_field_of_the_recipe_is_one_of_train_config_and_back():
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
-    unset = {'beta1', 'beta2', 'epsilon', 'repeat', 'targets'}  # constants, or set beside
+    # Constants, or set beside.
+    unset = {'beta1', 'beta2', 'epsilon', 'repeat', 'data_order', 'targets'}
     assert set(config._RECIPE.values()) == fields - unset
 
 
