@@ -237,6 +237,28 @@ def _read_rows(path: pathlib.Path) -> None:
     sft_rows.read(path / 'rows.jsonl')
 
 
+def _write_task(path: pathlib.Path) -> None:
+    rows = [
+        {'question': f'Which of {n} and {n + 1} is larger?', 'choices': [str(n), str(n + 1)],
+         'answer': n % 2 if n < 3 else 'B'}
+        for n in range(6)
+    ]  # fmt: skip
+    io.write_jsonl(path / 'rows.jsonl', rows)
+    content = {
+        'task': 'larger', 'data_files': {'train': 'rows.jsonl', 'test': 'rows.jsonl'},
+        'output_type': 'multiple_choice', 'doc_to_text': '{{question}} Say which.',
+        'doc_to_target': 'answer', 'metadata': {'version': 2}, 'domain': 'math',
+    }  # fmt: skip
+    io.write_json(path / 'task.json', content)
+
+
+def _read_task(path: pathlib.Path) -> None:
+    from lorajax.tasks import data, task_file
+
+    task = task_file.read(path / 'task.json')
+    data.draw([task], [task], data.DataSource(), 4, 4, 0)
+
+
 def _write_mapping(path: pathlib.Path, method: str) -> None:
     from lorajax import mapping
 
@@ -379,6 +401,7 @@ KINDS: dict[str, Kind] = {
     ),
     'tokenizer': Kind(_write_tokenizer, _read_tokenizer, TOKENIZER),
     'rows': Kind(_write_rows, _read_rows, ('rows.jsonl',)),
+    'task file': Kind(_write_task, _read_task, ('task.json', 'rows.jsonl')),
     'prepared rows': Kind(_write_examples, _read_examples, ('t.jsonl',)),
     'pairs': Kind(
         _write_pairs, _read_pairs, tuple(f'a/{side}/{name}' for side in ('source', 'target')
