@@ -193,7 +193,8 @@ def _pools(
     pool = splits.get(train or '', [])
     if train == test:
         held = [example for example in pool if is_cut_off(example)] or held[-1:]
-        pool = [example for example in pool if example not in held]
+        names = {example.item for example in held}
+        pool = [example for example in pool if example.item not in names]
     for example in held:
         if not scoring.score(scorer, example, example.answer).correct:
             raise InputError(
