@@ -6,7 +6,7 @@ disagree.
 
 import dataclasses
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 MISSING = '—'
@@ -57,6 +57,46 @@ class Figure:
 
     name: str
     alt: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """One line of a `Chart`.
+
+    Attributes:
+      label: of the line.
+      value: where its bar ends.
+      low, high: ends of its interval; None if there is none.
+      kind: 'selected', 'learned', 'trained' or 'control'.
+    """
+
+    label: str
+    value: float
+    low: float | None
+    high: float | None
+    kind: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart(Figure):
+    """A figure whose numbers a page can draw itself, at any width.
+
+    Attributes:
+      bars: from top to bottom.
+      marks: words for places on the axis, such as {0: 'no adapter'}.
+      legend: words for the kinds of bars.
+    """
+
+    bars: Sequence[Bar] = ()
+    marks: Mapping[float, str] = dataclasses.field(default_factory=dict)
+    legend: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def place(self, value: float) -> float:
+        """Returns where a value lies on the axis, 0 to 100; those outside lie at its ends."""
+        ends = [*self.marks, *(v for bar in self.bars for v in (bar.value, bar.low, bar.high))]
+        known = [max(-0.5, min(v, 1.5)) for v in ends if v is not None] or [0.0]
+        low, high = min(known), max(known)
+        return 100 * (max(low, min(value, high)) - low) / ((high - low) or 1)
 
 
 Block = Table | Text | Bullets | Figure

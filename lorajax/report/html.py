@@ -16,7 +16,15 @@ from typing import Any
 import jinja2
 
 from lorajax.evaluation.outcomes import storable
-from lorajax.report.document import Document, Table, cell_text, is_numeric, sort_value
+from lorajax.report.document import (
+    Chart,
+    Document,
+    Section,
+    Table,
+    cell_text,
+    is_numeric,
+    sort_value,
+)
 from lorajax.report.sections.seed import Results
 
 
@@ -56,6 +64,7 @@ def render(
         script_hash=digest,
         pictures={name: svg for name, (_, svg) in pictures.items()},
         kind=lambda block: type(block).__name__,
+        hero=_hero(document),
         cells=_cells,
         numeric=is_numeric,
         browser_json=harmless_json(browser),
@@ -89,6 +98,12 @@ def _cells(table: Table) -> list[list[tuple[str, float | str | None]]]:
     ]
 
 
+def _hero(document: Document) -> Section | None:
+    """The section that stands on the first screen, beside the numbers: the first with a chart."""
+    charted = (s for s in document.sections if any(isinstance(b, Chart) for b in s.blocks))
+    return next(charted, None)
+
+
 def _cards(results: Results) -> list[dict[str, str]]:
     """The few numbers at the top of the page."""
     part = results['experiment1']
@@ -100,8 +115,8 @@ def _cards(results: Results) -> list[dict[str, str]]:
         cards.append(
             {
                 'value': f'{100 * value:.1f} %',
-                'label': 'of the gap recovered',
-                'note': f'{selected}, fixed beforehand{note}',
+                'label': 'of what retraining gains is kept',
+                'note': f'by {selected}, the method fixed beforehand{note}',
                 'kind': 'primary',
             }
         )
@@ -111,20 +126,20 @@ def _cards(results: Results) -> list[dict[str, str]]:
         cards.append(
             {
                 'value': f'{100 * value:.1f} %',
-                'label': 'of the loss gap recovered',
+                'label': 'of the gain in loss is kept',
                 'note': f'loss of the reference answers{note}',
                 'kind': '',
             }
         )
     if part['headline'] is not None:
         chance = part['headline_chance']
-        note = 'optimistic: the best method is picked after the fact'
+        note = 'optimistic: the best is picked after the fact, task by task'
         if chance:
             note += f'; chance alone gives {100 * chance["expected"]:+.1f} pp'
         cards.append(
             {
                 'value': f'{100 * part["headline"]:+.2f} pp',
-                'label': 'best learned minus mean',
+                'label': 'best learned map minus the mean',
                 'note': note,
                 'kind': '',
             }
@@ -133,8 +148,10 @@ def _cards(results: Results) -> list[dict[str, str]]:
     cards.append(
         {
             'value': f'{len(part["usable"])} of {len(part["rows"])}',
-            'label': 'held-outs usable',
-            'note': f'excluded: {excluded}' if excluded else 'oracle gains 3 pp or more on all',
+            'label': 'held-out tasks count',
+            'note': f'left out, retraining gains too little: {excluded}'
+            if excluded
+            else 'retraining gains 3 points or more on each',
             'kind': '',
         }
     )

@@ -32,7 +32,7 @@ def _block(block: Block) -> str:
             return _escape(text)
         case Bullets(items):
             return '\n'.join(f'- {_escape(item)}' for item in items)
-        case Figure(name, alt):
+        case Figure(name, alt):  # a Chart, too
             return f'![{_escape(alt)}]({name}.png)'
         case Table():
             return _table(block)

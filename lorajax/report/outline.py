@@ -1,4 +1,4 @@
-"""The order of a report: the seed's sections first, in the seed's order, then ours."""
+"""The order of a report: the answer first, then the seed's sections in its order, then the rest."""
 
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
@@ -7,9 +7,11 @@ from lorajax.report.document import Document
 from lorajax.report.sections import mappings, run, seed, statistics
 from lorajax.report.sections.failure_modes import failure_modes
 from lorajax.report.sections.overlap import overlap
+from lorajax.report.sections.samples import samples
 from lorajax.report.sections.seed import Config, Results
 
 TITLE = 'Cross-Model LoRA Adapter Translation — Round 4'
+_NOTHING: Mapping[str, Any] = {'tasks': []}
 
 
 def make_document(
@@ -19,6 +21,7 @@ def make_document(
     diagnostics: Mapping[str, Any],
     pictures: Set[str],
     metrics: Sequence[Mapping[str, Any]] = (),
+    browser: Mapping[str, Any] = _NOTHING,
 ) -> Document:
     """Puts the sections together.
 
@@ -29,27 +32,29 @@ def make_document(
       diagnostics: {method: content of its diagnostics.json}, for what a clock wrote.
       pictures: names of the figures that could be drawn; others are left out.
       metrics: rows of metrics.jsonl.
+      browser: every stored answer, from `item_browser.item_browser`.
     """
     sections = [
-        seed.recipe(results, config),
+        statistics.primary(results),
+        samples(browser, results['experiment1']['selected_method']),
+        run.reading_guide(),
         seed.main_table(results),
         seed.headline(results),
-        seed.topk_log(results),
         seed.scaling(results),
         seed.transfer(results),
         failure_modes(results),
-        statistics.primary(results),
         statistics.counts(results),
         statistics.paired(results),
         statistics.loss(results),
         statistics.scoring(results),
-        overlap(overlap_matrix),
         mappings.references(results),
         mappings.diagnostics(results),
         mappings.costs(diagnostics),
         run.training('loss' in pictures),
         run.times(metrics),
-        run.reading_guide(),
+        overlap(overlap_matrix),
+        seed.topk_log(results),
+        seed.recipe(results, config),
         run.provenance(config),
     ]
     lead = [

@@ -42,8 +42,10 @@ def write(
     """
     directory = pathlib.Path(directory)
     pictures = figures.draw(results, metrics)
-    document = make_document(results, config, overlap, diagnostics or {}, set(pictures), metrics)
     browser = item_browser(outcomes or {}, eval_items or {}, method_names(results))
+    document = make_document(
+        results, config, overlap, diagnostics or {}, set(pictures), metrics, browser
+    )
     for name, (png, _) in pictures.items():
         with atomic_file(directory / f'{name}.png') as temporary:
             temporary.write_bytes(png)

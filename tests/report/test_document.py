@@ -3,6 +3,8 @@
 import pytest
 
 from lorajax.report.document import (
+    Bar,
+    Chart,
     Column,
     Figure,
     Section,
@@ -47,3 +49,11 @@ def test_anchor_and_missing_figures():
     section = Section('Experiment 1 — Main table', [Figure('main', ''), Figure('none', '')])
     assert section.anchor == 'experiment-1-main-table'
     assert [block.name for block in section.only_figures({'main'}).blocks] == ['main']
+
+
+def test_a_chart_knows_where_values_lie():
+    bars = [Bar('a', 0.5, 0.25, 0.75, 'learned'), Bar('b', -9.0, None, None, 'control')]
+    chart = Chart('gap', 'words', bars, {0.0: 'none', 1.0: 'all'})
+    assert chart.place(1.0) == 100 and chart.place(-9.0) == chart.place(-0.5) == 0
+    assert chart.place(0.25) == 50
+    assert Chart('gap', 'words').place(0.0) == 0

@@ -9,10 +9,8 @@ from lorajax.report.outline import make_document
 from tests.fake_run import make_fake_run
 
 SEED_ORDER = [
-    'Recipe',
     'Experiment 1 — Main table',
     'Headline',
-    'Top-K selection log',
     'Experiment 2 — Anchor-count + Top-K scaling',
     'Experiment 3 — Cross-domain transfer',
     'Honest failure modes',
@@ -32,8 +30,11 @@ def _section(text, title):
     return text.split(f'## {title}\n')[1].split('\n## ')[0]
 
 
-def test_the_seeds_sections_come_first_in_the_seeds_order(text):
-    assert _headings(text)[: len(SEED_ORDER)] == SEED_ORDER
+def test_the_answer_comes_first_then_the_seeds_sections_in_the_seeds_order(text):
+    headings = _headings(text)
+    assert headings[:3] == ['Methods, best first', 'Sample answers', 'How to read this']
+    assert headings[3 : 3 + len(SEED_ORDER)] == SEED_ORDER
+    assert headings[-3:] == ['Top-K selection log', 'Recipe', 'Provenance']
     assert 'Models: X=fixture/Source-3B → Y=fixture/Target-3B' in text
 
 
@@ -51,7 +52,7 @@ def test_a_bare_run_still_gets_a_report():
     run = make_fake_run(n=8, experiments=False)
     run.diagnostics, run.eval_items = {}, {}
     text = to_markdown(make_document(run.results(), run.config, None, {}, {'main', 'gap'}))
-    assert _headings(text)[: len(SEED_ORDER)] == SEED_ORDER
-    assert _section(text, SEED_ORDER[4]).strip() == 'Not run.'
+    assert _headings(text)[2 : 2 + len(SEED_ORDER)] == SEED_ORDER
+    assert _section(text, SEED_ORDER[2]).strip() == 'Not run.'
     assert 'The run holds no overlap matrix.' in text
     assert 'main.png' in text and 'loss.png' not in text

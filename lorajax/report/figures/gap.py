@@ -15,7 +15,7 @@ def gap_figure(results: Results) -> Figure | None:
     """Pooled gap recovered by accuracy and by loss, with bootstrap intervals."""
     part = results['experiment1']
     accuracy, loss = part['pooled_gap_recovered'], part['pooled_nll_gap_recovered']
-    methods = list(accuracy)
+    methods = sorted(accuracy, key=lambda method: -accuracy[method][0])
     if not methods:
         return None
     figure = Figure(figsize=(8.2, 0.36 * len(methods) + 1.7), layout='constrained')

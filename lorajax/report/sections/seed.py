@@ -35,19 +35,19 @@ def recipe(results: Results, config: Config) -> Section:
     """Stands where the seed lists its changes: the pool, the recipe, what differs."""
     anchors, heldouts = config.get('anchors') or [], config.get('heldouts') or []
     differences = [
-        f'{name} {_plain(config[name])} (seed {_plain(value)})'
+        f'{name} {_plain(config[name])} (published {_plain(value)})'
         for name, value in SEED_RECIPE.items()
         if config.get(name) is not None and config[name] != value
     ]
     items = [
         f'Pool: {len(anchors)} matched X/Y anchors ({", ".join(anchors)}), plus {len(heldouts)} '
         f'X held-out conditioning adapters and {len(heldouts)} Y oracle adapters.',
-        'Recipe: LoRA r={lora_rank}, alpha={lora_alpha}, targets={lora_targets}, '
+        'Recipe: LoRA r={lora_rank}, alpha={lora_alpha}, targets {lora_targets}, '
         'epochs={num_epochs}, train_per_task={train_per_task}, eval_per_task={eval_per_task}, '
         'lr={learning_rate}, {dtype}, max_len={max_len}.'.format(
             **{name: _plain(config.get(name)) for name in SEED_RECIPE}
         ),
-        f"Differences to the seed's recipe: {'; '.join(differences) or 'none'}.",
+        f'Differences from the published Round 4: {"; ".join(differences) or "none"}.',
     ]
     others = {
         name: config[name]
@@ -89,13 +89,25 @@ def main_table(results: Results) -> Section:
     blocks: list[Block] = [
         Text('Rows with oracle - base_Y < 3 pp are flagged as not usable for averages.'),
         Table(columns, table),
-        Text(f'Items: {sizes}. gap_recovered here is of the best method of each row, optimistic.'),
+        Text(f'Items: {sizes}. {_counted(results)}'),
         Figure(
             'main',
             'Accuracy of every method on each held-out, bars with 95 % Wilson intervals',
         ),
     ]
     return Section('Experiment 1 — Main table', blocks)
+
+
+def _counted(results: Results) -> str:
+    """Says which methods the column gap_recovered chooses from."""
+    among = set(method_names(results)) - {'base', 'oracle'}
+    learned = set(results['experiment1']['learned_methods'])
+    text = (
+        'gap_recovered here is that of the best method of each row, which is optimistic. It counts '
+        f'{", ".join(m for m in method_names(results) if m == "mean" or m in learned)}'
+    )
+    others = [m for m in method_names(results) if m in among - learned - {'mean'}]
+    return f'{text}; not {", ".join(others)}.' if others else f'{text}.'
 
 
 def headline(results: Results) -> Section:
@@ -105,8 +117,8 @@ def headline(results: Results) -> Section:
     items = [
         'Best learned method minus mean baseline, averaged over usable held-outs: '
         + ('not defined' if value is None else f'{value:.4f}'),
-        f'Usable held-outs: {part["usable"]}',
-        f'Excluded held-outs: {part["excluded"]}',
+        f'Usable held-outs: {", ".join(part["usable"]) or "none"}',
+        f'Excluded held-outs: {", ".join(part["excluded"]) or "none"}',
     ]
     if value is not None:
         note = 'Optimistic: the best of several methods is picked after the fact, row by row.'
@@ -230,5 +242,5 @@ def _selections(results: Results, domain: str, pool: str) -> str | None:
 def _plain(value: Any) -> str:
     """A flag's value as people write it."""
     if isinstance(value, list | tuple):
-        return '[' + ', '.join(map(str, value)) + ']'
+        return ', '.join(map(str, value))
     return 'not stated' if value is None else str(value)

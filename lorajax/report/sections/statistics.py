@@ -2,9 +2,16 @@
 
 from typing import Any
 
-from lorajax.evaluation.roles import needs
-from lorajax.report.document import Block, Column, Figure, Section, Table, Text
+from lorajax.evaluation.roles import TRAINED_METHODS, needs
+from lorajax.report.document import Bar, Block, Chart, Column, Section, Table, Text
 from lorajax.report.sections.seed import Results, method_names
+
+_KINDS = {
+    'selected': 'fixed beforehand',
+    'learned': 'learned from pairs of adapters',
+    'trained': 'also trains on the target model',
+    'control': 'control: learns no map',
+}
 
 
 def primary_sentence(results: Results) -> str:
@@ -24,51 +31,87 @@ def primary_sentence(results: Results) -> str:
     )
 
 
-def primary(results: Results) -> Section:
-    """Pooled gap recovered of every method, the one fixed beforehand first."""
+def kind_of(method: str, results: Results) -> str:
+    """Returns the kind of a method, a key of the chart's legend."""
     part = results['experiment1']
-    selected = part['selected_method']
+    if method == part['selected_method']:
+        return 'selected'
+    if method in TRAINED_METHODS:
+        return 'trained'
+    return 'learned' if method in part['learned_methods'] else 'control'
+
+
+def primary(results: Results) -> Section:
+    """The chart of all methods and their table, best first."""
+    part = results['experiment1']
     pooled, loss = part['pooled_gap_recovered'], part['pooled_nll_gap_recovered']
-    methods = sorted({**pooled, **loss}, key=lambda m: m != selected)
+    methods = sorted({**pooled, **loss}, key=lambda m: -(pooled.get(m) or loss[m])[0])
+    accuracy = {m: _mean_accuracy(results, m) for m in ('base', *methods, 'oracle')}
     rows = [
         [
             m,
-            m == selected,
             pooled.get(m),
-            len(part['pooled_tasks'].get(m, [])),
+            accuracy[m],
             loss.get(m),
             needs(m),
+            len(part['pooled_tasks'].get(m, [])),
         ]
         for m in methods
     ]
-    kind = part['bootstrap']['kind']
+    rows += [
+        ['no adapter (base)', 0.0, accuracy['base'], 0.0, 'nothing', None],
+        ['retrained (oracle)', 1.0, accuracy['oracle'], 1.0, 'the task, a training', None],
+    ]  # fmt: skip
     columns = [
         Column('Method'),
-        Column('fixed beforehand'),
-        Column('gap_recovered', '.3f', 'sum(method - base) / sum(oracle - base) over items'),
-        Column('Held-outs', 'd', 'usable held-outs that it answered'),
-        Column('nll_gap_recovered', '.3f', '(L_base - L_method) / (L_base - L_oracle)'),
-        Column('needs'),
+        Column('gap recovered', '.3f', 'sum(method - base) / sum(oracle - base) over items'),
+        Column('accuracy', '.3f', 'mean over the usable held-out tasks'),
+        Column('loss gap recovered', '.3f', '(L_base - L_method) / (L_base - L_oracle)'),
+        Column('needs', '', 'what must be given to make an adapter this way'),
+        Column('tasks', 'd', 'usable held-out tasks that it answered'),
     ]
-    blocks: list[Block] = [Text(primary_sentence(results))]
+    bars = []
+    for m in methods:
+        if m in pooled:
+            value, low, high = pooled[m]
+            bars.append(Bar(m, value, low, high, kind_of(m, results)))
+    used = {bar.kind for bar in bars}
+    chart = Chart(
+        'gap',
+        'Share of the gap between no adapter and a retrained one that each method recovers, with '
+        '95 % intervals, best first',
+        bars,
+        {0.0: 'no adapter', 1.0: 'retrained'},
+        {kind: words for kind, words in _KINDS.items() if kind in used},
+    )
+    blocks: list[Block] = [
+        chart,
+        Table(
+            columns,
+            rows,
+            f'Pooled over usable held-out tasks, best first; 95 % bootstrap intervals, '
+            f'{part["bootstrap"]["kind"]}, {part["bootstrap"]["draws"]} draws.',
+        ),
+    ]
     if part['selected_minus_mean_pp']:
         value, low, high = part['selected_minus_mean_pp']
         blocks.append(
             Text(
-                f'{selected} minus mean, averaged over usable held-outs: {value:+.2f} pp '
-                f'[{low:+.2f}, {high:+.2f}].'
+                f'{part["selected_method"]} minus the mean of the anchors, averaged over usable '
+                f'held-out tasks: {value:+.2f} percentage points [{low:+.2f}, {high:+.2f}].'
             )
         )
-    blocks += [
-        Figure('gap', 'Pooled gap recovered of every method, by accuracy and by loss'),
-        Table(
-            columns,
-            rows,
-            f'Pooled over usable held-outs; 95 % bootstrap intervals, {kind}, '
-            f'{part["bootstrap"]["draws"]} draws.',
-        ),
+    return Section('Methods, best first', blocks)
+
+
+def _mean_accuracy(results: Results, method: str) -> float | None:
+    """Accuracy of a method, mean over the usable held-outs that it answered."""
+    found = [
+        row['accuracy'][method]
+        for row in results['experiment1']['rows']
+        if row['usable'] and row['accuracy'].get(method) is not None
     ]
-    return Section('Primary number', blocks)
+    return sum(found) / len(found) if found else None
 
 
 def counts(results: Results) -> Section:
@@ -111,7 +154,7 @@ def counts(results: Results) -> Section:
         Column('Task'),
         Column('oracle_minus_base_pp', '.2f'),
         Column('95 % interval', '.2f', 'paired where answers are known'),
-        Column('usable (3 pp)', '', "the seed's rule"),
+        Column('usable (3 pp)', '', 'the rule of the published experiment'),
         Column('usable (interval)', '', 'the interval excludes 0'),
     ]
     return Section('Counts and intervals', [Table(rules, usable), Table(columns, rows)])

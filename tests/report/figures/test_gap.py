@@ -12,7 +12,10 @@ def test_a_mark_for_every_method_at_its_value():
     part = stats.experiment1(COUNTS)
     (axis,) = gap_figure({'experiment1': part}).axes
     marks = [line.get_xdata()[0] for line in axis.lines if line.get_marker() == 'o']
-    assert marks == [value for value, _, _ in part['pooled_gap_recovered'].values()]
+    values = [value for value, _, _ in part['pooled_gap_recovered'].values()]
+    assert marks == sorted(values, reverse=True)
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert [part['pooled_gap_recovered'][name][0] for name in names] == marks
 
 
 def test_losses_get_a_mark_of_their_own(fake_results):
@@ -20,7 +23,8 @@ def test_losses_get_a_mark_of_their_own(fake_results):
     (axis,) = figure.axes
     marks = [line.get_xdata()[0] for line in axis.lines if line.get_marker() == 'D']
     losses = fake_results['experiment1']['pooled_nll_gap_recovered']
-    assert marks == pytest.approx([value for value, _, _ in losses.values()])
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert marks == pytest.approx([losses[name][0] for name in names if name in losses])
     assert 'loss of the reference answers' in texts(figure)
 
 

@@ -22,15 +22,22 @@ def test_the_seeds_counts_print_the_seeds_table():
 def test_the_seeds_counts_say_the_seeds_headline():
     text = _markdown(seed.headline(seed_results()))
     assert 'Best learned method minus mean baseline, averaged over usable held-outs: 0.0187' in text
-    assert "Excluded held-outs: ['arc_challenge']" in text
+    assert 'Excluded held-outs: arc_challenge' in text and '[' not in text
+
+
+def test_the_main_table_says_which_methods_its_gap_counts(fake_results):
+    text = _markdown(seed.main_table(fake_results))
+    counted, others = text.split('It counts ')[1].split('; not ')
+    assert counted.startswith('mean, ') and 'delta_ridge' in counted
+    assert 'distilled' not in counted and 'base' not in counted + others
 
 
 def test_recipe_says_what_differs_from_the_seed():
     config = dict(seed.SEED_RECIPE)
     same = _markdown(seed.recipe(seed_results(), config))
-    assert "Differences to the seed's recipe: none." in same
+    assert 'Differences from the published Round 4: none.' in same
     other = _markdown(seed.recipe(seed_results(), config | {'lora_rank': 4, 'protocol': 'cot'}))
-    assert "Differences to the seed's recipe: lora_rank 4 (seed 16)." in other
+    assert 'Differences from the published Round 4: lora_rank 4 (published 16).' in other
     assert 'protocol = cot.' in other
 
 

@@ -3,8 +3,7 @@
 import pytest
 
 from lorajax.evaluation import stats
-from lorajax.report.document import Document, Table
-from lorajax.report.markdown import to_markdown
+from lorajax.report.document import Table
 from lorajax.report.sections import statistics
 from tests.report.seed_results import seed_results
 
@@ -21,15 +20,27 @@ def test_primary_sentence_without_a_number():
     assert 'no held-out is usable' in statistics.primary_sentence(results)
 
 
-def test_the_method_fixed_beforehand_comes_first(fake_results):
+def test_methods_stand_by_their_score_between_the_two_ends(fake_results):
     part = fake_results['experiment1']
-    table = _table(statistics.primary(fake_results))
-    assert table.rows[0][:3] == ['delta_ridge', True, part['pooled_gap_recovered']['delta_ridge']]
-    assert {row[0] for row in table.rows} == set(part['pooled_gap_recovered'])
-    assert table.columns[-1].name == 'needs' and table.rows[0][-1] == 'adapters'
-    text = to_markdown(Document('', [], [statistics.primary(fake_results)]))
-    value, low, high = part['pooled_gap_recovered']['delta_ridge']
-    assert f'recovers {value:.3f} (95 % interval {low:.3f} to {high:.3f})' in text
+    section = statistics.primary(fake_results)
+    table, chart = _table(section), section.blocks[0]
+    *methods, base, oracle = table.rows
+    pooled = part['pooled_gap_recovered']
+    assert {row[0] for row in methods} == set(pooled)
+    scores = [row[1][0] for row in methods]
+    assert scores == sorted(scores, reverse=True)
+    assert (base[1], oracle[1]) == (0.0, 1.0) and base[2] < oracle[2]
+    row = next(row for row in methods if row[0] == 'delta_ridge')
+    assert row[1] == pooled['delta_ridge'] and row[4] == 'adapters'
+    rows = [r for r in part['rows'] if r['usable']]
+    assert row[2] == pytest.approx(sum(r['accuracy']['delta_ridge'] for r in rows) / len(rows))
+    assert [bar.label for bar in chart.bars] == [row[0] for row in methods]
+    assert {bar.label for bar in chart.bars if bar.kind == 'selected'} == {'delta_ridge'}
+    assert chart.legend.keys() == {bar.kind for bar in chart.bars}
+    value, low, high = pooled['delta_ridge']
+    assert f'recovers {value:.3f} (95 % interval {low:.3f} to {high:.3f})' in (
+        statistics.primary_sentence(fake_results)
+    )
 
 
 def test_every_count_is_printed_with_its_interval(fake_results):
