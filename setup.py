@@ -67,7 +67,10 @@ setup(
     extras_require={
         'cuda': [f'jax[cuda12]=={JAX}'],
         'tpu': [f'jax[tpu]=={JAX}'],
+        'metrics': ['tensorboardX>=2.6', 'wandb>=0.18'],  # where --report_to shows losses
         'test': [
+            'tensorboardX>=2.6',
+            'wandb>=0.18',
             'torch==2.13.0',  # transformers and peft as the independent reference
             'peft>=0.18',
             'pytest>=8',

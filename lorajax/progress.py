@@ -66,6 +66,7 @@ class Progress:
         self._label, self._total, self._done = label, total, initial
         self._values: dict[str, Any] = {}
         self._every, self._last = every_seconds, time.monotonic()
+        self._first, self._start = initial, self._last
         self._bar = None
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=initial, desc=label, leave=False)
@@ -95,8 +96,11 @@ class Progress:
     def _log(self) -> None:
         """Writes a line with the latest values."""
         values = ''.join(f', {name} {value}' for name, value in self._values.items())
-        logging.info('%s: %d of %d%s', self._label, self._done, self._total, values)
         self._last = time.monotonic()
+        done, left = self._done - self._first, self._total - self._done
+        if done > 0 and left > 0:
+            values += f', {_show(left * (self._last - self._start) / done)} left'
+        logging.info('%s: %d of %d%s', self._label, self._done, self._total, values)
 
     def close(self) -> None:
         """Removes the bar; values such as a last loss stay on the screen as a line."""
@@ -114,3 +118,11 @@ class Progress:
         self.close()
         if kind is None and (_requests or (_unshared and not _running)):
             raise (_requests or _unshared)[0]
+
+
+def _show(seconds: float) -> str:
+    """Returns a duration as people say it: 45 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f'{seconds:.0f} s'
+    minutes = round(seconds / 60)
+    return f'{minutes} min' if minutes < 90 else f'{minutes // 60} h {minutes % 60} min'

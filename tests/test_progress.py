@@ -25,11 +25,15 @@ def test_the_last_values_stay_when_the_work_is_done(lines):
     assert lines == ['mine: 3 of 3, loss 0.1']
 
 
-def test_lines_in_between_carry_the_latest_values(lines):
+def test_lines_in_between_carry_the_latest_values_and_the_time_left(lines, monkeypatch):
+    """What a resumed work did before counts in no rate."""
+    clock = iter([0.0, 1.0, 1.0, 100.0, 100.0])
+    monkeypatch.setattr(progress.time, 'monotonic', lambda: next(clock))
     with progress.Progress('mine', 9, initial=2, every_seconds=-1.0) as bar:
         bar.update(0, loss=0.5)
         bar.update()
-    assert lines == ['mine: 2 of 9, loss 0.5', 'mine: 3 of 9, loss 0.5']
+    assert lines == ['mine: 2 of 9, loss 0.5', 'mine: 3 of 9, loss 0.5, 10 min left']
+    assert [progress._show(s) for s in (0.4, 89, 91, 7300)] == ['0 s', '89 s', '2 min', '2 h 2 min']
 
 
 def test_work_without_values_or_end_leaves_no_line(lines):

@@ -21,7 +21,7 @@ from lorajax.models import Model
 from lorajax.rng import generator
 from lorajax.tasks import data, examples, sft_rows
 from lorajax.tasks.chat import ChatFormat, Encoded, load_chat_format
-from lorajax.training import MetricWriter, TrainCheckpoints, train_adapters
+from lorajax.training import MetricWriter, TrainCheckpoints, trackers, train_adapters
 from lorajax.types import Adapter
 
 _ROWS = 16  # whose loss is measured at a time
@@ -66,6 +66,7 @@ def train(flags: Flags, experiment: Experiment) -> None:
         not finite, an output that exists, or a state of another training.
     """
     output = shared.resumable_directory(flags.output)
+    trackers.check(experiment.report_to)
     if bool(flags.task) == bool(flags.train_file):
         raise InputError('--task, --train_file: expected one of the two')
     label = flags.task or flags.train_file
@@ -92,7 +93,7 @@ def train(flags: Flags, experiment: Experiment) -> None:
             },
         }
     )
-    metrics = MetricWriter(state.metrics)
+    metrics = MetricWriter(state.metrics, experiment.report_to)
 
     def write(name: str, adapter: Adapter) -> None:
         recipe = recipes[name]
@@ -112,7 +113,11 @@ def train(flags: Flags, experiment: Experiment) -> None:
         lowest = min(losses.values())
         return {'validation loss': f'{lowest:.3f}'}
 
-    with contextlib.closing(TrainCheckpoints(state.checkpoints)) as checkpoints:
+    with contextlib.ExitStack() as held_open:
+        held_open.callback(trackers.close_all)
+        checkpoints = held_open.enter_context(
+            contextlib.closing(TrainCheckpoints(state.checkpoints))
+        )
         if held and state.is_new:
             logging.info('base: %s', look(0, {'base': None}))
         train_adapters(
@@ -192,7 +197,7 @@ COMMAND = Command(
     'train', train, Flags,
     reads=('data', 'task_files', 'adapters', 'num_epochs', 'batch_size', 'learning_rate',
            'schedule', 'warmup_ratio', 'weight_decay', 'max_grad_norm', 'max_len', 'remat',
-           'attention', 'mesh', 'precision', 'adapters_per_step', 'checkpoint_every'),
+           'attention', 'mesh', 'precision', 'adapters_per_step', 'checkpoint_every', 'report_to'),
     has_recipe=True,
     only_with={'data_dir': ('task',), 'protocol': ('task',), 'eval_per_task': ('task',),
                'train_per_task': ('task',), 'task_files': ('task',),

@@ -2,7 +2,8 @@
 
 OUTPUT.state/settings.json   what the training is, so that no other goes on with its state
 OUTPUT.state/checkpoints/    the newest state
-OUTPUT.state/metrics.jsonl   losses and speed; moved to OUTPUT in the end
+OUTPUT.state/metrics.jsonl   losses and speed; moved to OUTPUT in the end, as are
+    OUTPUT.state/{tensorboard,wandb}   the same for those who look there
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from lorajax import io
 from lorajax.errors import InputError
 from lorajax.io import fields
 from lorajax.tasks.chat import Encoded
+from lorajax.training.trackers import TRACKERS
 from lorajax.types import ReadOnlyJson
 
 
@@ -73,10 +75,13 @@ class TrainingState:
 
     def end(self) -> None:
         """Keeps the metrics beside the result and removes the rest."""
+        self.output.mkdir(parents=True, exist_ok=True)
         if self.metrics.exists():
-            self.output.mkdir(parents=True, exist_ok=True)
             with io.atomic_file(self.output / self.metrics.name) as partial:
                 shutil.copyfile(self.metrics, partial)
+        for name in TRACKERS:
+            if (self.directory / name).exists():
+                shutil.move(self.directory / name, self.output / name)
         shutil.rmtree(self.directory)
 
 

@@ -15,6 +15,7 @@ from lorajax.models.transformer import REMAT_POLICIES
 from lorajax.tasks.task import PROTOCOLS
 from lorajax.toy import language
 from lorajax.training.config import SCHEDULES, TrainConfig
+from lorajax.training.trackers import TRACKERS
 
 STAGES = ('prepare', 'train', 'map', 'evaluate', 'report')
 EXPERIMENTS = ('1', '2', '3')
@@ -24,7 +25,7 @@ FRESH = 'fresh'  # value of `distill_from`
 # Settings that say where, how fast and how far, not what; a run may be continued with others.
 _FREE = (
     'workdir', 'stages', 'experiments', 'task_files', 'mesh', 'adapters_per_step',
-    'eval_batch_size', 'checkpoint_every', 'compilation_cache',
+    'eval_batch_size', 'checkpoint_every', 'compilation_cache', 'report_to',
 )  # fmt: skip
 
 # Setting -> field of `TrainConfig`.
@@ -61,6 +62,10 @@ class Experiment:
     stages: tuple[str, ...] = option(
         STAGES, 'what to do if it is not done yet', group='run', choices=STAGES
     )
+    report_to: tuple[str, ...] = option(
+        (), 'where losses are shown beside metrics.jsonl; needs the extra [metrics]', group='run',
+        choices=TRACKERS,
+    )  # fmt: skip
     source_model: str = option('toy-source', f'source model: {_MODEL}', group='models')
     target_model: str = option('toy-target', f'target model: {_MODEL}', group='models')
     data_dir: str = option(

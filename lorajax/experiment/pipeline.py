@@ -22,7 +22,7 @@ from lorajax.experiment.stages.prepare import check_prepared, prepare
 from lorajax.experiment.stages.report import write_report
 from lorajax.experiment.stages.train import train
 from lorajax.experiment.workdir import Workdir
-from lorajax.training import MetricWriter
+from lorajax.training import MetricWriter, trackers
 from lorajax.training.metrics import CompileClock
 
 _STAGES: dict[str, Callable[..., bool]] = {
@@ -53,11 +53,13 @@ def run(experiment: Experiment, shard: Shard = WHOLE) -> list[str]:
       ArgumentError: if a stage that is asked for cannot be divided, and a shard is.
     """
     checks.check_names(experiment)
+    trackers.check(experiment.report_to)
     if not shard.is_whole:
         _check_divided(experiment)
     done = []
     entry = lock(experiment.files) if shard.is_whole else share(experiment.files)
     with contextlib.ExitStack() as held:
+        held.callback(trackers.close_all)
         processes.on_first(lambda: held.enter_context(entry))
         if 'prepare' not in experiment.stages:
             processes.on_first(lambda: check_prepared(experiment))

@@ -12,15 +12,32 @@ import numpy as np
 from jax import monitoring
 
 from lorajax.errors import InputError
+from lorajax.training import trackers
 from lorajax.training.packing import Pack
 
 
 class MetricWriter:
     """Appends one JSON object a line to a file, flushed at once."""
 
-    def __init__(self, path: pathlib.Path | None) -> None:
-        """Writes to `path`; nowhere if it is None."""
+    def __init__(
+        self,
+        path: pathlib.Path | None,
+        report_to: Sequence[str] = (),
+        directory: pathlib.Path | None = None,
+    ) -> None:
+        """Writes to a file and to trackers.
+
+        Args:
+          path: of the file; none if None.
+          report_to: names of `trackers.TRACKERS`.
+          directory: below which trackers write; that of the file if None.
+
+        Raises:
+          ArgumentError: if the library of a tracker is not installed.
+        """
         self._path = path
+        below = directory or (path.parent if path else pathlib.Path())
+        self._trackers = [trackers.open_tracker(name, below) for name in report_to]
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -30,6 +47,9 @@ class MetricWriter:
             row = {'event': event, 'time': round(time.time(), 3), **values}
             with open(self._path, 'a', encoding='utf-8') as file:
                 file.write(json.dumps(row) + '\n')
+        if found := trackers.numbers(event, values):
+            for tracker in self._trackers:
+                tracker.log(*found)
 
 
 class CompileClock:

@@ -206,7 +206,9 @@ def _distill(experiment: Experiment, source: mapping.Anchors, target: mapping.An
         adapters_per_step=experiment.adapters_per_step,
         label_files={task: files.answered(task) for task in tasks},
         state=files.pool_checkpoints('distilled'),
-        metrics=MetricWriter(files.metrics if processes.is_first() else None),
+        metrics=MetricWriter(files.metrics, experiment.report_to, files.root)
+        if processes.is_first()
+        else None,
     )
     base = experiment.model_directory('target')
 

@@ -209,7 +209,9 @@ def _train_unless_busy(
             return False
         if _is_missing(files, pool.name, encoded):  # still, now that nobody else is at it
             metrics = files.metrics if shard.is_whole else files.item_metrics(pool.name, name)
-            writer = MetricWriter(metrics if processes.is_first() else None)
+            writer = MetricWriter(None)
+            if processes.is_first():
+                writer = MetricWriter(metrics, experiment.report_to, files.root)
             _train_group(experiment, pool, model, chat, encoded, writer)
         processes.on_first(lambda: lock.unlink(missing_ok=True))
     return True
