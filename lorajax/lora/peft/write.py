@@ -31,8 +31,9 @@ def save_peft(
     """Writes an adapter in PEFT format, with the sums of its files in SHA256SUMS.
 
     vLLM reads r, lora_alpha and use_rslora but neither rank_pattern nor alpha_pattern. For it,
-    write an adapter that has patterns with `LoraConfig(rank=R, alpha=R, targets=config.targets)`
-    instead, R the tree's highest rank: the scales are in the tree already.
+    write `pad_rank(adapter, R)` of an adapter that has patterns with
+    `LoraConfig(rank=R, alpha=R, targets=config.targets)` instead, R the tree's highest rank: the
+    scales are in the tree already.
 
     Args:
       directory: made as a whole if it is absent or empty; otherwise its adapter files are
