@@ -1,11 +1,17 @@
 """`doctor`: what this machine has, and what a run or a training needs of it."""
 
 import dataclasses
+import pathlib
+from typing import NamedTuple
 
+import jax
+
+from lorajax import toy
 from lorajax.commands.command import Command
-from lorajax.experiment import checks, memory, methods, models
+from lorajax.experiment import checks, forecast, memory, methods, models
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option, options_of
+from lorajax.models import ModelConfig, known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,52 +24,131 @@ class Flags:
 
 
 def doctor(flags: Flags, experiment: Experiment) -> None:
-    """Says what this machine has, and whether a flagfile will fit.
+    """Says what this machine has, whether a flagfile will fit, and how long it takes.
 
-    Memory is estimated from shapes: nothing is loaded. With a model, what is measured is `train`
-    on it, with the recipe of that command.
+    Memory is estimated from shapes: nothing is loaded, and shapes of well-known models are built
+    in, so no network is needed. Where something does not fit, the flags are named with which it
+    does. Time is estimated from a matrix product that is timed here. With a model, what is measured
+    is `train` on it, with the recipe of that command.
 
     Raises:
       InputError: if a model is not to be had, a name is unknown, or the mesh does not divide
         what it must.
     """
+    print('\n'.join(memory.describe_machine()), flush=True)  # before anything can fail
     if flags.model:
-        names, adapters, variants = {'model': flags.model}, 1, 2
+        works = [_Work('model', flags.model, adapters=1, trained=1, variants=2, items=0)]
     else:
         checks.check_names(experiment)
-        names = {'source': experiment.source_model, 'target': experiment.target_model}
-        adapters, variants = len(experiment.tasks), len(methods.predicted(experiment)) + 2
-    configs = {side: models.read_config(name) for side, name in names.items()}
-    for config in configs.values():
+        works = _works(experiment)
+    configs = [_config(work.model) for work in works]
+    for config in configs:
         checks.check_mesh(experiment, config)
-    lines = memory.describe_machine(experiment.mesh)
-    for side, config in configs.items():
-        training = memory.training_bytes(
-            config,
-            mesh=experiment.mesh,
-            adapters=experiment.adapters_per_step or adapters,
-            rank=experiment.lora_rank,
-            targets=experiment.lora_targets,
-            batch_size=experiment.batch_size,
-            max_len=experiment.max_len,
-            param_dtype=experiment.param_dtype,
-            dtype=experiment.dtype,
-            remat=experiment.remat,
+    print(memory.describe_mesh(experiment.mesh))
+    rate = forecast.matrix_rate(experiment.dtype) * jax.device_count()
+    for work, config in zip(works, configs, strict=True):
+        print('\n'.join(_describe(work, config, experiment, rate)))
+
+
+class _Work(NamedTuple):
+    """What is done with one model.
+
+    Attributes:
+      side: 'source', 'target' or 'model'.
+      model: its name.
+      adapters: trained together.
+      trained: adapters in all.
+      variants: adapters evaluated together, the base among them.
+      items: that each of them answers.
+    """
+
+    side: str
+    model: str
+    adapters: int
+    trained: int
+    variants: int
+    items: int
+
+
+def _works(experiment: Experiment) -> list[_Work]:
+    """Returns what a run does with its two models."""
+    count, variants = len(experiment.tasks), len(methods.predicted(experiment)) + 2
+    again = len(experiment.heldouts) if experiment.diagnostics else 0
+    items = len(experiment.heldouts) * experiment.eval_per_task
+    return [
+        _Work('source', experiment.source_model, count, count, variants, 0),
+        _Work('target', experiment.target_model, count, count + again, variants, items),
+    ]
+
+
+def _config(name: str) -> ModelConfig:
+    """Returns the shapes of a model, built in where it is well known and no directory."""
+    is_here = name in toy.MODELS or pathlib.Path(name).exists()
+    return (None if is_here else known.find(name)) or models.read_config(name)
+
+
+def _sizes(
+    work: _Work, config: ModelConfig, experiment: Experiment
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Returns what training and evaluation need per device, bytes by part."""
+    training = memory.training_bytes(
+        config,
+        mesh=experiment.mesh,
+        adapters=experiment.adapters_per_step or work.adapters,
+        rank=experiment.lora_rank,
+        targets=experiment.lora_targets,
+        batch_size=experiment.batch_size,
+        max_len=experiment.max_len,
+        param_dtype=experiment.param_dtype,
+        dtype=experiment.dtype,
+        remat=experiment.remat,
+    )
+    decoding = memory.decoding_bytes(
+        config,
+        mesh=experiment.mesh,
+        adapters=experiment.adapters_per_step or work.variants,
+        rank=experiment.lora_rank,
+        targets=experiment.lora_targets,
+        batch_size=experiment.eval_batch_size,
+        max_len=experiment.max_len,
+        max_new_tokens=experiment.max_new_tokens or experiment.max_len,
+        param_dtype=experiment.param_dtype,
+        dtype=experiment.dtype,
+    )
+    return training, decoding
+
+
+def _describe(work: _Work, config: ModelConfig, experiment: Experiment, rate: float) -> list[str]:
+    """Returns the lines on one model."""
+    label = f'{work.side} {work.model}'
+    lines = memory.describe_model(label, config, *_sizes(work, config, experiment))
+
+    def is_fit(changed: Experiment) -> bool:
+        return all(memory.fits(sizes) is not False for sizes in _sizes(work, config, changed))
+
+    advice = forecast.advise(experiment, work.adapters, work.variants, is_fit)
+    if advice:
+        lines.append(f'{label}: does not fit; it does with {advice}')
+    elif advice is None:
+        lines.append(
+            f'{label}: does not fit; take --param_dtype=bfloat16 --dtype=bfloat16, a lower '
+            '--batch_size or --max_len, or shard over more devices with --mesh'
         )
-        decoding = memory.decoding_bytes(
-            config,
-            mesh=experiment.mesh,
-            adapters=experiment.adapters_per_step or variants,
-            rank=experiment.lora_rank,
-            targets=experiment.lora_targets,
-            batch_size=experiment.eval_batch_size,
-            max_len=experiment.max_len,
-            max_new_tokens=experiment.max_new_tokens or experiment.max_len,
-            param_dtype=experiment.param_dtype,
-            dtype=experiment.dtype,
-        )
-        lines += memory.describe_model(f'{side} {names[side]}', config, training, decoding)
-    print('\n'.join(lines))
+    elif memory.fits({}) is not None:
+        lines.append(f'{label}: fits')
+    tokens = experiment.max_len / 2
+    rows = work.trained * experiment.train_per_task * experiment.num_epochs
+    training = forecast.training_seconds(config, rows * tokens, rate, experiment.remat)
+    times = [f'training {forecast.show(training)}']
+    if work.items:
+        answers = work.variants * work.items * tokens
+        evaluation = forecast.evaluation_seconds(config, answers, rate)
+        times.append(f'evaluation {forecast.show(evaluation)}')
+    lines.append(
+        f'{label}: estimated time: {", ".join(times)}, for rows of {tokens:.0f} tokens, with '
+        f'{rate / 1e9:,.0f} GFLOP/s, as just measured'
+    )
+    return lines
 
 
 COMMAND = Command('doctor', doctor, Flags, reads=tuple(options_of(Experiment)), has_recipe='model')

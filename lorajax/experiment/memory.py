@@ -164,26 +164,39 @@ def device_bytes() -> int | None:
     return (device.memory_stats() or {}).get('bytes_limit')
 
 
-def describe_machine(mesh: tuple[int, int, int]) -> list[str]:
-    """Returns lines on devices, versions and mesh.
-
-    Raises:
-      ArgumentError: if the mesh is not the machine's.
-    """
+def describe_machine() -> list[str]:
+    """Returns lines on devices and versions."""
     available = device_bytes()
     size = 'unknown' if available is None else f'{available / _GIB:.1f} GiB'
     kind = jax.devices()[0].device_kind
     return [
         f'{jax.device_count()} device(s) of kind {kind}, memory of each: {size}',
         ', '.join(f'{name} {version}' for name, version in versions().items()),
-        f'mesh (data, fsdp, tensor): {tuple(make_mesh(mesh).shape.values())}',
     ]
+
+
+def describe_mesh(mesh: tuple[int, int, int]) -> str:
+    """Returns a line on how the devices are arranged.
+
+    Raises:
+      ArgumentError: if the mesh is not the machine's.
+    """
+    return f'mesh (data, fsdp, tensor): {tuple(make_mesh(mesh).shape.values())}'
+
+
+def fits(sizes: Mapping[str, int]) -> bool | None:
+    """Returns whether a device holds some parts together; None where its memory is not known.
+
+    A tenth is left to what the estimate does not know.
+    """
+    available = device_bytes()
+    return None if available is None else sum(sizes.values()) < 0.9 * available
 
 
 def describe_model(
     label: str, config: ModelConfig, training: Mapping[str, int], decoding: Mapping[str, int]
 ) -> list[str]:
-    """Returns lines that say what a model needs and whether the machine has it.
+    """Returns lines that say what a model needs.
 
     Args:
       label: such as 'source owner/name'.
@@ -196,14 +209,4 @@ def describe_model(
         parts = ' + '.join(f'{size / _GIB:.2f} {part}' for part, size in sizes.items())
         total = sum(sizes.values()) / _GIB
         lines.append(f'{label}: estimated per device, {what}: {parts} = {total:.2f} GiB')
-    available = device_bytes()
-    if available is not None:
-        # A tenth is left to what the estimate does not know.
-        fits = max(sum(training.values()), sum(decoding.values())) < 0.9 * available
-        lines.append(
-            f'{label}: fits'
-            if fits
-            else f'{label}: does not fit; lower --adapters_per_step, --batch_size or '
-            '--eval_batch_size, take --remat=full, or shard over more devices'
-        )
     return lines

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from lorajax.errors import ArgumentError, InputError
-from lorajax.experiment import memory
+from lorajax.experiment import memory, models
 from lorajax.models import config as config_lib
 from lorajax.models import presets
 from tests.commands.command_line import run
@@ -35,8 +35,35 @@ def test_a_flagfile_is_measured_with_both_models(capsys):
     run('doctor', '--flagfile=launch/toy.flags')
     lines = capsys.readouterr().out.splitlines()
     assert f'{jax.device_count()} device(s)' in lines[0]
-    assert [line.split()[0] for line in lines[3:]] == ['source'] * 4 + ['target'] * 4
+    assert [line.split()[0] for line in lines[3:]] == ['source'] * 5 + ['target'] * 5
     assert lines[6] == 'source toy-source: fits'
+    assert lines[7].startswith('source toy-source: estimated time: training ')
+    assert 'evaluation' in lines[-1] and 'GFLOP/s, as just measured' in lines[-1]
+
+
+def test_shapes_of_known_models_are_built_in_and_flags_that_fit_are_named(monkeypatch, capsys):
+    def resolve(name):
+        raise InputError('no network here')
+
+    monkeypatch.setattr(models, 'resolve', resolve)
+    monkeypatch.setattr(memory, 'device_bytes', lambda: 40 * GIB)
+    call = ['doctor', '--flagfile=launch/gpu_80gb.flags', '--mesh=1,-1,1']
+    run(*call)
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith('source') and 'does not fit' in line]
+    flags = line.partition('it does with ')[2].split()
+    assert flags and all(flag.startswith('--') for flag in flags)
+    run(*call, *flags)
+    assert 'source Qwen/Qwen2.5-3B-Instruct: fits' in capsys.readouterr().out
+    monkeypatch.setattr(memory, 'device_bytes', lambda: 2 * GIB)
+    run(*call)
+    assert 'does not fit; take --param_dtype' in capsys.readouterr().out
+
+
+def test_devices_are_named_before_anything_can_fail(capsys):
+    with pytest.raises(InputError):
+        run('doctor', '--source_model=nowhere/at/all')
+    assert 'device(s) of kind' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

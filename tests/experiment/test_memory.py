@@ -91,7 +91,7 @@ COMPILED = {
 
 @pytest.mark.parametrize(('name', 'adapters', 'remat'), COMPILED)
 def test_the_estimate_is_near_what_is_compiled(name, adapters, remat):
-    """Within 10 %, which is what `describe_model` leaves free."""
+    """Within 10 %, which is what `fits` leaves free."""
     config = {'qwen': presets.QWEN2_5_3B, 'llama': presets.LLAMA3_2_3B}[name]
     options = COMMON | {'dtype': 'float32', 'param_dtype': 'float32', 'remat': remat}
     parts = memory.training_bytes(
@@ -100,14 +100,19 @@ def test_the_estimate_is_near_what_is_compiled(name, adapters, remat):
     assert sum(parts.values()) == pytest.approx(COMPILED[name, adapters, remat], rel=0.1)
 
 
-def test_what_does_not_fit_is_said_with_what_helps(monkeypatch):
+def test_a_tenth_of_the_memory_is_left_free(monkeypatch):
+    parts = memory.training_bytes(presets.LLAMA3_2_3B, adapters=1, targets=('q_proj',), **COMMON)
+    total = sum(parts.values())
+    for available, answer in ((2 * total, True), (total, False), (1.05 * total, False)):
+        monkeypatch.setattr(memory, 'device_bytes', lambda size=available: size)
+        assert memory.fits(parts) is answer
+    monkeypatch.setattr(memory, 'device_bytes', lambda: None)
+    assert memory.fits(parts) is None
+
+
+def test_a_model_is_described_by_its_parts():
     config = presets.LLAMA3_2_3B
     training = memory.training_bytes(config, adapters=1, targets=('q_proj',), **COMMON)
-    for available, word in ((2 * sum(training.values()), 'fits'), (10**9, 'does not fit')):
-        monkeypatch.setattr(memory, 'device_bytes', lambda size=available: size)
-        lines = memory.describe_model('it', config, training, decoding(adapters=1))
-        assert lines[-1].startswith(f'it: {word}')
-    monkeypatch.setattr(memory, 'device_bytes', lambda: None)
     lines = memory.describe_model('it', config, training, decoding())
     assert [line.split(', ')[-1].split(':')[0] for line in lines[1:]] == ['training', 'evaluation']
 
@@ -115,6 +120,7 @@ def test_what_does_not_fit_is_said_with_what_helps(monkeypatch):
 def test_the_machine_is_described():
     total = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     assert memory.device_bytes() == total
-    first, second, third = memory.describe_machine((1, -1, 1))
+    first, second = memory.describe_machine()
     assert f'{total / 1024**3:.1f} GiB' in first and 'jax 0.' in second
-    assert third.startswith('mesh (data, fsdp, tensor): (1, ')
+    mesh = memory.describe_mesh((1, -1, 1))
+    assert mesh.startswith('mesh (data, fsdp, tensor): (1, ')
