@@ -158,8 +158,9 @@ class Structs:
         self.mesh = sharding.make_mesh(experiment.mesh)
         param_dtype = jnp.dtype(experiment.param_dtype)
         self.module = Transformer(
-            config, param_dtype, jnp.dtype(experiment.dtype), experiment.remat
-        )
+            config, param_dtype, jnp.dtype(experiment.dtype), experiment.remat,
+            mesh=self.mesh if self.mesh.size > 1 else None,
+        )  # fmt: skip
         where = param_shardings(self.mesh, config)
         shapes = hf_names.shapes(config)
         self.params = checkpoint.unflatten(
@@ -249,7 +250,9 @@ def decoding_steps(structs: Structs, adapters: int) -> tuple[Any, Any]:
     where = sharding.sharding(mesh, None, 'batch', None)
     prompts = structs.make((*shape, bucket(experiment.max_len)), jnp.int32, where)
     given, stops = structs.adapters(adapters), structs.make((1,), jnp.int32)
-    lowered = decoding.read_prompts.lower(structs.module, structs.params, given, prompts, prompts)
+    lowered = decoding._read_prompts.lower(
+        structs.module, structs.params, given, prompts, prompts, rows=shape[1], in_pieces=False
+    )
     reading = lowered.compile()
     read = structs.placed(lowered.out_info, reading.output_shardings)
     rows = sharding.sharding(mesh, None, 'batch')

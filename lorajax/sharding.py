@@ -25,6 +25,14 @@ RULES: dict[str | None, str | tuple[str, ...] | None] = {
     'mlp': 'tensor',
 }
 
+# Logical axes of activations. Between layers every device has its own rows, and all of the width.
+# Of single tokens the rows are few and the weights many: there the width is cut as the weights
+# are, so that sums of activations travel, and not the weights of every layer for every token.
+ACTIVATIONS: dict[str, tuple[str | None, ...]] = {
+    'residual': ('batch', None, None),  # B T D
+    'residual of one token': (None, None, 'embed'),  # B 1 D
+}
+
 
 def make_mesh(shape: tuple[int, int, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns a mesh of (data, fsdp, tensor) devices; one entry may be -1, "the rest".
@@ -71,6 +79,29 @@ def spec(axes: Sequence[str | None]) -> PartitionSpec:
 def sharding(mesh: Mesh | AbstractMesh, *axes: str | None) -> NamedSharding:
     """Returns the sharding of an array with these logical axes; without any it is replicated."""
     return NamedSharding(mesh, spec(axes))
+
+
+def constrain(x: jax.Array, mesh: Mesh | None, name: str) -> jax.Array:
+    """Tells XLA how an activation lies, which it would otherwise guess from the weights.
+
+    Args:
+      x: the activation, inside of a compiled function. An axis that the mesh does not divide is
+        replicated.
+      mesh: of all arrays; None where there is one device.
+      name: of `ACTIVATIONS`.
+
+    Raises:
+      ValueError: if there is no such activation, or it has other axes.
+    """
+    if name not in ACTIVATIONS or len(ACTIVATIONS[name]) != x.ndim:
+        raise ValueError(f'no rule for the activation {name!r} of {x.ndim} axes')
+    if mesh is None:
+        return x
+    axes = [
+        axis if size % math.prod(mesh.shape[part] for part in _names(RULES[axis])) == 0 else None
+        for size, axis in zip(x.shape, ACTIVATIONS[name], strict=True)
+    ]
+    return jax.lax.with_sharding_constraint(x, sharding(mesh, *axes))
 
 
 def shardings_for(

@@ -1,6 +1,7 @@
 """The mesh, and the rule that every leaf has a row in the table."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from lorajax import sharding
@@ -56,6 +57,27 @@ def test_an_axis_that_the_mesh_does_not_divide_is_named():
 def test_rows_are_added_up_to_what_data_and_fsdp_divide(shape, count, expected):
     mesh = jax.sharding.AbstractMesh(shape, sharding.MESH_AXES)
     assert sharding.pad_rows(mesh, count) == expected
+
+
+def test_activations_lie_as_their_rule_says_and_none_is_without():
+    mesh = jax.sharding.AbstractMesh((2, 2, 1), sharding.MESH_AXES)
+    for name in sharding.ACTIVATIONS:
+        sharding.spec(sharding.ACTIVATIONS[name])
+
+    def spec_of(shape, name):
+        jaxpr = jax.make_jaxpr(lambda x: sharding.constrain(x, mesh, name))(
+            jax.ShapeDtypeStruct(shape, jnp.float32)
+        )
+        (equation,) = jaxpr.eqns
+        return tuple(equation.params['sharding'].spec)
+
+    assert spec_of((4, 3, 6), 'residual') == (('data', 'fsdp'), None, None)
+    assert spec_of((3, 3, 6), 'residual') == (None, None, None)  # three rows on four devices
+    assert spec_of((4, 1, 6), 'residual of one token') == (None, None, 'fsdp')
+    with pytest.raises(ValueError, match=r"no rule for the activation 'other' of 3 axes"):
+        sharding.constrain(jnp.zeros((1, 1, 1)), None, 'other')
+    with pytest.raises(ValueError, match='of 2 axes'):
+        sharding.constrain(jnp.zeros((1, 1)), None, 'residual')
 
 
 def test_a_sharding_without_axes_is_replicated():

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from lorajax import sharding
 from lorajax.lora.delta import blocked_delta, low_rank_delta
 from lorajax.models import kernels, rope
 from lorajax.models.attention import Blocking, KeyValues, attend
@@ -98,6 +99,11 @@ class Projection(nn.Module):
         return y
 
 
+def residual(length: int) -> str:
+    """Returns how the residual stream of rows of some tokens lies, as `sharding` calls it."""
+    return 'residual' if length > 1 else 'residual of one token'
+
+
 class Block(nn.Module):
     """One decoder layer: attention and gated MLP, each behind a norm and a residual.
 
@@ -111,6 +117,7 @@ class Block(nn.Module):
     blocking: Blocking | None = None
     attention: str = kernels.XLA
     attention_mesh: Mesh | None = None
+    mesh: Mesh | None = None
 
     def projection(self, name: str) -> Projection:
         """Makes the projection called `name`."""
@@ -179,8 +186,10 @@ class Block(nn.Module):
                 out = attend(q, kv_blocks, c.score_scale, c.attention_softcap)
         out = project('o_proj', out.reshape(b, t, -1))  # from B T (N H)
         x += self.norm('attention_output_norm')(out) if c.output_norms else out
+        x = sharding.constrain(x, self.mesh, residual(t))
         h = self.norm('post_attention_norm')(x)
         gated = gate(project('gate_proj', h), c.mlp_activation) * project('up_proj', h)
         out = project('down_proj', gated)
         x += self.norm('mlp_output_norm')(out) if c.output_norms else out
+        x = sharding.constrain(x, self.mesh, residual(t))
         return x, ((k, v) if self.return_kv else None)

@@ -282,7 +282,7 @@ def load_model(
     kernel = kernels.choose(mesh.devices.flat[0], config, jnp.dtype(dtype), attention)
     module = Transformer(
         config, jnp.dtype(param_dtype), jnp.dtype(dtype), remat, kernel,
-        mesh if kernel == kernels.SPLASH else None,
+        mesh if kernel == kernels.SPLASH else None, mesh if mesh.size > 1 else None,
     )  # fmt: skip
     return Model(config, params, module, mesh, directory)
 
@@ -298,4 +298,6 @@ def random_model(
     module = Transformer(config, jnp.dtype(param_dtype), jnp.dtype(dtype))
     tokens = jnp.zeros((1, 2), jnp.int32)
     params = jax.jit(module.init)(key, tokens, jnp.ones_like(tokens))['params']
-    return Model(config, params, module, mesh or sharding.make_mesh((1, -1, 1)))
+    mesh = mesh or sharding.make_mesh((1, -1, 1))
+    module = module.clone(mesh=mesh if mesh.size > 1 else None)
+    return Model(config, params, module, mesh)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from lorajax import sharding
 from lorajax.models import kernels, rope
 from lorajax.models.attention import (
     Blocking,
@@ -22,7 +23,7 @@ from lorajax.models.attention import (
 )
 from lorajax.models.cache import Cache
 from lorajax.models.config import ModelConfig
-from lorajax.models.layers import FAN_IN_LAST, Block, RMSNorm, matmul_precision
+from lorajax.models.layers import FAN_IN_LAST, Block, RMSNorm, matmul_precision, residual
 
 REMAT_POLICIES = {
     'none': None,  # keep every activation
@@ -65,6 +66,7 @@ class Transformer(nn.Module):
       remat: what the backward pass keeps, a key of `REMAT_POLICIES`.
       attention: the kernel for packed rows, see `kernels`.
       attention_mesh: where they lie, for a kernel that XLA cannot divide.
+      mesh: where all arrays lie; None for one device.
     """
 
     config: ModelConfig
@@ -73,6 +75,7 @@ class Transformer(nn.Module):
     remat: str = 'none'
     attention: str = kernels.XLA
     attention_mesh: Mesh | None = None
+    mesh: Mesh | None = None
 
     @nn.compact
     def __call__(
@@ -110,7 +113,9 @@ class Transformer(nn.Module):
         embedding = _Matrix(
             'embedding', shape, self.param_dtype, nn.initializers.normal(0.02), name='embed'
         )()
+        length = tokens.shape[-1]
         x = embed(c, embedding, tokens, self.dtype)  # B T D
+        x = sharding.constrain(x, self.mesh, residual(length))
         if not c.tie_embeddings:
             _Matrix('kernel', shape, self.param_dtype, FAN_IN_LAST, name='lm_head')()
         if positions is None:
@@ -142,6 +147,7 @@ class Transformer(nn.Module):
             blocking,
             self.attention,
             self.attention_mesh,
+            self.mesh,
             name='layers',
         )
         x, kv = layers(
@@ -153,7 +159,8 @@ class Transformer(nn.Module):
             adapter_index,
             kind,
         )
-        return RMSNorm(c.norm_eps, self.param_dtype, c.norm_offset, name='final_norm')(x), kv
+        x = RMSNorm(c.norm_eps, self.param_dtype, c.norm_offset, name='final_norm')(x)
+        return sharding.constrain(x, self.mesh, residual(length)), kv
 
 
 class _View(NamedTuple):
