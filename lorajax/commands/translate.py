@@ -3,16 +3,15 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
 from absl import logging
 
 from lorajax import io, mapping
-from lorajax.commands import fleet, shared, translation
+from lorajax.commands import climbing, fleet, shared, translation
+from lorajax.commands.climbing import Given
 from lorajax.commands.command import Command
 from lorajax.commands.translation import Mapped, Result
-from lorajax.distillation import ladder
 from lorajax.errors import ArgumentError, InputError
 from lorajax.experiment import models
 from lorajax.experiment.adapters import SIDES
@@ -20,10 +19,7 @@ from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option
 from lorajax.experiment.shards import Shard
 from lorajax.experiment.workdir import BASES
-from lorajax.models import Model
-from lorajax.tasks import examples, sft_rows
-from lorajax.tasks.chat import ChatFormat, Conversation, Encoded
-from lorajax.types import Adapter
+from lorajax.tasks import sft_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +46,12 @@ class Flags:
     prompts: str = option(
         '',
         'JSON lines with a prompt each, like those that the adapter is for; answers are not read',
+    )
+    sample_prompts: int = option(
+        0,
+        'instead of prompts: how many the source model writes itself with the adapter, of which at '
+        f'most {climbing.KEPT} are kept; some hundreds, as most are of other kinds',
+        minimum=0,
     )
     distill: bool = option(False, 'train on the answers to the prompts, too')
     examples: str = option('', 'JSON lines of labelled rows of the task, as train reads them')
@@ -98,9 +100,13 @@ def translate(flags: Flags, experiment: Experiment) -> None:
     bases = translation.read_bases(pathlib.Path(flags.mapping) / BASES)
     _check_models(flags, bases)
     mapped = Mapped(flags.mapping, mapping.load(flags.mapping), bases)
-    # Of several adapters in turns, both models stay in memory.
-    load = functools.cache(models.load) if flags.adapters else models.load
-    climb = functools.partial(_climb, flags, experiment, load, mapped, prompts, labelled)
+    # Where models are needed in turns, both stay in memory.
+    in_turns = flags.adapters or flags.sample_prompts
+    load = functools.cache(models.load) if in_turns else models.load
+    given = Given(
+        flags.source_model, flags.target_model, prompts, flags.sample_prompts, labelled,
+        flags.examples, flags.distill,
+    )  # fmt: skip
 
     def results(chosen: Mapping[str, pathlib.Path]) -> dict[str, Result]:
         queries = {
@@ -108,7 +114,8 @@ def translate(flags: Flags, experiment: Experiment) -> None:
             for name, path in chosen.items()
         }
         predictions = translation.predict(mapped, chosen, queries)
-        reached = climb(queries, {name: p.adapter for name, p in predictions.items()})
+        start = {name: prediction.adapter for name, prediction in predictions.items()}
+        reached = climbing.climb(given, experiment, load, mapped.fitted, queries, start)
         return {
             name: translation.judge(mapped, path, predictions[name], reached[name], flags.force)
             for name, path in chosen.items()
@@ -138,13 +145,18 @@ def _check_flags(flags: Flags) -> None:
     if bool(flags.adapter) == bool(flags.adapters):
         raise InputError('--adapter, --adapters: expected one of the two')
     for needing, needed in (
-        ('prompts', 'source_model'), ('prompts', 'target_model'), ('examples', 'target_model'),
-        ('distill', 'prompts'),
+        ('prompts', 'source_model'), ('prompts', 'target_model'),
+        ('sample_prompts', 'source_model'), ('sample_prompts', 'target_model'),
+        ('examples', 'target_model'),
     ):  # fmt: skip
         if getattr(flags, needing) and not getattr(flags, needed):
             raise ArgumentError(needed, None, f'is missing, {needing} needs it')
+    if flags.distill and not (flags.prompts or flags.sample_prompts):
+        raise ArgumentError('prompts', None, 'is missing, distill needs it')
+    if flags.prompts and flags.sample_prompts:
+        raise ArgumentError('sample_prompts', flags.sample_prompts, 'expected this or prompts')
     for unused in ('source_model', 'target_model'):
-        if getattr(flags, unused) and not (flags.prompts or flags.examples):
+        if getattr(flags, unused) and not (flags.prompts or flags.sample_prompts or flags.examples):
             raise ArgumentError(unused, getattr(flags, unused), 'is of use with prompts alone')
     if flags.examples and flags.adapters:
         raise ArgumentError('examples', flags.examples, 'are of one task, expected one adapter')
@@ -187,73 +199,6 @@ def _check_models(flags: Flags, bases: Mapping[str, str]) -> None:
             )  # fmt: skip
 
 
-def _climb(
-    flags: Flags,
-    experiment: Experiment,
-    load: Callable[[str, Experiment], tuple[Model, ChatFormat]],
-    mapped: Mapped,
-    prompts: Sequence[str],
-    labelled: Sequence[Conversation],
-    queries: Mapping[str, Adapter],
-    start: Mapping[str, Adapter],
-) -> dict[str, ladder.Reached]:
-    """Climbs from translations as far as prompts and labels allow."""
-    if not prompts and not labelled:
-        return {name: ladder.Reached(adapter) for name, adapter in start.items()}
-    _check_shapes(flags, queries, start)
-    return ladder.climb(
-        lambda: load(flags.source_model, experiment),
-        lambda: load(flags.target_model, experiment),
-        _anchors(mapped.fitted),
-        queries,
-        start,
-        prompts,
-        ladder.Limits(
-            experiment.eval_batch_size, experiment.max_len,
-            shared.decode_limit(experiment), experiment.adapters_per_step,
-        ),
-        training=experiment.train_config if flags.distill else None,
-        examples=functools.partial(_encode, labelled, experiment, flags) if labelled else None,
-    )  # fmt: skip
-
-
-def _check_shapes(
-    flags: Flags, queries: Mapping[str, Adapter], start: Mapping[str, Adapter]
-) -> None:
-    """Refuses models for which the adapters are not, before one is loaded."""
-    for side, adapters in (('source', queries), ('target', start)):
-        name = getattr(flags, f'{side}_model')
-        if not name:
-            continue
-        config = models.read_config(name)
-        for projection, entry in next(iter(adapters.values()))['layers'].items():
-            widths = np.shape(entry['a'])[-2], np.shape(entry['b'])[-1]
-            found = np.shape(entry['a'])[0], *widths
-            expected = config.num_layers, *config.projections[projection]
-            if found != expected:
-                raise InputError(
-                    f"{name}: {projection} has (layers, in, out) {expected}, the mapping's "
-                    f'adapters of the {side} {found}'
-                )
-
-
-def _anchors(fitted: mapping.TransferMap) -> ladder.Anchors:
-    """Returns the adapters that a mapping keeps; those of the source are not needed."""
-    try:
-        source = fitted.anchors('source')
-    except InputError:
-        source = {}
-    return ladder.Anchors(source, fitted.anchors('target'))
-
-
-def _encode(
-    rows: Sequence[Conversation], experiment: Experiment, flags: Flags, chat: ChatFormat
-) -> list[Encoded]:
-    """Returns labelled examples in the target's tokens."""
-    encoded = [chat.encode_conversation(row) for row in rows]
-    return examples.fit(encoded, experiment.max_len, flags.examples)
-
-
 COMMAND = Command(
     'translate', translate, Flags,
     reads=('seed', 'num_epochs', 'batch_size', 'learning_rate', 'schedule', 'warmup_ratio',
@@ -263,15 +208,16 @@ COMMAND = Command(
     has_recipe=True,
     only_with={
         **dict.fromkeys(
-            ('seed', 'num_epochs', 'batch_size', 'learning_rate', 'schedule', 'warmup_ratio',
+            ('num_epochs', 'batch_size', 'learning_rate', 'schedule', 'warmup_ratio',
              'weight_decay', 'max_grad_norm', 'lora_rank', 'lora_alpha', 'separate_init', 'remat',
              'attention'),
             ('distill',),
         ),
+        'seed': ('distill', 'sample_prompts'),
         **dict.fromkeys(
             ('eval_batch_size', 'lengths', 'adapters_per_step', 'mesh', 'precision',
              'compilation_cache'),
-            ('prompts', 'examples'),
+            ('prompts', 'sample_prompts', 'examples'),
         ),
     },
 )  # fmt: skip

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lorajax import io, lora, mapping
-from lorajax.distillation import pseudo_labels
+from lorajax.distillation import ladder, pseudo_labels, self_prompts
 from lorajax.errors import ArgumentError, InputError
 from lorajax.experiment import models
 from lorajax.experiment.workdir import BASES
@@ -257,6 +257,24 @@ def test_prompts_of_another_kind_leave_the_translation_as_it_is(toy_translation)
     assert '| rung reached | map: ' in card and 'prompts do not seem to be of the kind' in card
 
 
+def test_prompts_that_the_source_writes_itself_are_climbed_with(toy_translation, monkeypatch):
+    root = toy_translation
+    prompts = [row.prompt for row in known_rows(8)]
+    asked = []
+    monkeypatch.setattr(self_prompts, 'sample', lambda *_, **__: [*prompts, 'code ca'])
+    monkeypatch.setattr(self_prompts, 'select', lambda *given, **__: dict.fromkeys(given[3][:8]))
+
+    def climb(*given, **_):
+        asked.append(given[5])
+        return {name: ladder.Reached(adapter) for name, adapter in given[4].items()}
+
+    monkeypatch.setattr(ladder, 'climb', climb)
+    translate(root, *TOY, '--sample_prompts=16', *SIZES, FORCE)
+    assert asked == [prompts]
+    card = (root / 'out' / 'README.md').read_text()
+    assert '16 prompts were sampled from the source model, 9 of them whole' in card
+
+
 def test_a_model_that_is_not_the_mappings_is_refused_before_it_is_loaded(toy_translation):
     root = toy_translation
     with pytest.raises(InputError, match='toy-target: its weights are not those of a/source'):
@@ -274,6 +292,8 @@ def test_a_model_that_is_not_the_mappings_is_refused_before_it_is_loaded(toy_tra
         (['--prompts=p', TOY[0]], 'target_model: is missing, prompts needs it'),
         (['--examples=e'], 'target_model: is missing, examples needs it'),
         (['--distill'], 'prompts: is missing, distill needs it'),
+        (['--sample_prompts=8'], 'source_model: is missing, sample_prompts needs it'),
+        ([*TOY, '--prompts=p', '--sample_prompts=8'], 'sample_prompts 8: expected this or prompts'),
         ([*TOY], 'source_model toy-source: is of use with prompts alone'),
     ],
 )
