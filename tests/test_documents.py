@@ -19,7 +19,7 @@ FLAGFILES = sorted(path.name for path in (ROOT / 'launch').glob('*.flags'))
 MOST_LINES = 250  # of BUILD.md
 
 # Beginnings of paths in the repository; anything else with a slash is a user's own path.
-_FOLDERS = ('.ci', 'benchmarks', 'docs', 'launch', 'lorajax', 'tests')
+_FOLDERS = ('.ci', 'benchmarks', 'docs', 'examples', 'launch', 'lorajax', 'tests')
 
 
 def text_of(name):
