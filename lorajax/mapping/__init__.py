@@ -13,7 +13,14 @@ methods, storage, api.
 
 from lorajax.mapping.anchors import Anchors, read_pair
 from lorajax.mapping.api import TransferMap, fit, load
-from lorajax.mapping.methods import CANDIDATES, DEFAULT, METHODS, Method, method_named
+from lorajax.mapping.methods import (
+    CANDIDATES,
+    DEFAULT,
+    METHODS,
+    Method,
+    method_named,
+    weighting_method,
+)
 from lorajax.mapping.options import BaseModelArrays, Options
 from lorajax.mapping.queries import Queries
 from lorajax.mapping.state import Prediction
@@ -33,4 +40,5 @@ __all__ = [
     'load',
     'method_named',
     'read_pair',
+    'weighting_method',
 ]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from lorajax.errors import InputError
 from lorajax.io.reading import shorten
-from lorajax.mapping import combination
+from lorajax.mapping import combination, plugins
 from lorajax.mapping.anchor_weights import AnchorWeighting, KernelWeighting
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.baselines import data_free
@@ -60,10 +60,17 @@ _WEIGHTS = ('source_weights', 'target_weights')
 _ACTIVATIONS = ('source_inputs', 'target_inputs', 'source_outputs', 'target_outputs')
 
 
-def _combination(
+def weighting_method(
     summary: str, reference: str, weighting: AnchorWeighting, is_learned: bool = True
 ) -> Method:
-    """A method of `combination`."""
+    """Returns a method that predicts weighted sums of the target's anchors.
+
+    Args:
+      summary: one line for tables and model cards.
+      reference: where it comes from.
+      weighting: how the anchors are weighted, such as a `KernelWeighting` of a `Solver`.
+      is_learned: see `Method`.
+    """
     return Method(
         summary=summary,
         reference=reference,
@@ -78,7 +85,7 @@ def _combination(
 @functools.cache
 def _topk(count: int | None, scope: str) -> Method:
     """A method `topk{K}_global_ridge` or `topk{K}_pertensor_ridge`."""
-    return _combination(
+    return weighting_method(
         f'{scope} ridge on the {count or "K"} nearest anchors (seed)',
         _SEED,
         KernelWeighting(topk_ridge(count), 'factor', scope=scope.removeprefix('per')),
@@ -152,37 +159,37 @@ def _on_updates(normalise: str, scope: str = 'global') -> KernelWeighting:
 
 
 METHODS: dict[str, Method] = {
-    'zero': _combination(
+    'zero': weighting_method(
         'no adapter at all',
         _TRIVIAL,
         KernelWeighting(constant(0.0), 'factor'),
         is_learned=False,
     ),
-    'mean': _combination(
+    'mean': weighting_method(
         "mean of the anchors' factors (seed)",
         _SEED,
         KernelWeighting(constant(1.0), 'factor'),
         is_learned=False,
     ),
-    'mean_delta': _combination(
+    'mean_delta': weighting_method(
         "mean of the anchors' updates",
         _TRIVIAL,
         KernelWeighting(constant(1.0), 'delta'),
         is_learned=False,
     ),
-    'scaled_mean': _combination(
+    'scaled_mean': weighting_method(
         'mean update times the scale that leave-one-out finds best',
         _TRIVIAL,
         KernelWeighting(scaled(constant(1.0)), 'delta', 'trace'),
         is_learned=False,
     ),
-    'nearest': _combination(
+    'nearest': weighting_method(
         "target adapter of the nearest anchor, by cosine of the source's updates",
         _TRIVIAL,
         KernelWeighting(nearest(), 'delta', 'trace'),
         is_learned=False,
     ),
-    'placebo': _combination(
+    'placebo': weighting_method(
         'delta_ridge with its weights given to the wrong tasks',
         _TRIVIAL,
         KernelWeighting(misassigned(kernel_ridge(fall_back=True)), 'delta', 'trace'),
@@ -196,64 +203,64 @@ METHODS: dict[str, Method] = {
         ),
         is_learned=False,
     ),
-    'global_ridge': _combination(
+    'global_ridge': weighting_method(
         'one ridge on all flattened factors (seed)',
         _SEED,
         KernelWeighting(kernel_ridge(fall_back=False), 'factor'),
     ),
-    'pertensor_ridge': _combination(
+    'pertensor_ridge': weighting_method(
         'one ridge per tensor on flattened factors (seed)',
         _SEED,
         KernelWeighting(kernel_ridge(fall_back=False), 'factor', scope='tensor'),
     ),
     'topk8_global_ridge': _topk(8, 'global'),
     'topk8_pertensor_ridge': _topk(8, 'pertensor'),
-    'pertensor_mlp': _combination(
+    'pertensor_mlp': weighting_method(
         'one small neural network per tensor on flattened factors (seed)',
         _SEED,
         KernelWeighting(neural_network(), 'factor', scope='tensor'),
     ),
-    'pertensor_pca': _combination(
+    'pertensor_pca': weighting_method(
         "ridge per tensor onto principal components of the target's factors (HF8qoeEo1u)",
         'OpenReview HF8qoeEo1u',
         KernelWeighting(principal_components(), 'factor', scope='tensor'),
     ),
-    'delta_ridge': _combination(
+    'delta_ridge': weighting_method(
         'kernel ridge on updates, tensors trace-normalised', _DUAL, _on_updates('trace')
     ),
-    'delta_cosine_ridge': _combination(
+    'delta_cosine_ridge': weighting_method(
         'kernel ridge on updates, every tensor of every adapter scaled to norm 1',
         _DUAL,
         _on_updates('cosine'),
     ),
-    'delta_module_ridge': _combination(
+    'delta_module_ridge': weighting_method(
         'kernel ridge on updates, one kernel per projection', _DUAL, _on_updates('trace', 'module')
     ),
-    'delta_tensor_ridge': _combination(
+    'delta_tensor_ridge': weighting_method(
         'kernel ridge on updates, one kernel per tensor', _DUAL, _on_updates('trace', 'tensor')
     ),
-    'delta_hierarchical_ridge': _combination(
+    'delta_hierarchical_ridge': weighting_method(
         'kernel ridge on updates, global and per-tensor kernels mixed by leave-one-out',
         f'{_DUAL}; Evgeniou and Pontil 2004',
         _on_updates('trace', 'hierarchical'),
     ),
-    'delta_scaled_ridge': _combination(
+    'delta_scaled_ridge': weighting_method(
         'delta_ridge times the scale that leave-one-out finds best',
         _DUAL,
         KernelWeighting(scaled(kernel_ridge(fall_back=True)), 'delta', 'trace'),
     ),
-    'matched_ridge': _combination(
+    'matched_ridge': weighting_method(
         'kernel ridge on updates, kernels per tensor mixed to match the target (ours)',
         f'{_OURS}; Cortes, Mohri, Rostamizadeh 2012',
         KernelAlignment(),
     ),
-    'matched_scaled': _combination(
+    'matched_scaled': weighting_method(
         'matched_ridge with a small fixed penalty, lengthened where averages are short (ours)',
         f'{_OURS}; Cortes, Mohri, Rostamizadeh 2012',
         # Both numbers were chosen on toy worlds that the contest does not use.
         KernelAlignment(relative_penalty=0.03, norm_share=0.6),
     ),
-    'delta_pca': _combination(
+    'delta_pca': weighting_method(
         "ridge per tensor onto principal components of the target's updates",
         'OpenReview HF8qoeEo1u, on updates',
         KernelWeighting(principal_components(), 'delta', 'trace', 'tensor'),
@@ -314,7 +321,7 @@ CANDIDATES = (DEFAULT, 'matched_ridge', 'delta_hierarchical_ridge', 'delta_ridge
 
 
 def method_named(name: str) -> Method:
-    """Returns a method by name.
+    """Returns a method by name: of the table, a top-k method of any K, or of another package.
 
     Raises:
       InputError: if there is none; suggests the closest name.
@@ -323,6 +330,15 @@ def method_named(name: str) -> Method:
         return METHODS[name]
     if match := re.fullmatch(r'topk([1-9]\d*)?_(global|pertensor)_ridge', name):
         return _topk(int(match[1]) if match[1] else None, match[2])
-    close = difflib.get_close_matches(name, METHODS, 1)
-    hint = f'did you mean {close[0]!r}?' if close else f'expected one of {list(METHODS)}'
+    offered = plugins.load(name)
+    if isinstance(offered, Method):
+        return offered
+    if offered is not None:
+        raise InputError(
+            f'mapping method {name!r}: a package offers {shorten(repr(offered), 60)}, expected a '
+            'lorajax.mapping.Method'
+        )
+    known = [*METHODS, *plugins.names()]
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f'did you mean {close[0]!r}?' if close else f'expected one of {known}'
     raise InputError(f'unknown mapping method {shorten(repr(name), 60)}: {hint}')
