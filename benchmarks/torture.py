@@ -1,11 +1,13 @@
 """What no test suite has time for: kills, signals, a full disk, two starts at once.
 
-    python -m benchmarks.torture [kills|signals|disk|race ...] [--kills=20] [--races=200]
+    python -m benchmarks.torture [kills|pair|signals|disk|race ...] [--kills=20] [--races=200]
 
 Every trial is a run of the toy world, shrunk. It prints one line a trial and ends with status 1
 if a promise of the work directory was broken:
 
 - killed anywhere, as often as you like, the same command ends with the same bytes;
+- of two processes that work as one, the one that is killed ends the other with a line and a status
+  for a scheduler, and started again both end with the same bytes;
 - SIGINT and SIGTERM end a run with one line, status 130 and 143, and nothing half-written;
 - a full disk is one line and status 2, and with more room the same command ends as ever;
 - of two processes that start at once one works, the other is refused and removes nothing.
@@ -13,6 +15,7 @@ if a promise of the work directory was broken:
 `disk` mounts small file systems and needs root.
 """
 
+import concurrent.futures
 import contextlib
 import hashlib
 import multiprocessing
@@ -21,6 +24,7 @@ import pathlib
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +33,7 @@ from collections.abc import Callable, Iterator
 
 from absl import app, flags
 
+LOST = 75  # as lorajax.processes says; read without importing JAX here
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _SMALL = (
     '--flagfile=launch/toy.flags',
@@ -42,10 +47,10 @@ _SMALL = (
 _CLOCKED = {'config.json', 'metrics.jsonl', 'diagnostics.json', '.lock'}
 
 
-def start(workdir: pathlib.Path) -> 'subprocess.Popen[str]':
-    """Starts the small run."""
+def start(workdir: pathlib.Path, *words: str) -> 'subprocess.Popen[str]':
+    """Starts the small run, with more flags."""
     return subprocess.Popen(
-        [sys.executable, '-m', 'lorajax.launch', *_SMALL, f'--workdir={workdir}'],
+        [sys.executable, '-m', 'lorajax.launch', *_SMALL, f'--workdir={workdir}', *words],
         cwd=_ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
     )  # fmt: skip
@@ -111,6 +116,67 @@ def kills(
         if process.returncode:
             wrong.append(f'status {process.returncode}: {said.splitlines()[-1:]}')
         yield _line(f'killed after {", ".join(killed) or "nothing"} s', wrong)
+        shutil.rmtree(workdir)
+
+
+def start_pair(workdir: pathlib.Path) -> list['subprocess.Popen[str]']:
+    """Starts the small run in two processes that work as one, over loopback."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    return [
+        start(
+            workdir, '--mesh=2,1,1', f'--coordinator_address=127.0.0.1:{port}',
+            '--num_processes=2', f'--process_id={index}',
+        )
+        for index in range(2)
+    ]  # fmt: skip
+
+
+def end_pair(processes: 'list[subprocess.Popen[str]]') -> list[tuple[int, str]]:
+    """Waits for two processes; returns the status of each, and what it said."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        said = pool.map(lambda process: process.communicate(timeout=600)[1], processes)
+        return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+def pair(root: pathlib.Path, expected: dict[str, str], seconds: float, count: int) -> Iterator[str]:
+    """Kills one of two processes that work as one, until they are done."""
+    del expected, seconds
+    begin = time.monotonic()
+    whole = end_pair(start_pair(root / 'pair'))
+    seconds = time.monotonic() - begin
+    yield _line(f'two processes, undisturbed: {seconds:.1f} s', [f'{w}' for w in whole if w[0]])
+    expected = content(root / 'pair')
+    rng = random.Random(2)
+    done = trial = 0
+    while done < count:
+        workdir, killed, wrong = root / f'pair-{trial}', [], []
+        trial += 1
+        while True:
+            processes = start_pair(workdir)
+            index, delay = rng.randrange(2), rng.uniform(0.1, 0.9) * seconds
+            deadline = time.monotonic() + delay
+            while time.monotonic() < deadline and processes[index].poll() is None:
+                time.sleep(0.05)
+            if processes[index].poll() is None:
+                processes[index].kill()  # and the kernel its child
+                killed.append(f'{index} after {delay:.0f} s')
+                done += 1
+            begin = time.monotonic()
+            ended = end_pair(processes)
+            waited = time.monotonic() - begin
+            status, said = ended[1 - index]
+            last = said.strip().splitlines()[-1:] or ['']
+            if ended[index][0] == 0 == status:
+                break
+            if ended[index][0] != -signal.SIGKILL or (status and status != LOST):
+                wrong.append(f'statuses {ended[index][0]}, {status}, last line {last[0]!r}')
+                break
+            if waited > 100 or not (status == 0 or 'is gone or out of reach' in last[0]):
+                wrong.append(f'{waited:.0f} s for the other to end, last line {last[0]!r}')
+        wrong += differences(workdir, expected)
+        yield _line(f'killed {", ".join(killed) or "nothing"}', wrong)
         shutil.rmtree(workdir)
 
 
@@ -220,7 +286,7 @@ def _line(trial: str, wrong: list[str]) -> str:
 
 
 _TRIALS: dict[str, Callable[..., Iterator[str]]] = {
-    'kills': kills, 'signals': signals, 'disk': disk, 'race': race,
+    'kills': kills, 'pair': pair, 'signals': signals, 'disk': disk, 'race': race,
 }  # fmt: skip
 
 
@@ -228,7 +294,13 @@ def main(argv: list[str]) -> None:
     """Does the trials that are named, all if none is."""
     args = flags.FLAGS
     names = argv[1:] or list(_TRIALS)
-    counts = {'kills': args.kills, 'signals': args.signals, 'disk': args.disks, 'race': args.races}
+    counts = {
+        'kills': args.kills,
+        'pair': args.kills,
+        'signals': args.signals,
+        'disk': args.disks,
+        'race': args.races,
+    }
     is_broken = False
     with tempfile.TemporaryDirectory() as directory:
         root = pathlib.Path(directory)

@@ -34,6 +34,26 @@ ACTIVATIONS: dict[str, tuple[str | None, ...]] = {
 }
 
 
+def plan_mesh(shape: tuple[int, int, int], count: int) -> AbstractMesh:
+    """Returns a mesh of (data, fsdp, tensor) of which nothing but the sizes is known.
+
+    Args:
+      shape: as for `make_mesh`; the devices need not be here.
+      count: of devices, for an entry of -1 alone.
+
+    Raises:
+      ArgumentError: if the shape is none.
+    """
+    known = math.prod(size for size in shape if size != -1)
+    if len(shape) != 3 or shape.count(-1) > 1 or known < 1 or (-1 in shape and count % known):
+        raise ArgumentError(
+            'mesh',
+            ','.join(map(str, shape)),
+            f'expected (data,fsdp,tensor), for {count} devices where an entry is -1',
+        )
+    return AbstractMesh(tuple(count // known if size == -1 else size for size in shape), MESH_AXES)
+
+
 def make_mesh(shape: tuple[int, int, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns a mesh of (data, fsdp, tensor) devices; one entry may be -1, "the rest".
 

@@ -150,7 +150,9 @@ def test_without_shards_slurm_gets_one_job(place):
 JOB = {'SLURM_JOB_ID': '12', 'SLURM_ARRAY_JOB_ID': '7', 'SLURM_ARRAY_TASK_ID': '3'}
 
 
-@pytest.mark.parametrize(('status', 'is_requeued'), [(0, False), (2, False), (143, True)])
+@pytest.mark.parametrize(
+    ('status', 'is_requeued'), [(0, False), (2, False), (75, True), (143, True)]
+)
 def test_a_job_is_queued_again_after_a_signal_and_only_then(place, status, is_requeued):
     place.does('python', f'exit {status}')
     place.run('slurm.sbatch', '--flagfile=launch/toy.flags', '--num_shards=8', status=status, **JOB)
@@ -260,8 +262,8 @@ def test_kubernetes_gets_a_jobset(place):
         assert container['image'] == 'r/i:1'
         assert pod['volumes'][0]['persistentVolumeClaim'] == {'claimName': 'c'}
         rules = [rule for rule in work['podFailurePolicy']['rules'] if 'onExitCodes' in rule]
-        codes = {rule['action']: rule['onExitCodes']['values'][0] for rule in rules}
-        assert codes == {'FailJob': 2, 'Ignore': 143}
+        codes = {rule['action']: rule['onExitCodes']['values'] for rule in rules}
+        assert codes == {'FailJob': [2], 'Ignore': [75, 143]}
         assert pod['restartPolicy'] == 'Never'  # the policy asks for it
     pods = [job['template']['spec']['template']['spec'] for job in jobs]
     assert [pod['containers'][0]['args'][3] for pod in pods] == [

@@ -84,3 +84,11 @@ def test_a_sharding_without_axes_is_replicated():
     mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
     assert sharding.sharding(mesh).is_fully_replicated
     assert sharding.mesh_text(mesh) == '1,1,1'
+
+
+def test_a_mesh_is_planned_without_its_devices():
+    assert dict(sharding.plan_mesh((4, 8, 1), 1).shape) == {'data': 4, 'fsdp': 8, 'tensor': 1}
+    assert sharding.mesh_text(sharding.plan_mesh((2, -1, 1), 8)) == '2,4,1'
+    for shape in ((3, -1, 1), (0, 1, 1), (-1, -1, 1), (1, 1)):
+        with pytest.raises(ArgumentError, match=r'expected \(data,fsdp,tensor\), for 8 devices'):
+            sharding.plan_mesh(shape, 8)

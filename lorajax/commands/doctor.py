@@ -43,7 +43,7 @@ def doctor(flags: Flags, experiment: Experiment) -> None:
         works = _works(experiment)
     configs = [_config(work.model) for work in works]
     for config in configs:
-        checks.check_mesh(experiment, config)
+        checks.check_mesh(experiment, config, is_here=False)
     print(memory.describe_mesh(experiment.mesh))
     rate = forecast.matrix_rate(experiment.dtype) * jax.device_count()
     for work, config in zip(works, configs, strict=True):

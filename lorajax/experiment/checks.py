@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 from absl import logging
 
 from lorajax import sharding
@@ -38,15 +39,18 @@ def check_model(name: str, experiment: Experiment) -> None:
     check_mesh(experiment, config)
 
 
-def check_mesh(experiment: Experiment, config: ModelConfig) -> None:
-    """Refuses a mesh that is not the machine's, or that does not divide a model's axes.
+def check_mesh(experiment: Experiment, config: ModelConfig, is_here: bool = True) -> None:
+    """Refuses a mesh that does not divide a model's axes, or whose devices are not here.
 
     Batches need no check: they are padded to what the mesh divides.
 
     Raises:
       ArgumentError: naming the mesh and the axis.
     """
-    param_shardings(sharding.make_mesh(experiment.mesh), config)
+    if is_here:
+        param_shardings(sharding.make_mesh(experiment.mesh), config)
+    else:
+        param_shardings(sharding.plan_mesh(experiment.mesh, jax.device_count()), config)
 
 
 def check_execution(chosen: Sequence[Task], allow_code_execution: bool) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh
 
 from lorajax.experiment.provenance import versions
 from lorajax.models import ModelConfig
 from lorajax.models.hf import names as hf_names
 from lorajax.models.model import param_shardings
-from lorajax.sharding import make_mesh, pad_rows
+from lorajax.sharding import mesh_text, pad_rows, plan_mesh
 from lorajax.tasks.batching import bucket
 from lorajax.training.state import adapter_shardings
 
@@ -58,14 +58,14 @@ def training_bytes(
       layers, and what it needs for one); 'logits' (those that exist at a time, and the gradient
       that is kept of each, answers taken as half of the tokens).
     """
-    devices = make_mesh(mesh)
+    devices = plan_mesh(mesh, jax.device_count())
     parts = dict(devices.shape)
     rows = parts['data'] * parts['fsdp']
     tokens = min(-(-adapters * batch_size // rows) * max_len, _TOKENS)
     width, hidden = config.embed_dim, config.mlp_dim // parts['tensor']
     heads = config.num_heads // parts['tensor']
     queries = heads * config.head_dim
-    keys = -(-config.num_kv_heads // parts['tensor']) * config.head_dim
+    keys = _kv_heads(config, parts['tensor']) * config.head_dim
     window = max_len * 5 // 4  # a token looks back at the longest example and a block
     stored, item = np.dtype(param_dtype).itemsize, np.dtype(dtype).itemsize
     # The update of a single adapter is a product like those of the base, so it is kept, too.
@@ -118,14 +118,14 @@ def decoding_bytes(
       'params'; 'adapters' (as they are given, and again with the layers first); 'cache' (keys and
       values, exact); 'prompts' (their own keys and values, and what one layer works with).
     """
-    devices = make_mesh(mesh)
+    devices = plan_mesh(mesh, jax.device_count())
     parts = dict(devices.shape)
     rows = adapters * pad_rows(devices, batch_size) // (parts['data'] * parts['fsdp'])
     length = bucket(max_len)
     item = np.dtype(dtype).itemsize
     heads = config.num_heads // parts['tensor']
     hidden = config.mlp_dim // parts['tensor']
-    pair = 2 * config.num_layers * -(-config.num_kv_heads // parts['tensor']) * config.head_dim
+    pair = 2 * config.num_layers * _kv_heads(config, parts['tensor']) * config.head_dim
     width, scores = config.embed_dim * item, heads * length * _SCORE
     # Of the two halves of a layer the one that needs more; no backward pass keeps the other.
     working = max(7 * hidden * item + 3 * width, 3 * scores + 5 * width)
@@ -137,14 +137,20 @@ def decoding_bytes(
     }
 
 
-def _params(mesh: Mesh, config: ModelConfig, item: int) -> int:
+def _kv_heads(config: ModelConfig, parts: int) -> int:
+    """Returns the key and value heads of a device; all, where the tensor axis divides them not."""
+    heads = config.num_kv_heads
+    return heads if heads % parts else heads // parts
+
+
+def _params(mesh: AbstractMesh, config: ModelConfig, item: int) -> int:
     """Returns the bytes of a device's part of the base."""
     shapes, where = hf_names.shapes(config), param_shardings(mesh, config)
     return sum(math.prod(where[path].shard_shape(shapes[path])) * item for path in shapes)
 
 
 def _adapters(
-    mesh: Mesh, config: ModelConfig, adapters: int, rank: int, targets: tuple[str, ...]
+    mesh: AbstractMesh, config: ModelConfig, adapters: int, rank: int, targets: tuple[str, ...]
 ) -> int:
     """Returns the bytes of a device's part of the factors of all adapters, in float32."""
     total = 0
@@ -176,12 +182,15 @@ def describe_machine() -> list[str]:
 
 
 def describe_mesh(mesh: tuple[int, int, int]) -> str:
-    """Returns a line on how the devices are arranged.
+    """Returns a line on how the devices are arranged, which need not be here.
 
     Raises:
-      ArgumentError: if the mesh is not the machine's.
+      ArgumentError: if it is no mesh.
     """
-    return f'mesh (data, fsdp, tensor): {tuple(make_mesh(mesh).shape.values())}'
+    planned = plan_mesh(mesh, jax.device_count())
+    count = math.prod(planned.shape.values())
+    here = '' if count == jax.device_count() else f'; {count} devices, of which some are elsewhere'
+    return f'mesh (data, fsdp, tensor): {mesh_text(planned)}{here}'
 
 
 def fits(sizes: Mapping[str, int]) -> bool | None:

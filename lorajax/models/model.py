@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from lorajax import sharding
 from lorajax.errors import ArgumentError, InputError
@@ -216,7 +216,9 @@ def _logits(
     return unembed(params, hidden, module.config.logit_softcap)
 
 
-def param_shardings(mesh: Mesh, config: ModelConfig) -> dict[str, jax.sharding.NamedSharding]:
+def param_shardings(
+    mesh: Mesh | AbstractMesh, config: ModelConfig
+) -> dict[str, jax.sharding.NamedSharding]:
     """Returns the sharding of each base parameter by path.
 
     Raises:
@@ -225,7 +227,7 @@ def param_shardings(mesh: Mesh, config: ModelConfig) -> dict[str, jax.sharding.N
     return sharding.shardings_for(mesh, param_axes(mesh, config), hf_names.shapes(config))
 
 
-def param_axes(mesh: Mesh, config: ModelConfig) -> dict[str, tuple[str | None, ...]]:
+def param_axes(mesh: Mesh | AbstractMesh, config: ModelConfig) -> dict[str, tuple[str | None, ...]]:
     """Returns the logical axes of each base parameter by path.
 
     Key and value heads are replicated where the mesh's tensor axis does not divide their number:

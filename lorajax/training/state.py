@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
 from lorajax import sharding
 from lorajax.lora.tree import init_adapter
@@ -30,7 +30,9 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-def adapter_shardings(mesh: Mesh, shape: ModelConfig, targets: Sequence[str]) -> Adapter:
+def adapter_shardings(
+    mesh: Mesh | AbstractMesh, shape: ModelConfig, targets: Sequence[str]
+) -> Adapter:
     """Returns the sharding of every leaf of stacked adapters, A and the rank replicated.
 
     `a` [A, L, in, R] follows the input axis of its base kernel, `b` [A, L, R, out] the output

@@ -69,7 +69,7 @@ def test_devices_are_named_before_anything_can_fail(capsys):
 @pytest.mark.parametrize(
     ('flag', 'error', 'words'),
     [
-        ('--mesh=3,1,1', ArgumentError, 'number of devices'),
+        ('--mesh=1,3,1', ArgumentError, 'does not divide'),
         ('--anchors=toy_math_kep_5', InputError, 'toy_math_keep_5'),
         ('--methods=delta_rigde', InputError, 'delta_ridge'),
         ('--source_model=nowhere/at/all', InputError, 'no such directory'),

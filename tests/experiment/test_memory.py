@@ -123,4 +123,25 @@ def test_the_machine_is_described():
     first, second = memory.describe_machine()
     assert f'{total / 1024**3:.1f} GiB' in first and 'jax 0.' in second
     mesh = memory.describe_mesh((1, -1, 1))
-    assert mesh.startswith('mesh (data, fsdp, tensor): (1, ')
+    assert mesh.startswith('mesh (data, fsdp, tensor): 1,')
+
+
+def test_devices_that_are_elsewhere_are_planned_for():
+    whole = decoding()
+    parts = decoding(mesh=(1, 8, 1))
+    assert parts['params'] < whole['params'] / 7  # norms are whole everywhere
+    assert 'elsewhere' in memory.describe_mesh((1, 8, 1))
+    assert memory.describe_mesh((1, -1, 1)) == 'mesh (data, fsdp, tensor): 1,1,1'
+
+
+def test_heads_that_the_tensor_axis_does_not_divide_are_whole_everywhere():
+    assert decoding(mesh=(1, 1, 4))['cache'] == decoding()['cache'] / 4  # of 8 heads
+    options = {name: COMMON[name] for name in ('rank', 'max_len', 'param_dtype', 'dtype')}
+    qwen = [
+        memory.decoding_bytes(
+            presets.QWEN2_5_3B, mesh=(1, 1, parts), adapters=3, batch_size=4, max_new_tokens=9,
+            targets=('q_proj',), **options,
+        )['cache']
+        for parts in (1, 2, 4)
+    ]  # fmt: skip
+    assert qwen[0] == 2 * qwen[1] == qwen[2]  # of two heads
