@@ -205,6 +205,7 @@ def training_step(structs: Structs) -> Any:
     import jax.numpy as jnp
 
     from lorajax import sharding
+    from lorajax.models.attention import Blocking
     from lorajax.training.optimizer import make_optimizer
     from lorajax.training.packing import Pack
     from lorajax.training.state import TrainState, state_shardings
@@ -231,8 +232,8 @@ def training_step(structs: Structs) -> Any:
     )  # fmt: skip
     step = make_train_step(structs.module, mesh, optimizer, recipe.targets)
     rates, scale = structs.make((count,), jnp.float32), structs.make((), jnp.float32)
-    lookback = -(-(experiment.max_len - 1) // _BLOCK)
-    return step.lower(structs.params, state, pack, rates, scale, lookback, 1).compile()
+    blocking = Blocking(_BLOCK, -(-(experiment.max_len - 1) // _BLOCK))
+    return step.lower(structs.params, state, pack, rates, scale, blocking, 1).compile()
 
 
 def decoding_steps(structs: Structs, adapters: int) -> tuple[Any, Any]:

@@ -40,7 +40,7 @@ class Ours:
         """Takes a step."""
         self.state, losses = self.train_step(
             self.model.params, self.state, self.plan.pack(step), self.plan.rates[step],
-            self.plan.scales(step), self.plan.shapes[step].lookback, self.plan.layout.num_pieces,
+            self.plan.scales(step), self.plan.blocking(step), self.plan.layout.num_pieces,
         )  # fmt: skip
         jax.block_until_ready((self.state, losses))
 

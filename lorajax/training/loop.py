@@ -123,7 +123,7 @@ def train_adapters(
                 processes.place(pack, rows),
                 plan.rates[step],
                 plan.scales(step),
-                plan.shapes[step].lookback,
+                plan.blocking(step),
                 plan.layout.num_pieces,
             )
             window.add(pack, loss, plan.slots.occupants[step])

@@ -17,6 +17,8 @@ from lorajax.tasks.chat import Encoded
 _EVEN = 0.85  # mean length over the longest, from which every example gets a block to itself
 _CUTS = 11  # into about how many blocks the longest example is cut otherwise
 _MOST = 128  # tokens of a block then
+_UNITS = 16  # an adapter's examples of a step fill at least as many units where they are uneven
+_FILLED = 1.03  # where they are even, as much more than them may be computed for larger units
 # Attention to a window of this many tokens counts as much as all else that a token costs; only
 # for the choice of shapes.
 _WINDOW = 2048
@@ -30,7 +32,7 @@ class Pack(NamedTuple):
       segment_ids: int32[B, T], number of the example in its row from 1 on; 0 for filling.
       target_index: int32[B, M], where in its row each token stands that the loss counts.
       target_mask: float32[B, M], 1 for real targets.
-      adapter_index: int32[B, T / c], whose each block of c tokens is.
+      adapter_index: int32[B, T / u], whose each unit of u tokens is.
     """
 
     tokens: Any
@@ -61,9 +63,10 @@ class Layout:
     Attributes:
       num_shards: parts of the mesh's batch axes.
       num_pieces: rows of each, which are computed one after the other.
-      num_adapters: A; from two on every adapter begins with a block of its own.
+      num_adapters: A; from two on every adapter begins with a unit of its own.
       block: c, tokens.
       is_aligned: whether every example begins with a block of its own, none being longer.
+      unit_blocks: blocks that have one adapter: the products with its factors are as tall.
     """
 
     num_shards: int
@@ -71,6 +74,12 @@ class Layout:
     num_adapters: int
     block: int
     is_aligned: bool
+    unit_blocks: int = 1
+
+    @property
+    def unit(self) -> int:
+        """u, tokens that have one adapter; divides a row."""
+        return self.block * self.unit_blocks
 
     @property
     def num_rows(self) -> int:
@@ -80,9 +89,11 @@ class Layout:
     def place(self, lengths: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Returns int64[n] rows and int64[n] first tokens of each adapter's n examples.
 
-        An adapter's examples stand beside each other, so that few blocks begin in vain.
+        An adapter's examples stand beside each other, so that few units begin in vain.
         """
-        whole = [self._up(of_adapter) if self.is_aligned else of_adapter for of_adapter in lengths]
+        whole = [
+            _up(of_adapter, self.block) if self.is_aligned else of_adapter for of_adapter in lengths
+        ]
         if self.num_rows == 1:
             rows = [np.zeros(len(sizes), np.int64) for sizes in whole]
         else:
@@ -91,7 +102,7 @@ class Layout:
         ends = np.zeros(self.num_rows, np.int64)
         for adapter, sizes in enumerate(whole):
             if self.num_adapters > 1:
-                ends = self._up(ends)
+                ends = _up(ends, self.unit)
             for row in np.unique(rows[adapter]):
                 mine = rows[adapter] == row
                 stops = ends[row] + np.cumsum(sizes[mine])
@@ -104,7 +115,7 @@ class Layout:
         every = np.concatenate(sizes)
         capacity = max(-(-int(every.sum()) // self.num_rows), int(every.max(initial=0)))
         while True:
-            capacity = self._up(capacity)
+            capacity = _up(capacity, self.unit)
             rows = self._fill_to(sizes, capacity)
             if rows is not None:
                 return rows
@@ -114,7 +125,7 @@ class Layout:
         """Returns the row of each example, the longest that still fits next; None if too many."""
         rows, row, end = [np.zeros(len(of_adapter), np.int64) for of_adapter in sizes], 0, 0
         for adapter, of_adapter in enumerate(sizes):
-            end = self._up(end) if self.num_adapters > 1 else end
+            end = _up(end, self.unit) if self.num_adapters > 1 else end
             left = np.argsort(-of_adapter, kind='stable').tolist()
             while left:
                 fitting = next((i for i in left if end + of_adapter[i] <= capacity), None)
@@ -135,7 +146,7 @@ class Layout:
         most = np.bincount(row, np.concatenate(targets), self.num_rows).max()
         longest = int(np.concatenate(lengths).max())
         lookback = 0 if self.is_aligned else -(-(longest - 1) // self.block)
-        return Shape(int(self._up(stop.max())), int(most), lookback)
+        return Shape(int(_up(stop.max(), self.unit)), int(most), lookback)
 
     def pack(self, chosen: Sequence[Sequence[Encoded]], shape: Shape, pad_id: int) -> Pack:
         """Returns the pack of the examples of every adapter.
@@ -149,7 +160,7 @@ class Layout:
         segment_ids = np.zeros_like(tokens)
         index = np.ones((self.num_rows, shape.targets), np.int32)
         mask = np.zeros(index.shape, np.float32)
-        owner = np.zeros((self.num_rows, shape.tokens // self.block), np.int32)
+        owner = np.zeros((self.num_rows, shape.tokens // self.unit), np.int32)
         segments, targets = np.zeros((2, self.num_rows), np.int64)
         lengths = [np.array([length_of(e) for e in rows], np.int64) for rows in chosen]
         for adapter, places in enumerate(zip(*self.place(lengths), strict=True)):
@@ -162,12 +173,8 @@ class Layout:
                 index[row, found] = start + example.targets
                 mask[row, found] = 1.0
                 targets[row] = found.stop
-                owner[row, start // self.block : -(-stop // self.block)] = adapter
+                owner[row, start // self.unit : -(-stop // self.unit)] = adapter
         return Pack(tokens, segment_ids, index, mask, owner)
-
-    def _up(self, count: Any) -> Any:
-        """Rounds up to whole blocks."""
-        return -(-count // self.block) * self.block
 
 
 def make_layout(
@@ -194,11 +201,26 @@ def make_layout(
         block *= 2
     count = -(-batch_size * num_adapters // num_shards)  # examples of a part of the mesh
     pieces = max(1, int(count * mean // piece_tokens))
-    if is_aligned:  # some more where that leaves fewer blocks empty
-        pieces = min(range(pieces, pieces + pieces // 2 + 1), key=lambda n: -(-count // n) * n)
-    else:
-        pieces = max(1, min(pieces, count // 16))
-    return Layout(num_shards, pieces, num_adapters, block, is_aligned)
+    if not is_aligned:
+        pieces, unit = max(1, min(pieces, count // 16)), 1
+        # Half a unit is filling for each adapter.
+        while num_adapters > 1 and 2 * unit * block * _UNITS <= batch_size * mean:
+            unit *= 2
+        return Layout(num_shards, pieces, num_adapters, block, is_aligned, unit)
+    unit = batch_size & -batch_size if num_adapters > 1 else 1  # the largest power of two in it
+    while True:
+        units = count // unit
+        # Some more pieces where that leaves fewer units empty.
+        choices = range(pieces, pieces + pieces * 2 // 3 + 1)
+        best = min(choices, key=lambda n: -(-units // n) * n)
+        if unit == 1 or -(-units // best) * best <= units * _FILLED:
+            return Layout(num_shards, best, num_adapters, block, is_aligned, unit)
+        unit //= 2
+
+
+def _up(count: Any, unit: int) -> Any:
+    """Rounds up to whole units."""
+    return -(-count // unit) * unit
 
 
 def length_of(example: Encoded) -> int:
@@ -215,7 +237,7 @@ def choose_shapes(needs: Sequence[Shape], layout: Layout, program_tokens: float)
       program_tokens: tokens that are trained on in the time in which a program is compiled.
     """
     rounded = [
-        Shape(_round_up(need.tokens, layout.block), _round_up(need.targets, 16), need.lookback)
+        Shape(_round_up(need.tokens, layout.unit), _round_up(need.targets, 16), need.lookback)
         for need in needs
     ]
     orders = (sorted(rounded), sorted(rounded, key=lambda s: (s.lookback, s.tokens)))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from lorajax.models.attention import Blocking
 from lorajax.rng import generator
 from lorajax.tasks.chat import Encoded
 from lorajax.training.config import TrainConfig
@@ -111,6 +112,10 @@ class TrainPlan:
             lengths, targets = zip(*(rows.T for rows in chosen), strict=True)
             needs.append(self.layout.need(lengths, targets))
         return choose_shapes(needs, self.layout, self.program_tokens)
+
+    def blocking(self, step: int) -> Blocking:
+        """Returns how the rows of a step are cut for attention."""
+        return Blocking(self.layout.block, self.shapes[step].lookback)
 
     def rows(self, task: str, step: int) -> list[Encoded]:
         """Returns the examples of one adapter at one of its own steps.

@@ -45,7 +45,7 @@ def make_train_step(
         pack: `Pack`; the mesh divides its rows.
         rates: float32[A], learning rates; an adapter with a rate of 0 keeps its factors.
         scale: float32[A] or one number, alpha / rank.
-        lookback: blocks before its own that a token may look into; static.
+        blocking: how the rows are cut for attention; static.
         num_pieces: of equal numbers of rows, which are computed one after the other; static.
       which returns the new state and float32[A], nats per answer token before the step.
     """
@@ -56,12 +56,12 @@ def make_train_step(
         pack: Pack,
         rates: jax.Array,
         scale: jax.Array,
-        lookback: int,
+        blocking: Blocking,
         num_pieces: int,
     ) -> tuple[TrainState, jax.Array]:
         scale = jnp.reshape(scale, (-1, 1, 1, 1))
-        blocking = Blocking(pack.tokens.shape[1] // pack.adapter_index.shape[1], lookback)
-        owner = jnp.take_along_axis(pack.adapter_index, pack.target_index // blocking.size, axis=1)
+        unit = pack.tokens.shape[1] // pack.adapter_index.shape[1]
+        owner = jnp.take_along_axis(pack.adapter_index, pack.target_index // unit, axis=1)
         # B M A: the share of each target in the loss of its adapter; of filling none
         shares = jax.nn.one_hot(owner, len(rates)) * pack.target_mask[..., None]
         shares /= jnp.maximum(shares.sum((0, 1)), 1.0)

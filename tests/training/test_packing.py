@@ -48,8 +48,11 @@ def sizes_of(chosen):
 
 @pytest.mark.parametrize('num_rows', [1, 2])
 @pytest.mark.parametrize(('block', 'is_aligned'), [(4, False), (19, True)])
-def test_a_pack_holds_every_example_once_under_its_adapter(num_rows, block, is_aligned):
-    layout = Layout(1, num_rows, len(CHOSEN), block, is_aligned)
+@pytest.mark.parametrize('unit_blocks', [1, 2])
+def test_a_pack_holds_every_example_once_under_its_adapter(
+    num_rows, block, is_aligned, unit_blocks
+):
+    layout = Layout(1, num_rows, len(CHOSEN), block, is_aligned, unit_blocks)
     need = layout.need(*sizes_of(CHOSEN))
     pack = layout.pack(CHOSEN, need, pad_id=99)
     assert pack.tokens.shape == (num_rows, need.tokens)
@@ -62,7 +65,7 @@ def test_a_pack_holds_every_example_once_under_its_adapter(num_rows, block, is_a
             assert places[0] % block == 0 or not is_aligned
             # The first token's block can be seen from the last.
             assert places[-1] // block - places[0] // block <= need.lookback
-            [adapter] = set(pack.adapter_index[row, places // block])
+            [adapter] = set(pack.adapter_index[row, places // layout.unit])
             here = pack.target_index[row][pack.target_mask[row] > 0]
             targets = here[np.isin(here, places)] - places[0]
             found.append((int(adapter), tuple(pack.tokens[row, places]), tuple(targets)))
@@ -95,7 +98,7 @@ def random_adapter(config, seed):
 def test_losses_and_gradients_are_those_of_padded_batches(model, num_adapters, num_rows):
     chosen = CHOSEN[1:2] if num_adapters == 1 else CHOSEN
     adapters = [random_adapter(model.config, seed) for seed in range(num_adapters)]
-    layout = Layout(num_rows, 1, num_adapters, 4, is_aligned=False)
+    layout = Layout(num_rows, 1, num_adapters, 4, is_aligned=False, unit_blocks=num_rows)
     need = layout.need(*sizes_of(chosen))
     pack = layout.pack(chosen, need, pad_id=0)
     weights = np.where(pack.target_mask > 0, 1 + pack.target_index % 3, 7.0)  # no mean hides here
@@ -155,13 +158,14 @@ def test_few_shapes_hold_uneven_examples_with_little_filling(num_adapters):
     assert real / sum(layout.num_rows * shape.tokens for shape in shapes) >= 0.92
     for need, shape in zip(needs, shapes, strict=True):
         assert all(least <= size for least, size in zip(need, shape, strict=True))
-        assert shape.tokens % layout.block == 0
+        assert shape.tokens % layout.unit == 0
+    assert layout.unit_blocks == (1 if num_adapters == 1 else 2)
     assert len(set(choose_shapes(needs, layout, program_tokens=1e9))) == 1
 
 
 def test_examples_of_one_length_have_a_block_each_and_see_nothing_else():
     layout = make_layout(1, 2, np.array([13] * 20), 32)
-    assert layout == Layout(1, 1, 2, 13, is_aligned=True)
+    assert layout == Layout(1, 1, 2, 13, is_aligned=True, unit_blocks=32)
     lengths = [np.full(32, 13), np.full(32, 13)]
     assert layout.need(lengths, [np.full(32, 5)] * 2) == Shape(64 * 13, 64 * 5, 0)
 
@@ -172,10 +176,15 @@ def test_rows_of_a_mesh_share_the_work():
     assert layout.need(lengths, [np.ones(8)]).tokens == 128  # of 400 tokens, 100 for each row
 
 
-def test_pieces_of_even_examples_leave_no_block_empty():
+def test_pieces_of_even_examples_have_one_adapter_where_that_leaves_no_block_empty():
     layout = make_layout(1, 22, np.full(704, 13), 32, 640)
-    assert (layout.num_pieces, 704 % layout.num_pieces) == (16, 0)
-    assert make_layout(2, 22, np.full(704, 13), 32, 640).num_rows == 16
+    assert (layout.num_pieces, layout.unit) == (22, 32 * 13)
+    lengths, targets = [np.full(32, 13)] * 22, [np.full(32, 5)] * 22
+    assert layout.need(lengths, targets).tokens == 32 * 13
+    layout = make_layout(1, 3, np.full(90, 13), 30, 640)  # 90 examples in 45 units of two
+    assert (layout.num_pieces, layout.unit) == (1, 2 * 13)
+    layout = make_layout(1, 5, np.full(55, 13), 11, 300)
+    assert layout.unit == 13 and layout.num_pieces * -(-55 // layout.num_pieces) <= 56
 
 
 def test_uneven_examples_are_not_cut_into_pieces_that_cannot_be_filled():

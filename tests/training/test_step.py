@@ -41,7 +41,7 @@ def first_step(model, rates=None, piece_tokens=np.inf):
         plan.pack(0),
         rates,
         CONFIG.scale,
-        plan.shapes[0].lookback,
+        plan.blocking(0),
         plan.layout.num_pieces,
     )
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.adapters))  # donated
