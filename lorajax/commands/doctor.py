@@ -100,6 +100,7 @@ def _sizes(
         batch_size=experiment.batch_size,
         max_len=experiment.max_len,
         param_dtype=experiment.param_dtype,
+        quantize=experiment.quantize,
         dtype=experiment.dtype,
         remat=experiment.remat,
     )
@@ -113,6 +114,7 @@ def _sizes(
         max_len=experiment.max_len,
         max_new_tokens=experiment.max_new_tokens or experiment.max_len,
         param_dtype=experiment.param_dtype,
+        quantize=experiment.quantize,
         dtype=experiment.dtype,
     )
     return training, decoding

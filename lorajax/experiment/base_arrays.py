@@ -8,7 +8,7 @@ from lorajax import processes
 from lorajax.experiment import anchor_rows, models
 from lorajax.experiment.adapters import SIDES
 from lorajax.experiment.config import Experiment
-from lorajax.models import Model, activations
+from lorajax.models import Model, activations, quantized
 from lorajax.tasks.token_alignment import shared_positions
 
 
@@ -45,5 +45,8 @@ def kernels(model: Model) -> dict[str, np.ndarray]:
     Views with swapped axes, so that a layer is copied when a mapping looks at it.
     """
     layers = model.params['layers']
-    found = {p: processes.to_host(layers[p]['kernel']) for p in model.config.projections}
-    return {name: kernel.swapaxes(1, 2) for name, kernel in found.items()}
+    found = {p: processes.to_host(layers[p]) for p in model.config.projections}
+    return {
+        name: quantized.dense(entry['kernel'], entry.get(quantized.SCALE)).swapaxes(1, 2)
+        for name, entry in found.items()
+    }

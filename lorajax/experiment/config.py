@@ -10,7 +10,7 @@ from lorajax.experiment import options
 from lorajax.experiment.options import option
 from lorajax.experiment.workdir import Workdir
 from lorajax.lora import TARGETS
-from lorajax.models import kernels
+from lorajax.models import kernels, quantized
 from lorajax.models.transformer import REMAT_POLICIES
 from lorajax.tasks.task import PROTOCOLS
 from lorajax.toy import language
@@ -192,6 +192,10 @@ class Experiment:
         'float32', 'of base weights in memory', group='precision', choices=DTYPES
     )
     dtype: str = option('float32', 'of the computation', group='precision', choices=DTYPES)
+    quantize: str = option(
+        'none', 'frozen base weights: int8 for half the memory of bfloat16', group='precision',
+        choices=quantized.KINDS,
+    )  # fmt: skip
     remat: str = option(
         'none', 'what the backward pass computes again', group='machine', choices=REMAT_POLICIES
     )

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import AbstractMesh
 
 from lorajax.experiment.provenance import versions
-from lorajax.models import ModelConfig
+from lorajax.models import ModelConfig, quantized
 from lorajax.models.hf import names as hf_names
 from lorajax.models.model import param_shardings
 from lorajax.sharding import mesh_text, pad_rows, plan_mesh
@@ -34,6 +34,7 @@ def training_bytes(
     param_dtype: str,
     dtype: str,
     remat: str,
+    quantize: str = quantized.NONE,
 ) -> dict[str, int]:
     """Estimates the bytes per device of one training step.
 
@@ -51,6 +52,7 @@ def training_bytes(
       max_len: tokens of an example; all are taken to be as long.
       param_dtype, dtype: of the weights and of the computation.
       remat: what the backward pass computes again.
+      quantize: kind of the base's kernels, see `models.quantized`.
 
     Returns:
       'params' (sharded as they are loaded); 'adapters' (factors, two moments, gradients and
@@ -81,7 +83,7 @@ def training_bytes(
     gathered = kernel + config.vocab_size * width * item if parts['fsdp'] > 1 else 0
     logits = min(_LOGITS, tokens // 2 * config.vocab_size) // parts['tensor']
     return {
-        'params': _params(devices, config, stored),
+        'params': _params(devices, config, stored, quantize),
         'adapters': 5 * _adapters(devices, config, adapters, rank, targets),
         'activations': tokens * (kept * config.num_layers + working) + 2 * kernel + gathered,
         'logits': 2 * logits * _SCORE + tokens // 2 * width * item,
@@ -100,6 +102,7 @@ def decoding_bytes(
     max_new_tokens: int,
     param_dtype: str,
     dtype: str,
+    quantize: str = quantized.NONE,
 ) -> dict[str, int]:
     """Estimates the bytes per device of one evaluation batch, while its prompts are read.
 
@@ -113,6 +116,7 @@ def decoding_bytes(
       max_len: tokens of a prompt.
       max_new_tokens: tokens that are decoded.
       param_dtype, dtype: of the weights and of the computation.
+      quantize: kind of the base's kernels, see `models.quantized`.
 
     Returns:
       'params'; 'adapters' (as they are given, and again with the layers first); 'cache' (keys and
@@ -130,7 +134,7 @@ def decoding_bytes(
     # Of the two halves of a layer the one that needs more; no backward pass keeps the other.
     working = max(7 * hidden * item + 3 * width, 3 * scores + 5 * width)
     return {
-        'params': _params(devices, config, np.dtype(param_dtype).itemsize),
+        'params': _params(devices, config, np.dtype(param_dtype).itemsize, quantize),
         'adapters': 2 * _adapters(devices, config, adapters, rank, targets),
         'cache': rows * (length + max_new_tokens) * pair * item,
         'prompts': rows * length * (pair * item + working),
@@ -143,10 +147,16 @@ def _kv_heads(config: ModelConfig, parts: int) -> int:
     return heads if heads % parts else heads // parts
 
 
-def _params(mesh: AbstractMesh, config: ModelConfig, item: int) -> int:
+def _params(mesh: AbstractMesh, config: ModelConfig, item: int, quantize: str) -> int:
     """Returns the bytes of a device's part of the base."""
     shapes, where = hf_names.shapes(config), param_shardings(mesh, config)
-    return sum(math.prod(where[path].shard_shape(shapes[path])) * item for path in shapes)
+    parts = {path: where[path].shard_shape(shapes[path]) for path in shapes}
+    return sum(
+        quantized.bytes_of(part)
+        if quantize == quantized.INT8 and path.startswith('layers/') and path.endswith('/kernel')
+        else math.prod(part) * item
+        for path, part in parts.items()
+    )
 
 
 def _adapters(

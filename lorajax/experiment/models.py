@@ -41,6 +41,7 @@ def load(name: str, experiment: Experiment) -> tuple[Model, ChatFormat]:
     logging.info('loading %s', name)
     model = load_model(
         str(directory), experiment.param_dtype, experiment.dtype, mesh, experiment.remat,
+        quantize=experiment.quantize,
         attention=experiment.attention,
     )  # fmt: skip
     return model, chat

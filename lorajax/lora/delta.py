@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lorajax.errors import InputError
 from lorajax.types import Adapter, Array, Params
 
 
@@ -137,10 +138,17 @@ def merge(params: Params, adapter: Adapter, sign: float = 1.0) -> Params:
 
     Returns:
       New params, in the stored dtype; projections without an entry are shared, not copied.
+
+    Raises:
+      InputError: if the weights are quantized.
     """
     layers = dict(params['layers'])
     for name, entry in adapter.get('layers', {}).items():
         kernel = layers[name]['kernel']
+        if not jnp.issubdtype(kernel.dtype, jnp.floating):
+            raise InputError(
+                f'{name}: its weights are {kernel.dtype}, expected floats to merge into'
+            )
         chex.assert_equal_shape_prefix((kernel, entry['a']), 1)
         merged = kernel.astype(jnp.float32) + sign * delta_weight(entry)
         layers[name] = {**layers[name], 'kernel': merged.astype(kernel.dtype)}

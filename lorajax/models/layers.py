@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from lorajax import sharding
 from lorajax.lora.delta import blocked_delta, low_rank_delta
-from lorajax.models import kernels, rope
+from lorajax.models import kernels, quantized, rope
 from lorajax.models.attention import Blocking, KeyValues, attend
 from lorajax.models.config import ModelConfig
 
@@ -79,9 +79,10 @@ class Projection(nn.Module):
         shape = (self.features, x.shape[-1])
         kernel = self.param('kernel', FAN_IN_LAST, shape, self.param_dtype)
         # As quick as x @ W with W [in, out], forwards, backwards and for single tokens (XLA, CPU).
-        y = jnp.einsum(
-            '...i,oi->...o', x, kernel.astype(x.dtype), precision=matmul_precision(x.dtype)
-        )
+        entry = {'kernel': kernel}
+        if self.has_variable('params', quantized.SCALE):
+            entry[quantized.SCALE] = self.get_variable('params', quantized.SCALE)
+        y = quantized.product(x, entry, precision=matmul_precision(x.dtype))
         if self.use_bias:
             bias = self.param('bias', nn.initializers.zeros, (self.features,), self.param_dtype)
             y += bias.astype(x.dtype)

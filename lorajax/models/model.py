@@ -14,7 +14,7 @@ from lorajax import sharding
 from lorajax.errors import ArgumentError, InputError
 from lorajax.lora import PeftAdapter
 from lorajax.models import config as config_lib
-from lorajax.models import decoding, kernels
+from lorajax.models import decoding, kernels, quantized
 from lorajax.models.config import ModelConfig
 from lorajax.models.hf import checkpoint, hub
 from lorajax.models.hf import names as hf_names
@@ -249,6 +249,7 @@ def load_model(
     remat: str = 'none',
     revision: str | None = None,
     attention: str = kernels.AUTO,
+    quantize: str = quantized.NONE,
 ) -> Model:
     """Loads a model in HF format.
 
@@ -261,6 +262,7 @@ def load_model(
       remat: what the backward pass keeps: 'none', 'dots' or 'full' (see `transformer`).
       revision: of the hub id, if it names none.
       attention: the kernel of training, 'auto' or one that the devices have (see `kernels`).
+      quantize: 'int8' for projections in int8 (see `quantized`), or 'none'.
 
     Returns:
       The model, its weights sharded over the mesh.
@@ -279,6 +281,8 @@ def load_model(
     params = checkpoint.load_params(
         directory, config, jnp.dtype(param_dtype), param_shardings(mesh, config)
     )
+    if quantize == quantized.INT8:
+        params = quantized.quantize(params)
     # The files decide, as they do in transformers.
     config = dataclasses.replace(config, tie_embeddings='lm_head' not in params)
     kernel = kernels.choose(mesh.devices.flat[0], config, jnp.dtype(dtype), attention)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorajax.models import rope
+from lorajax.models import quantized, rope
 from lorajax.models.attention import soft_cap
 from lorajax.models.cache import Cache
 from lorajax.models.config import ModelConfig
@@ -158,7 +158,7 @@ def _norm(config: ModelConfig, weights: Params, x: jax.Array) -> jax.Array:
 def _project(weights: Params, entries: Any, name: str, x: jax.Array) -> jax.Array:
     """What `layers.Projection` computes, for x [B, in]."""
     precision = matmul_precision(x.dtype)
-    y = jnp.einsum('bi,oi->bo', x, weights[name]['kernel'].astype(x.dtype), precision=precision)
+    y = quantized.product(x, weights[name], precision=precision)
     if 'bias' in weights[name]:
         y += weights[name]['bias'].astype(x.dtype)
     if name in entries:
