@@ -146,7 +146,7 @@ def _median(scores: JsonDict) -> float | None:
 COMMAND = Command(
     'map', fit_map, Flags,
     reads=('output_rank', 'seed', 'eval_batch_size', 'max_len', 'mesh', 'precision'),
-    has_recipe='target_model',
+    has_recipe=True,
     only_with=dict.fromkeys(
         ('eval_batch_size', 'max_len', 'mesh', 'precision', 'compilation_cache'), ('rows',)
     ),

@@ -79,7 +79,9 @@ def changes(experiment: Experiment, stored: Mapping[str, Any]) -> list[str]:
       ArgumentError: naming a setting that cannot be mixed with what the run was begun with.
     """
     now, grown = experiment.to_json(), []
-    for name, had in experiment.differences(stored).items():
+    # What cannot be mixed at all is named first.
+    differences = sorted(experiment.differences(stored).items(), key=lambda item: item[0] in _GROWS)
+    for name, had in differences:
         if name not in _GROWS or not _GROWS[name](now[name], had):
             reason = _WHY_NOT.get(name, 'results of both cannot be mixed')
             raise ArgumentError(

@@ -97,6 +97,12 @@ def test_a_flag_that_is_read_beside_another_alone_is_refused_without_it():
     call = ['train', '--model=m', '--output=o', '--train_file=f']
     assert refused(*call, '--data_dir=d') == '--data_dir: train reads it with --task alone'
     assert parse.parse([*TRAIN, '--data_dir=d']).experiment.data_dir == 'd'
+    call = ['translate', '--mapping=m', '--adapter=a', '--output=o']
+    line = '--learning_rate: translate reads it with --distill alone'
+    assert refused(*call, '--learning_rate=3') == line
+    assert '--output_rank: translate does not read it' in refused(*call, '--output_rank=8')
+    prompted = [*call, '--prompts=p', '--distill', '--learning_rate=3', '--max_len=9']
+    assert parse.parse(prompted).experiment.learning_rate == 3
     assert parse.parse([*call, '--flagfile=launch/toy.flags']).experiment.lora_rank == 4
 
 
