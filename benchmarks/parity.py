@@ -1,22 +1,27 @@
-"""Largest differences to transformers and peft on random models, two tables.
+"""Largest differences to transformers and peft on random models, three tables.
 
-`python -m benchmarks.parity [logits] [training]`, both by default. Needs the [test] extra.
-`logits` has one row per family and tying, `training` one per family and recipe: 50 steps of LoRA
-at the layer shapes of Qwen2.5-0.5B and Llama-3.2-1B, two layers, float32, against peft and
-torch's AdamW. See docs/results.md for the last figures.
+`python -m benchmarks.parity [logits] [greedy] [training]`, all by default. Needs the [test] extra.
+`logits` has one row per family and tying. `greedy` has one per family at real layer shapes, with
+windows cut to 8 tokens so that they bite: texts, and an adapter beside its merged model. `training`
+has one per family and recipe, 50 steps of LoRA at the layer shapes of Qwen2.5-0.5B and
+Llama-3.2-1B, two layers, float32, against peft and torch's AdamW. See docs/results.md for the last
+figures.
 """
 
 import dataclasses
 import pathlib
 import sys
 import tempfile
+from unittest import mock
 
 import numpy as np
 import torch
+import transformers
 
 from lorajax import lora, models
+from lorajax.models import presets
 from lorajax.training import TrainConfig
-from tests.models import reference, shapes
+from tests.models import compare, reference, shapes
 from tests.training import training_reference
 from tests.training.examples import make_examples
 
@@ -44,7 +49,7 @@ def logits() -> None:
     """Prints the table of logits and greedy texts."""
     print('| family | tied | logits, padded batch | logits at positions past 9000 | greedy, 64 |')
     print('| --- | --- | ---: | ---: | --- |')
-    for family in ('qwen2', 'llama'):
+    for family in presets.TINY:
         for tied in (True, False):
             with tempfile.TemporaryDirectory() as directory:
                 theirs = reference.make(directory, family, tied)
@@ -67,7 +72,8 @@ def logits() -> None:
                 {'params': ours.params}, tokens, np.ones_like(tokens),
                 np.broadcast_to(np.arange(LONG, LONG + 40), tokens.shape),
             )  # fmt: skip
-            distant = relative(np.asarray(models.model.unembed(ours.params, hidden)), far)
+            cap = ours.config.logit_softcap
+            distant = relative(np.asarray(models.model.unembed(ours.params, hidden, cap)), far)
             texts = theirs.generate(
                 wide, attention_mask=torch.tensor(mask), max_new_tokens=64, do_sample=False,
                 eos_token_id=None,
@@ -77,6 +83,57 @@ def logits() -> None:
                 f'| {family} | {tied} | {near:.1e} | {distant:.1e} | '
                 f'{"identical" if same else "differs"} |'
             )
+
+
+GREEDY = {
+    'Qwen3-0.6B': dict(num_hidden_layers=4),
+    'Mistral-7B-v0.1': dict(num_hidden_layers=2, sliding_window=8),
+    'gemma-2-2b': dict(num_hidden_layers=4, sliding_window=8),
+    'gemma-3-1b': dict(num_hidden_layers=6, sliding_window=8),
+    'SmolLM2-135M': dict(num_hidden_layers=4),
+}
+NEW_TOKENS = 48
+
+
+def greedy() -> None:
+    """Prints the table of greedy texts at real layer shapes, the layers apart and scanned."""
+    print('| shape | layers | texts of 4 x 48 tokens, layers apart | scanned | merged adapter |')
+    print('| --- | ---: | --- | --- | ---: |')
+    for name, overrides in GREEDY.items():
+        with tempfile.TemporaryDirectory() as directory:
+            config = shapes.write(directory, name, np.float32, vocab_size=1024, **overrides)
+            kernel = 'eager' if config.attention_softcap else None
+            theirs = transformers.AutoModelForCausalLM.from_pretrained(
+                directory, dtype=torch.float32, attn_implementation=kernel
+            ).eval()
+            ours = models.load_model(directory)
+            rng = np.random.default_rng(0)
+            tokens = rng.integers(3, 1024, (4, 24)).astype(np.int32)
+            mask = np.ones_like(tokens)
+            for row in range(1, 4):
+                mask[row, : 4 * row] = 0
+            texts = theirs.generate(
+                torch.tensor(tokens.astype(np.int64)), attention_mask=torch.tensor(mask),
+                max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None,
+            ).numpy()[:, 24:]  # fmt: skip
+            same = []
+            for pays in (True, False):
+                with mock.patch.object(models.step, 'pays', lambda _, pays=pays: pays):
+                    found = ours.generate(tokens, mask, max_new_tokens=NEW_TOKENS)
+                same.append(f'{np.mean(np.asarray(found) == texts):.3f} equal')
+            adapter = compare.random_adapter(config)
+            lora.save_peft(f'{directory}/a', lora.LoraConfig(compare.RANK, compare.RANK), adapter)
+            models.merge_and_save(directory, f'{directory}/a', f'{directory}/merged')
+            merged = transformers.AutoModelForCausalLM.from_pretrained(
+                f'{directory}/merged', dtype=torch.float32, attn_implementation=kernel
+            ).eval()
+            with torch.no_grad():
+                expected = merged(torch.tensor(tokens[:1].astype(np.int64))).logits.numpy()
+            distance = relative(np.asarray(ours.logits(tokens[:1], adapter=adapter)), expected)
+        print(
+            f'| {name} | {config.num_layers} | {same[0]} | {same[1]} | {distance:.1e} |',
+            flush=True,
+        )
 
 
 def training() -> None:
@@ -109,7 +166,7 @@ def training() -> None:
 
 def main() -> None:
     """Prints the tables that are asked for."""
-    tables = {'logits': logits, 'training': training}
+    tables = {'logits': logits, 'greedy': greedy, 'training': training}
     for name in sys.argv[1:] or tables:
         tables[name]()
         print()

@@ -20,8 +20,9 @@ from lorajax.io import fields
 from lorajax.tasks.task import Example
 
 # Llama 3's template prints today's date unless it is given one; results must not depend on
-# the day.
-_TEMPLATE_OPTIONS = {'date_string': '26 Jul 2024'}
+# the day. Qwen3's opens an answer with an empty thought where thinking is off: so do the answers
+# that it writes, which otherwise would not continue their own beginning.
+_TEMPLATE_OPTIONS = {'date_string': '26 Jul 2024', 'enable_thinking': False}
 
 
 Message = dict[str, str]

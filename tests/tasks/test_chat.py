@@ -369,3 +369,53 @@ def test_generation_stops_at_the_first_of_several_ids_as_in_transformers(tmp_pat
     np.testing.assert_array_equal(found[:7], free[:7])
     np.testing.assert_array_equal(found[:7], expected)
     assert (found[7:] == chat.pad_id).all() and len(expected) == 7
+
+
+_GEMMA = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not "
+    "supported') }}{% endif %}{% for message in messages %}{% if (message['role'] == 'user') != "
+    "(loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
+    "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+_MISTRAL = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + message['content'] + '[/INST]' }}{% elif message['role'] == 'assistant' %}"
+    "{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+_QWEN3 = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}"
+    '{% endif %}'
+    "{{ message['content'] + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|im_start|>assistant\n' }}{% if enable_thinking is defined and not enable_thinking %}"
+    "{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+OTHERS = {
+    'gemma': (_GEMMA, '<bos><start_of_turn>user\nq<end_of_turn>\n<start_of_turn>model\n',
+              'a<end_of_turn>\n'),
+    'mistral': (_MISTRAL, '<bos>[INST] q[/INST]', ' a<eos>'),
+    'qwen3': (_QWEN3, '<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>'
+              '\n\n', 'a<|im_end|>\n'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', OTHERS)
+def test_templates_in_the_style_of_other_families(tmp_path, name):
+    chat = load(tmp_path, 'qwen2')
+    template, prompt, answer = OTHERS[name]
+    chat.tokenizer.chat_template = template
+    chat.tokenizer.bos_token, chat.tokenizer.eos_token = '<bos>', '<eos>'
+    assert chat.prompt_text('q') == prompt
+    assert chat.answer_text('q', 'a') == answer
+    if name == 'gemma':
+        with pytest.raises(ArgumentError, match='the chat template refuses it: System role not'):
+            chat.encode_prompt('q', 'words')
+    turns = [('user', 'q'), ('assistant', 'a'), ('user', 'r'), ('assistant', 'b')]
+    messages = tuple({'role': role, 'content': text} for role, text in turns)
+    if name == 'qwen3':  # which takes the thoughts out of earlier answers
+        with pytest.raises(InputError, match='expected rows of one answer'):
+            chat.encode_conversation(Conversation('rows:1', messages))
+    else:
+        assert chat.encode_conversation(Conversation('rows:1', messages)).is_target is not None
