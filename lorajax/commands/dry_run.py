@@ -1,5 +1,6 @@
 """`--dry_run`: what a command line means, and what it would do."""
 
+import os
 from typing import Any
 
 from lorajax.commands.command import Command
@@ -27,6 +28,8 @@ def describe(command: Command, flags: Any, experiment: Experiment) -> list[str]:
         if not command.condition(name) or any(getattr(flags, f) for f in command.condition(name)):
             lines += _flag(option, getattr(experiment, name))
     done = command.plan(flags, experiment) if command.plan else [_first_line(command)]
+    if output := getattr(flags, 'output', ''):
+        done.append(f'It writes {output}{", which is there" * os.path.lexists(output)}.')
     return [*lines, '# It would do this:', *(f'#   {line}' for line in done)]
 
 

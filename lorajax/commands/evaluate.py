@@ -87,9 +87,20 @@ def _length(chat: ChatFormat, task: Task, examples: Sequence[Example]) -> int:
     return decode_length(chat, examples)
 
 
+def _plan(flags: Flags, experiment: Experiment) -> list[str]:
+    """Returns what would be scored on what."""
+    tasks = task_names.get_all(flags.tasks, experiment.task_files)
+    adapters = ' and '.join(['the base', *flags.adapters])
+    return [f'Score {adapters} on at most {experiment.eval_per_task} items of each of:'] + [
+        f'  {task.name}, version {task.version:g}, scored by {task.scorer}: {task.source}'
+        for task in tasks
+    ]
+
+
 COMMAND = Command(
     'evaluate', evaluate, Flags,
     reads=('data_dir', 'task_files', 'protocol', 'eval_per_task', 'seed', 'decoding', 'lengths',
            'adapters_per_step', 'mesh', 'precision'),
     has_recipe=True,
+    plan=_plan,
 )  # fmt: skip

@@ -193,6 +193,23 @@ def _file_rows(flags: Flags, experiment: Experiment) -> tuple[Model, ChatFormat,
     return *models.load(flags.model, experiment), encoded
 
 
+def _plan(flags: Flags, experiment: Experiment) -> list[str]:
+    """Returns what would be trained, on what, from where on."""
+    count = 1
+    if flags.sweep:
+        count = len(sweep.read(pathlib.Path(flags.sweep), experiment))
+    if flags.task:
+        what = f'at most {experiment.train_per_task} rows of '
+        what += tasks.get(flags.task, experiment.task_files).source
+    else:
+        what = f'{len(sft_rows.read(pathlib.Path(flags.train_file)))} rows of {flags.train_file}'
+    state = training_state.TrainingState(pathlib.Path(flags.output))
+    return [
+        f'Train {count} adapter{"s" * (count > 1)} of {flags.model} on {what}.',
+        'Begin anew.' if state.is_new else f'Go on from {state.directory}.',
+    ]
+
+
 COMMAND = Command(
     'train', train, Flags,
     reads=('data', 'task_files', 'adapters', 'num_epochs', 'batch_size', 'learning_rate',
@@ -202,4 +219,5 @@ COMMAND = Command(
     only_with={'data_dir': ('task',), 'protocol': ('task',), 'eval_per_task': ('task',),
                'train_per_task': ('task',), 'task_files': ('task',),
                'adapters_per_step': ('sweep',)},
+    plan=_plan,
 )  # fmt: skip

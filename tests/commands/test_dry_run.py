@@ -1,8 +1,11 @@
 """A dry run says what a command line means, as flags that mean the same."""
 
+import pathlib
+
 import pytest
 
 from lorajax.commands import COMMANDS, dry_run, parse
+from lorajax.errors import InputError
 
 LINES = {
     'run': ['run', '--num_shards=2', '--stages=train'],
@@ -11,6 +14,13 @@ LINES = {
     'doctor': ['doctor', '--model=m'],
     'merge': ['merge', '--model=m', '--adapter=a', '--output=o'],
 }
+
+
+@pytest.fixture(autouse=True)
+def rows(tmp_path, monkeypatch):
+    """The rows that `train` would read."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'f').write_text('{"prompt": "p", "completion": "c"}\n')
 
 
 @pytest.mark.parametrize('name', LINES)
@@ -30,3 +40,26 @@ def test_what_is_not_read_is_not_shown():
     assert '--lora_rank=3' in lines and not any(line.startswith('--data_dir') for line in lines)
     assert not any(line.startswith('--protocol') for line in lines)
     assert COMMANDS['train'].condition('protocol') == ('task',)
+
+
+def test_it_says_what_would_be_done_and_where_it_goes():
+    def plan(*words):
+        lines = dry_run.describe(*parse.parse(words))
+        start = lines.index('# It would do this:')
+        return [line.removeprefix('#   ') for line in lines[start + 1 :]]
+
+    assert plan(*LINES['train']) == [
+        'Train 1 adapter of m on 1 rows of f.', 'Begin anew.', 'It writes o.'
+    ]  # fmt: skip
+    pathlib.Path('o.state').mkdir()
+    pathlib.Path('o.state/settings.json').write_text('{}')
+    assert plan(*LINES['train'])[1] == 'Go on from o.state.'
+    assert plan(*LINES['merge'])[-1] == 'It writes o.'
+    first, second = plan(*LINES['evaluate'], '--adapters=a,b')
+    assert first == 'Score the base and a and b on at most 300 items of each of:'
+    assert second.startswith('  gsm8k, version 2, scored by numeric: train gsm8k/train')
+    with pytest.raises(InputError, match='gsm8k'):
+        plan('evaluate', '--model=m', '--tasks=gsmk8')
+    pathlib.Path('f').write_text('{')
+    with pytest.raises(InputError, match='f:1: not valid JSON'):
+        plan(*LINES['train'])

@@ -114,3 +114,24 @@ def test_two_tasks_of_one_name_are_refused(tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(InputError, match='holds no task file'):
         task_file.read_all([tmp_path / 'empty'])
+
+
+def test_a_hub_data_set_is_asked_for_by_its_configuration(tmp_path, monkeypatch):
+    import datasets
+
+    asked = []
+
+    def load(name, config, split):
+        asked.append((name, config, split))
+        return [{'q': f'What is {i} + {i}?', 'n': f'#### {2 * i}'} for i in range(5)]
+
+    monkeypatch.setattr(datasets, 'load_dataset', load)
+    path = tmp_path / 'hub.json'
+    content = {'dataset_path': 'owner/rows', 'training_split': 'train', 'test_split': 'dev',
+               'scorer': 'numeric', 'doc_to_text': 'q', 'doc_to_target': 'n'}  # fmt: skip
+    for more, config in (({}, None), ({'dataset_name': 'main'}, 'main')):
+        path.write_text(json.dumps(content | more))
+        pools = task_file.read(path).pools(DataSource(), 'direct')
+        assert asked == [('owner/rows', config, 'train'), ('owner/rows', config, 'dev')]
+        assert [example.reference for example in pools.eval] == ['0', '2', '4', '6', '8']
+        asked.clear()
