@@ -146,9 +146,11 @@ class Structs:
 
     def __init__(self, experiment: 'Experiment', config: 'ModelConfig') -> None:
         """Prepares the base of a model."""
+        import jax
         import jax.numpy as jnp
 
         from lorajax import sharding
+        from lorajax.models import quantized
         from lorajax.models.hf import checkpoint
         from lorajax.models.hf import names as hf_names
         from lorajax.models.model import param_shardings
@@ -163,9 +165,17 @@ class Structs:
         )  # fmt: skip
         where = param_shardings(self.mesh, config)
         shapes = hf_names.shapes(config)
-        self.params = checkpoint.unflatten(
-            {path: self.make(shapes[path], param_dtype, where[path]) for path in shapes}
-        )
+        leaves = {path: self.make(shapes[path], param_dtype, where[path]) for path in shapes}
+        if experiment.quantize == quantized.INT8:
+            for path in [path for path in shapes if path.endswith('_proj/kernel')]:
+                leaves[path] = self.make(shapes[path], jnp.int8, where[path])
+                scale = jax.sharding.NamedSharding(
+                    self.mesh, jax.sharding.PartitionSpec(*where[path].spec[:2])
+                )
+                leaves[path.replace('kernel', quantized.SCALE)] = self.make(
+                    shapes[path][:2], jnp.float32, scale
+                )
+        self.params = checkpoint.unflatten(leaves)
 
     def make(self, shape: tuple[int, ...], dtype: Any, where: Any = None) -> Any:
         """Returns one array, replicated unless it is said where it lies."""
@@ -243,6 +253,7 @@ def decoding_steps(structs: Structs, adapters: int) -> tuple[Any, Any]:
 
     from lorajax import sharding
     from lorajax.models import decoding
+    from lorajax.models import prompts as prompts_lib
     from lorajax.models.sampling import Greedy
     from lorajax.tasks.batching import bucket
 
@@ -251,7 +262,7 @@ def decoding_steps(structs: Structs, adapters: int) -> tuple[Any, Any]:
     where = sharding.sharding(mesh, None, 'batch', None)
     prompts = structs.make((*shape, bucket(experiment.max_len)), jnp.int32, where)
     given, stops = structs.adapters(adapters), structs.make((1,), jnp.int32)
-    lowered = decoding._read_prompts.lower(
+    lowered = prompts_lib._read_prompts.lower(
         structs.module, structs.params, given, prompts, prompts, rows=shape[1], in_pieces=False
     )
     reading = lowered.compile()
@@ -298,7 +309,7 @@ def one(name: str, model: str) -> None:
     common: dict[str, Any] = {
         'mesh': experiment.mesh, 'rank': experiment.lora_rank, 'targets': experiment.lora_targets,
         'max_len': experiment.max_len, 'param_dtype': experiment.param_dtype,
-        'dtype': experiment.dtype,
+        'dtype': experiment.dtype, 'quantize': experiment.quantize,
     }  # fmt: skip
     training = memory.training_bytes(
         config, adapters=trained, batch_size=experiment.batch_size, remat=experiment.remat, **common
@@ -338,6 +349,7 @@ def _experiment(name: str) -> 'Experiment':
     if args.dtype:
         words += [f'--param_dtype={args.dtype}', f'--dtype={args.dtype}']
     words += [f'--mesh={args.mesh}'] * bool(args.mesh)
+    words += [f'--quantize={args.quantize}'] * bool(args.quantize)
     return parse.parse(['run', f'--flagfile=launch/{name}.flags', *words]).experiment
 
 
@@ -359,6 +371,7 @@ def main(argv: Sequence[str]) -> None:
             command = [sys.executable, '-m', 'benchmarks.memory', f'--one={name},{model}']
             command += [f'--dtype={args.dtype}'] * bool(args.dtype)
             command += [f'--mesh={args.mesh}'] * bool(args.mesh)
+            command += [f'--quantize={args.quantize}'] * bool(args.quantize)
             done = subprocess.run(
                 command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
             )
@@ -377,6 +390,7 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == '__main__':
     flags.DEFINE_list('models', ['Qwen2.5-3B', 'Llama-3.2-3B'], 'names of tests.models.shapes.REAL')
     flags.DEFINE_string('dtype', None, 'instead of the precision of the flagfile')
+    flags.DEFINE_string('quantize', None, 'instead of the kind of weights of the flagfile')
     flags.DEFINE_string('mesh', None, 'instead of the mesh of the flagfile')
     flags.DEFINE_list('one', None, 'compile this flagfile and model here')
     app.run(main)
