@@ -54,6 +54,10 @@ def draw() -> Figure:
     axis.grid(axis='x', color='#dddddd')
     axis.set_axisbelow(True)
     axis.set_xlabel('share of the gap recovered')
+    figure.suptitle(
+        'Share of what retraining gains that each way of translating keeps, in toy worlds',
+        x=0.01, ha='left', fontsize=10.5,
+    )  # fmt: skip
     axis.legend(
         handles=[
             Line2D([], [], marker='o', color=CONTEST, label='five other toy worlds, 95 % interval'),
