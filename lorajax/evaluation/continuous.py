@@ -23,7 +23,9 @@ from lorajax import processes, sharding
 from lorajax.evaluation.inference import losses_after, on_mesh
 from lorajax.models import Model, decoding
 from lorajax.models import step as step_lib
+from lorajax.models.prompts import Prompts, read_prompts
 from lorajax.models.sampling import Greedy, Sampler
+from lorajax.models.stacked import is_stacked
 from lorajax.tasks.batching import bucket, pad_left
 from lorajax.tasks.chat import ChatFormat, Encoded
 from lorajax.types import Adapter
@@ -289,12 +291,12 @@ class _Run:
         prompts = [self.examples[i].prompt for i in items]
         return pad_left(prompts, rows, length, self.chat.pad_id)
 
-    def _read(self, adapter: Adapter, tokens: np.ndarray, mask: np.ndarray) -> decoding.Prompts:
+    def _read(self, adapter: Adapter, tokens: np.ndarray, mask: np.ndarray) -> Prompts:
         """Reads prompts, with one adapter or with stacked ones."""
         placed = on_mesh(self.model, (tokens, mask))
-        return decoding.read_prompts(self.model.module, self.model.params, adapter, *placed)
+        return read_prompts(self.model.module, self.model.params, adapter, *placed)
 
-    def _losses(self, adapter: Adapter, prompts: decoding.Prompts, items: np.ndarray) -> np.ndarray:
+    def _losses(self, adapter: Adapter, prompts: Prompts, items: np.ndarray) -> np.ndarray:
         """Returns float32[(G,) B], mean losses of the answers given to items; -1 is no item."""
         given = [self.examples[i] if i >= 0 else None for i in items.reshape(-1)]
         return losses_after(self.model, adapter, prompts, given)
@@ -312,6 +314,6 @@ def _stacked(model: Model, adapter: Adapter | None) -> Adapter:
         depth, (fan_in, fan_out) = model.config.num_layers, model.config.projections['o_proj']
         zero = {'a': np.zeros((1, depth, fan_in, 1)), 'b': np.zeros((1, depth, 1, fan_out))}
         adapter = {'layers': {'o_proj': jax.tree.map(np.float32, zero)}}
-    elif not decoding.is_stacked(adapter):
+    elif not is_stacked(adapter):
         adapter = jax.tree.map(lambda leaf: leaf[None], adapter)
     return processes.place(adapter, sharding.sharding(model.mesh))

@@ -15,8 +15,9 @@ import numpy as np
 from lorajax import processes, sharding
 from lorajax.models import Model
 from lorajax.models.continuation import continuation_nll
-from lorajax.models.decoding import Prompts, is_stacked, read_prompts
 from lorajax.models.loss import target_nll
+from lorajax.models.prompts import Prompts, read_prompts
+from lorajax.models.stacked import is_stacked
 from lorajax.models.transformer import Transformer
 from lorajax.tasks.batching import Batch, bucket, make_batch, pad_left, shape_of
 from lorajax.tasks.chat import ChatFormat, Encoded

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from lorajax.models.cache import Cache
-from lorajax.models.decoding import Prompts, forward
 from lorajax.models.loss import token_nll
+from lorajax.models.prompts import Prompts
+from lorajax.models.stacked import forward
 from lorajax.models.transformer import Transformer, unembedding
 from lorajax.types import Adapter, Params
 

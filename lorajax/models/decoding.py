@@ -17,26 +17,11 @@ import jax.numpy as jnp
 
 from lorajax.models import cache as cache_lib
 from lorajax.models import step as step_lib
+from lorajax.models.prompts import Prompts, read_prompts
 from lorajax.models.sampling import Greedy, Sampler
+from lorajax.models.stacked import forward, is_stacked
 from lorajax.models.transformer import Transformer, unembed
 from lorajax.types import Adapter, Params
-
-
-@flax.struct.dataclass
-class Prompts:
-    """What is kept of prompts that were read.
-
-    Attributes:
-      hidden: [(A,) B, D], after each prompt's last token, ready for `unembed`.
-      k: [L, (A,) B, T, K, H], keys after rotation.
-      v: [L, (A,) B, T, K, H].
-      valid: bool[(A,) B, T], False for padding.
-    """
-
-    hidden: jax.Array
-    k: jax.Array
-    v: jax.Array
-    valid: jax.Array
 
 
 @flax.struct.dataclass
@@ -62,57 +47,6 @@ class DecodeState:
     is_done: jax.Array
     keys: jax.Array
     cache: cache_lib.Cache
-
-
-def is_stacked(adapter: Adapter | None) -> bool:
-    """Returns whether an adapter tree has a leading axis of several adapters."""
-    leaves = jax.tree.leaves(adapter)
-    return bool(leaves) and leaves[0].ndim == 4
-
-
-def forward(
-    module: Transformer,
-    params: Params,
-    adapter: Adapter | None,
-    tokens: jax.Array,
-    segment_ids: jax.Array,
-    positions: jax.Array | None = None,
-    cache: cache_lib.Cache | None = None,
-    return_kv: bool = False,
-    slot: jax.Array | int = 0,
-) -> tuple[jax.Array, Any]:
-    """Runs the decoder with no adapter, one adapter, or adapters stacked on A.
-
-    Args:
-      module: the decoder.
-      params: base weights.
-      adapter: None, a tree, or a tree whose leaves have a leading axis A.
-      tokens: int32[B, T]; int32[A, B, T] with stacked adapters.
-      segment_ids: like `tokens`.
-      positions: like `tokens`, or None.
-      cache: the cache to attend to, or None.
-      return_kv: whether to return new keys and values.
-      slot: int32[], the cache's slot that is written next.
-
-    Returns:
-      Hidden states [(A,) B, T, D] and keys and values [L, (A,) B, T, K, H] or None.
-    """
-
-    def one(adapter: Adapter | None, *args: Any) -> tuple[jax.Array, Any]:
-        variables = {'params': params, 'lora': adapter} if adapter else {'params': params}
-        return module.apply(variables, *args, return_kv=return_kv, slot=slot)
-
-    if not is_stacked(adapter):
-        return one(adapter, tokens, segment_ids, positions, cache)
-    in_axes = (
-        0,
-        0,
-        0,
-        None if positions is None else 0,
-        None if cache is None else cache_lib.ADAPTER_AXES,
-    )
-    many = jax.vmap(one, in_axes=in_axes, out_axes=(0, 1 if return_kv else None))
-    return many(adapter, tokens, segment_ids, positions, cache)
 
 
 def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
@@ -160,77 +94,6 @@ def _advance(
         position=state.position + 1,
         is_done=state.is_done | is_stop | (count >= length),
     )
-
-
-# Tokens of prompts that one CPU reads at a time, so that their activations stay in its caches: of
-# eight adapters x 32 prompts of 64 tokens, 896 wide, it takes 4.7 CPU seconds, and 7.3 at once.
-_PIECE = 1024
-
-
-def read_prompts(
-    module: Transformer,
-    params: Params,
-    adapter: Adapter | None,
-    tokens: jax.Array,
-    segment_ids: jax.Array,
-) -> Prompts:
-    """Reads prompts once, for whatever is to follow them.
-
-    Args:
-      module: the decoder.
-      params: base weights.
-      adapter: None, one adapter, or adapters stacked on A.
-      tokens: int32[(A,) B, T], padded on the left.
-      segment_ids: int32[(A,) B, T], 0 for padding, 1 for prompt.
-    """
-    rows, length = tokens.shape[-2:]
-    in_pieces = step_lib.is_on_one_cpu(params)
-    if in_pieces:
-        fitting = max(_PIECE // length, 1)
-        rows = max(n for n in range(1, min(rows, fitting) + 1) if rows % n == 0)
-    return _read_prompts(
-        module, params, adapter, tokens, segment_ids, rows=rows, in_pieces=in_pieces
-    )
-
-
-@functools.partial(jax.jit, static_argnames=('module', 'rows', 'in_pieces'))
-def _read_prompts(
-    module: Transformer,
-    params: Params,
-    adapter: Adapter | None,
-    tokens: jax.Array,
-    segment_ids: jax.Array,
-    *,
-    rows: int,
-    in_pieces: bool,
-) -> Prompts:
-    """Reads prompts at once, or one adapter and `rows` prompts after the other."""
-
-    def read(adapter: Adapter | None, tokens: jax.Array, segment_ids: jax.Array) -> Prompts:
-        hidden, (k, v) = forward(module, params, adapter, tokens, segment_ids, return_kv=True)
-        return Prompts(hidden[..., -1, :], k, v, segment_ids > 0)
-
-    def by_rows(arguments: tuple[Adapter | None, jax.Array, jax.Array]) -> Prompts:
-        adapter, *batch = arguments
-        pieces = tuple(x.reshape(-1, rows, x.shape[-1]) for x in batch)
-        if len(pieces[0]) == 1:
-            return read(adapter, *batch)
-        found = jax.lax.map(lambda piece: read(adapter, *piece), pieces)
-        return Prompts(_join(found.hidden, 0), _join(found.k, 1), _join(found.v, 1),
-                       _join(found.valid, 0))  # fmt: skip
-
-    if not in_pieces:
-        return read(adapter, tokens, segment_ids)
-    if not is_stacked(adapter):
-        return by_rows((adapter, tokens, segment_ids))
-    found = jax.lax.map(by_rows, (adapter, tokens, segment_ids))
-    return found.replace(k=found.k.swapaxes(0, 1), v=found.v.swapaxes(0, 1))
-
-
-def _join(array: jax.Array, axis: int) -> jax.Array:
-    """Puts pieces [P, ...] one after the other along an axis of theirs."""
-    moved = jnp.moveaxis(array, 0, axis)
-    return moved.reshape(*moved.shape[:axis], -1, *moved.shape[axis + 2 :])
 
 
 @functools.partial(

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from lorajax.models.attention import Blocking, soft_cap
-from lorajax.models.decoding import forward
 from lorajax.models.layers import matmul_precision
+from lorajax.models.stacked import forward
 from lorajax.models.transformer import Transformer, unembedding
 from lorajax.types import Adapter, Params
 

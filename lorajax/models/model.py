@@ -19,6 +19,7 @@ from lorajax.models.config import ModelConfig
 from lorajax.models.hf import checkpoint, hub
 from lorajax.models.hf import names as hf_names
 from lorajax.models.sampling import Sampler
+from lorajax.models.stacked import forward, is_stacked
 from lorajax.models.transformer import PARAM_AXES, Transformer, unembed
 from lorajax.types import Adapter, Array, Params
 
@@ -186,7 +187,7 @@ class Model:
         tokens = jnp.asarray(tokens, jnp.int32)
         mask = jnp.ones_like(tokens) if attention_mask is None else attention_mask
         segment_ids = jnp.asarray(mask, jnp.int32)
-        if decoding.is_stacked(adapter) and tokens.ndim == 2:
+        if is_stacked(adapter) and tokens.ndim == 2:
             count = jax.tree.leaves(adapter)[0].shape[0]
             tokens = jnp.broadcast_to(tokens, (count, *tokens.shape))
             segment_ids = jnp.broadcast_to(segment_ids, (count, *segment_ids.shape))
@@ -212,7 +213,7 @@ def _logits(
     segment_ids: jax.Array,
 ) -> jax.Array:
     """Unembeds every position."""
-    hidden, _ = decoding.forward(module, params, adapter, tokens, segment_ids)
+    hidden, _ = forward(module, params, adapter, tokens, segment_ids)
     return unembed(params, hidden, module.config.logit_softcap)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lorajax import lora, models
-from lorajax.models import decoding, presets
+from lorajax.models import presets
+from lorajax.models import prompts as prompts_lib
 from lorajax.models.continuation import continuation_nll
 from lorajax.models.loss import target_nll
 from tests.models.identities import random_adapter, tokens_for
@@ -23,7 +24,7 @@ def test_losses_after_a_prompt_are_those_of_the_whole_sequence(config):
     index = jnp.broadcast_to(jnp.arange(7, 12), (2, 3, 5))
     mask = (segments[..., 7:] > 0).astype(jnp.float32)
     expected = target_nll(model.module, model.params, adapter, tokens, segments, index, mask)
-    prompts = decoding.read_prompts(
+    prompts = prompts_lib.read_prompts(
         model.module, model.params, adapter, tokens[..., :7], segments[..., :7]
     )
     arguments = model.module, model.params, adapter, prompts

@@ -7,6 +7,7 @@ import pytest
 
 from lorajax import lora, models
 from lorajax.models import decoding, presets, step
+from lorajax.models.prompts import read_prompts
 from lorajax.models.sampling import Greedy, Sampling
 from tests.models.identities import random_adapter, tokens_for
 
@@ -80,24 +81,10 @@ def test_what_a_row_draws_does_not_depend_on_the_others(model):
     assert len({tuple(row) for row in same[0]}) == 4  # rows have keys of their own
 
 
-@pytest.mark.parametrize('stacked', [False, True])
-def test_prompts_read_in_pieces_are_those_read_at_once(model, stacked):
-    trees = [random_adapter(model.config, seed, ('q_proj',)) for seed in range(2)]
-    adapter = lora.stack(trees) if stacked else trees[0]
-    tokens = jnp.array(tokens_for(model.config, (2, 4, 6) if stacked else (4, 6)))
-    segments = jnp.ones_like(tokens).at[..., 1, :2].set(0)
-    arguments = model.module, model.params, adapter, tokens, segments
-    whole = decoding._read_prompts(*arguments, rows=4, in_pieces=False)
-    pieces = decoding._read_prompts(*arguments, rows=2, in_pieces=True)
-    for part, expected in zip(jax.tree.leaves(pieces), jax.tree.leaves(whole), strict=True):
-        assert part.shape == expected.shape
-        np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-5)  # float32, other shapes
-
-
 def started(model, adapter, tokens, options, room=8):
     """A state that has read its prompts, with more slots than the output needs."""
     ones = jnp.ones_like(tokens)
-    prompts = decoding.read_prompts(model.module, model.params, adapter, tokens, ones)
+    prompts = read_prompts(model.module, model.params, adapter, tokens, ones)
     keys = jnp.zeros((*tokens.shape[:-1], 2), jnp.uint32)
     return decoding.begin(
         model.params, prompts, keys, jnp.zeros(tokens.shape[:-1], bool), jnp.array([-1]),
@@ -125,7 +112,7 @@ def test_rows_that_enter_later_say_what_they_say_alone(model, steps):
         state = decoding.decode(model.module, model.params, stacked, state, stop, never, **options)
     assert np.asarray(state.is_done).tolist() == [[False] * 3, [True, True, False]]
     late = jnp.array(tokens_for(model.config, (2, 4), seed=9))
-    prompts = decoding.read_prompts(model.module, model.params, trees[1], late, jnp.ones_like(late))
+    prompts = read_prompts(model.module, model.params, trees[1], late, jnp.ones_like(late))
     state = decoding.insert(
         model.params, state, prompts, jnp.zeros((2, 2), jnp.uint32), jnp.int32(1),
         jnp.array([1, 0]), stop, **options,

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from lorajax import lora, models, sharding
 from lorajax.errors import InputError
 from lorajax.experiment import base_arrays, memory
-from lorajax.models import decoding, presets, quantized
+from lorajax.models import decoding, presets, quantized, stacked
 from lorajax.models import step as step_lib
 from lorajax.models.hf import names as hf_names
 
@@ -82,7 +82,7 @@ def test_a_gradient_reaches_adapters_through_it(pair):
     tokens = jnp.arange(6, dtype=jnp.int32)[None]
 
     def loss(adapter):
-        hidden, _ = decoding.forward(
+        hidden, _ = stacked.forward(
             small.module, small.params, adapter, tokens, jnp.ones_like(tokens)
         )
         return (hidden**2)[..., 0].sum()

@@ -9,7 +9,8 @@ import pytest
 
 from lorajax import lora, models
 from lorajax.models import cache as cache_lib
-from lorajax.models import decoding, presets, step
+from lorajax.models import presets, stacked, step
+from lorajax.models import prompts as prompts_lib
 from tests.models.identities import random_adapter, tokens_for
 
 # Every mechanism of the later families in one model.
@@ -33,13 +34,13 @@ def test_a_token_layer_by_layer_equals_the_scan(model, adapters):
     rows = (2, 3) if adapters == 2 else (3,)
     tokens = jnp.array(tokens_for(config, (*rows, 6)))
     segments = jnp.ones_like(tokens).at[..., 1, :2].set(0)  # one row is padded on the left
-    prompts = decoding.read_prompts(model.module, model.params, adapter, tokens, segments)
+    prompts = prompts_lib.read_prompts(model.module, model.params, adapter, tokens, segments)
     last, position = tokens[..., 0], prompts.valid.sum(-1)
     caches = [
         cache_lib.from_prompts((prompts.k, prompts.v), prompts.valid, 2, split)
         for split in (False, True)
     ]
-    expected, (k, v) = decoding.forward(
+    expected, (k, v) = stacked.forward(
         model.module, model.params, adapter, last[..., None], jnp.ones_like(last[..., None]),
         position[..., None], caches[0], return_kv=True, slot=6,
     )  # fmt: skip
@@ -54,8 +55,8 @@ def test_a_token_layer_by_layer_equals_the_scan(model, adapters):
     hidden, cache = run(entries, last, position, caches[1])
     near = {'rtol': 1e-5, 'atol': 1e-5}  # float32, sums in another order
     np.testing.assert_allclose(hidden, expected[..., 0, :], **near)
-    for parts, stacked in ((cache.k, expected_cache.k), (cache.v, expected_cache.v)):
-        np.testing.assert_allclose(np.swapaxes(np.stack(parts), -2, -3), stacked, **near)
+    for parts, whole in ((cache.k, expected_cache.k), (cache.v, expected_cache.v)):
+        np.testing.assert_allclose(np.swapaxes(np.stack(parts), -2, -3), whole, **near)
     np.testing.assert_array_equal(cache.valid, expected_cache.valid)
 
 
