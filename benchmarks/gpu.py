@@ -147,7 +147,9 @@ def ours(size: Size, directory: str, given: argparse.Namespace) -> dict[str, Any
         'matrix': [timing.matrix_rate(size.matrix, dtype)],
     }  # fmt: skip
     mesh = sharding.make_mesh((1, 1, 1), [device])
-    load = functools.partial(models.load_model, directory, dtype, dtype, mesh, given.remat)
+    load = functools.partial(
+        models.load_model, directory, dtype, dtype, mesh, given.remat, attention=given.attention
+    )
 
     def loaded() -> models.Model:
         model = load()
@@ -155,6 +157,7 @@ def ours(size: Size, directory: str, given: argparse.Namespace) -> dict[str, Any
         return model
 
     model = loaded()
+    found['attention'] = model.module.attention
     found['parameters'] = model.config.num_params
     num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
     del model
@@ -258,7 +261,7 @@ def child(side: str, directory: str, given: argparse.Namespace) -> dict[str, Any
         [
             sys.executable, '-m', 'benchmarks.gpu', f'--side={side}', f'--directory={directory}',
             f'--size={given.size}', f'--repetitions={given.repetitions}', f'--remat={given.remat}',
-            f'--peer_device={given.peer_device}',
+            f'--peer_device={given.peer_device}', f'--attention={given.attention}',
         ],
         capture_output=True, text=True,
     )  # fmt: skip
@@ -334,8 +337,8 @@ def report(given: argparse.Namespace, mine: Mapping[str, Any], peers: Mapping[st
     memory = f', most bytes in use {mine["bytes"] / 1e9:.1f} GB' if mine.get('bytes') else ''
     print(
         f'{mine["device"]}, {mine["dtype"]}, {size.model} shapes with random weights, '
-        f'{mine["parameters"] / 1e9:.3g} billion parameters, remat {given.remat}, {given.rounds} '
-        f'rounds of {given.repetitions} repetitions{memory}'
+        f'{mine["parameters"] / 1e9:.3g} billion parameters, remat {given.remat}, attention '
+        f'{mine["attention"]}, {given.rounds} rounds of {given.repetitions} repetitions{memory}'
     )
     if given.size != '3B':
         print(
@@ -363,6 +366,7 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=2, help='processes of each side')
     parser.add_argument('--repetitions', type=int, default=5)
     parser.add_argument('--remat', default='dots', choices=['none', 'dots', 'full'])
+    parser.add_argument('--attention', default='auto', choices=['auto', 'xla', 'cudnn', 'splash'])
     parser.add_argument('--peer_device', default='', choices=['', 'cuda', 'cpu', 'none'])
     parser.add_argument('--side', choices=['ours', 'theirs', 'device'], help=argparse.SUPPRESS)
     parser.add_argument('--directory', help=argparse.SUPPRESS)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures training, decoding and loading at 3B size on this machine's accelerator.
 #
-#   bash benchmarks/gpu.sh [--remat=dots] [--rounds=2] [--repetitions=5]
+#   bash benchmarks/gpu.sh [--remat=dots] [--attention=auto] [--rounds=2] [--repetitions=5]
 #   SIZE=small bash benchmarks/gpu.sh      on a CPU, only to see that it works
 #
 # EXTRA=cuda (the default) or tpu is installed into .venv unless JAX sees an accelerator already.

@@ -4,6 +4,7 @@ The scripts run in a copy of launch/, beside a .venv whose python is a stand-in,
 cluster and no container has seen them.
 """
 
+import argparse
 import itertools
 import os
 import pathlib
@@ -270,3 +271,40 @@ def test_kubernetes_gets_a_jobset(place):
         f'--stages={name}' for name in ('prepare', 'train', 'map', 'evaluate', 'evaluate,report')
     ]
     assert 'no quotes' in place.run('jobset.sh', 'toy', '--a="', status=2, IMAGE='i')
+
+
+RATES = {
+    'device': 'NVIDIA H100 80GB HBM3', 'platform': 'gpu', 'dtype': 'bfloat16',
+    'attention': 'cudnn', 'parameters': 3e9, 'matrix': [7e14], 'step': [3e4, 3.1e4, 3.3e4],
+    'step compiling': 60.0, 'one': [2e4], 'many': [3e4], 'decoding base': [1e4],
+    'decoding mixed': [9e3], 'reading mixed': [5e4], 'loading': [2.0], 'bytes': None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('size', ['3B', 'small'])
+def test_the_accelerator_benchmark_says_what_is_measured_and_what_is_not(capsys, size):
+    from benchmarks import gpu
+
+    given = argparse.Namespace(size=size, remat='dots', rounds=2, repetitions=5)
+    gpu.report(given, RATES, {}, 'as torch sees no such device')
+    lines = capsys.readouterr().out.splitlines()
+    text = '\n'.join(lines)
+    assert 'Peer: unmeasured, as torch sees no such device.' in text
+    (step,) = (line for line in lines if line.startswith('| LoRA step'))
+    assert '0.376 [0.364, 0.4]' in step  # 31,000 x 4 x 3e9 of 989e12
+    assert '1.50 times ours one by one' in text and '0.90 of ours with the base alone' in text
+    is_small = size == 'small'
+    assert ('SMALL SIZE' in text) == ('not predicted' in text) == is_small
+    assert ('hours, predicted from the rates above' in text) != is_small
+
+
+def test_hours_of_round_4_grow_with_its_tokens():
+    from benchmarks import gpu
+
+    size, work = gpu.SIZES['3B'], gpu.Work(trained=3e4 * 3600, answers=0, read=0, said=0)
+    loads = 2 * 6.2 / 2.0 / 3600
+    assert gpu.round4_hours(size, RATES, work) == pytest.approx(1 + loads)
+    # A step of 256 rows: 128 of them and 128 x 256 read tokens take 256 x 128 / 9000 s.
+    step = (256 * 128 / 9e3 - 256 * 128 / 5e4) / 128
+    work = gpu.Work(trained=0, answers=0, read=0, said=256 * 1000)
+    assert gpu.round4_hours(size, RATES, work) == pytest.approx(2000 * step / 3600 + loads)
