@@ -18,6 +18,7 @@ MESH_AXES = ('data', 'fsdp', 'tensor')
 RULES: dict[str | None, str | tuple[str, ...] | None] = {
     None: None,
     'batch': ('data', 'fsdp'),
+    'replicas': 'data',
     'embed': 'fsdp',
     'vocab': 'tensor',
     'heads': 'tensor',
@@ -28,9 +29,10 @@ RULES: dict[str | None, str | tuple[str, ...] | None] = {
 # Logical axes of activations. Between layers every device has its own rows, and all of the width.
 # Of single tokens the rows are few and the weights many: there the width is cut as the weights
 # are, so that sums of activations travel, and not the weights of every layer for every token.
+# Replicas keep their rows even then.
 ACTIVATIONS: dict[str, tuple[str | None, ...]] = {
     'residual': ('batch', None, None),  # B T D
-    'residual of one token': (None, None, 'embed'),  # B 1 D
+    'residual of one token': ('replicas', None, 'embed'),  # B 1 D
 }
 
 

@@ -73,7 +73,7 @@ def test_activations_lie_as_their_rule_says_and_none_is_without():
 
     assert spec_of((4, 3, 6), 'residual') == (('data', 'fsdp'), None, None)
     assert spec_of((3, 3, 6), 'residual') == (None, None, None)  # three rows on four devices
-    assert spec_of((4, 1, 6), 'residual of one token') == (None, None, 'fsdp')
+    assert spec_of((4, 1, 6), 'residual of one token') == ('data', None, 'fsdp')
     with pytest.raises(ValueError, match=r"no rule for the activation 'other' of 3 axes"):
         sharding.constrain(jnp.zeros((1, 1, 1)), None, 'other')
     with pytest.raises(ValueError, match='of 2 axes'):
