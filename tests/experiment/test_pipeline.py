@@ -14,6 +14,7 @@ import pytest
 
 from lorajax.errors import ArgumentError, InputError
 from lorajax.experiment import pipeline
+from lorajax.experiment.config import Experiment
 from lorajax.experiment.workdir import Workdir
 from tests import tiny_models
 from tests.tasks import small_data
@@ -257,6 +258,7 @@ def test_of_many_that_start_at_once_one_works_and_loses_nothing(tmp_path, is_the
 import pathlib, sys, time
 from lorajax.errors import InputError
 from lorajax.experiment import pipeline
+from lorajax.experiment.config import Experiment
 from lorajax.experiment.workdir import Workdir
 files = Workdir(pathlib.Path(sys.argv[1]))
 gate = pathlib.Path(sys.argv[2])
@@ -315,3 +317,11 @@ def test_real_rows_run_end_to_end(shared_data, tmp_path):
         '--max_len=512', '--nodiagnostics', '--experiments=1',
     )  # fmt: skip
     assert 'openbookqa_test' in (tmp_path / 'run/report/ROUND4_REPORT.md').read_text()
+
+
+def test_a_tracker_that_is_not_installed_is_named_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'wandb', None)
+    run = Experiment(workdir=str(tmp_path / 'run'), report_to=('wandb',))
+    with pytest.raises(ArgumentError, match='report_to wandb: needs wandb'):
+        pipeline.run(run)
+    assert not run.files.root.exists()

@@ -17,6 +17,7 @@ from lorajax.experiment import locks, options, pipeline
 from lorajax.experiment.adapters import REPEATED
 from lorajax.experiment.shards import Shard
 from lorajax.experiment.stages import train
+from lorajax.training import trackers
 from lorajax.training.checkpoint import group_name
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -53,6 +54,27 @@ def test_a_missing_adapter_is_trained_again_to_the_same_bytes(copied_run):
     shutil.rmtree(copied_run.files.adapter('target', task))
     assert pipeline.run(dataclasses.replace(copied_run, stages=('train',))) == ['train']
     assert weights(copied_run, 'target', task) == before and other.stat().st_mtime_ns == stamp
+
+
+def test_losses_reach_the_trackers_that_are_asked_for(copied_run, monkeypatch):
+    seen = []
+
+    class Tracker:
+        """Keeps what it is told."""
+
+        def log(self, group, step, values):
+            seen.append((group, step, sorted(values)))
+
+    def open_tracker(name, directory):
+        assert (name, directory) == ('tensorboard', copied_run.files.root)
+        return Tracker()
+
+    monkeypatch.setattr(trackers, 'open_tracker', open_tracker)
+    shutil.rmtree(copied_run.files.adapter('target', copied_run.anchors[0]))
+    assert train.train(dataclasses.replace(copied_run, report_to=('tensorboard',)))
+    group, step, names = seen[-1]
+    assert (group, step) == ('target', 32)
+    assert {f'loss/{task}' for task in copied_run.tasks} < set(names)
 
 
 def test_states_of_other_pools_are_left_alone(copied_run):
