@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from lorajax.commands import COMMANDS
+from lorajax.commands import COMMANDS, joining
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import options_of
 
@@ -37,7 +37,10 @@ def test_the_settings_that_a_command_looks_at_are_those_that_it_reads(name):
 
 @pytest.mark.parametrize('name', COMMANDS)
 def test_the_flags_of_a_command_are_looked_at(name):
-    source = inspect.getsource(inspect.getmodule(COMMANDS[name].run))
+    modules = [inspect.getmodule(COMMANDS[name].run)]
+    if issubclass(COMMANDS[name].flags, joining.Flags):
+        modules.append(joining)
+    source = '\n'.join(map(inspect.getsource, modules))
     for flag in COMMANDS[name].own:
         assert f'flags.{flag}' in source, flag
 
