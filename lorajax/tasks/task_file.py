@@ -95,12 +95,13 @@ def read(path: io.PathLike) -> Task:
     scorer = known['scorer'] or ('letter' if has_choices else 'exact')
     _check_expressions(path, known)
     dataset, train, test = _dataset(path, name, known)
+    held = 'one problem in five of it' if train == test else test
     reader = functools.partial(own_rows.read_row, spec=known, scorer=scorer)
     return Task(
         name=name,
         domain=known['domain'] or 'own',
         role='own',
-        source=f'{path}: training split {train or "none"}, evaluation split {test or "none"}',
+        source=f'{path}: train {train or "none"}; evaluation {held or "none"}',
         scorer=scorer,
         pools=functools.partial(
             _pools, name=name, dataset=dataset, train=train, test=test, reader=reader,
