@@ -107,12 +107,18 @@ stages() {
   fi
 }
 
-# The same for the share of every worker, on its own four chips.
+# What a worker of several sets to have its own four chips to itself; without it, it would wait
+# for the others.
+alone() {
+  echo "export TPU_PROCESS_BOUNDS=1,1,1 TPU_CHIPS_PER_PROCESS_BOUNDS=2,2,1 TPU_WORKER_ID=0"
+  echo "export TPU_VISIBLE_DEVICES=0,1,2,3 TPU_WORKER_HOSTNAMES=localhost"
+}
+
+# The same for the share of every worker.
 divided() {
   local index=http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number
   echo "shard=\$(curl -sf -H Metadata-Flavor:Google $index);"
-  echo "export TPU_PROCESS_BOUNDS=1,1,1 TPU_CHIPS_PER_PROCESS_BOUNDS=2,2,1 TPU_WORKER_ID=0"
-  echo "export TPU_VISIBLE_DEVICES=0,1,2,3 TPU_WORKER_HOSTNAMES=localhost"
+  alone
   echo "$(stages "$1") --num_shards=$WORKERS --shard_index=\$shard"
 }
 
@@ -121,8 +127,8 @@ once() {
     on 0 "$(stages)"
     return
   fi
-  on 0 "$(stages prepare)" && on all "$(divided train)" && on 0 "$(stages map)" &&
-    on all "$(divided evaluate)" && on 0 "$(stages evaluate,report)"
+  on 0 "$(alone; stages prepare)" && on all "$(divided train)" && on 0 "$(alone; stages map)" &&
+    on all "$(divided evaluate)" && on 0 "$(alone; stages evaluate,report)"
 }
 
 state() {
