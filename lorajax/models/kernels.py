@@ -10,8 +10,8 @@ on how far a token looks back, and a decode step has one query a row.
   band; segment ids say who sees whom. TPUs, heads of a multiple of 128 numbers.
 
 No accelerator was there when this was written: the blocks' arithmetic was compared through JAX's
-XLA implementation of the same call, the splash kernel in Pallas' interpreter, also divided over four
-CPUs, which gives the same gradients.
+XLA implementation of the same call, the splash kernel in Pallas' interpreter, also divided over
+four CPUs, which gives the same gradients.
 """
 
 import functools
