@@ -55,7 +55,8 @@ def hub(monkeypatch, status=200):
                         value = line['value']
                         received[value['path']] = base64.b64decode(value['content'])
                 answer = {
-                    'commitUrl': f'https://huggingface.co/{REPO}/commit/{"a" * 40}', 'commitOid': 'a' * 40
+                    'commitUrl': f'https://huggingface.co/{REPO}/commit/{"a" * 40}',
+                    'commitOid': 'a' * 40,
                 }  # fmt: skip
             self.send_response(status)
             content = json.dumps(answer if status == 200 else {'error': 'no'}).encode()
