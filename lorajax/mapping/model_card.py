@@ -12,7 +12,7 @@ _FALLBACK = (
     'so the mapping falls back to the mean'
 )
 
-_VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vllm/config/lora.py, MaxLoRARanks
+_VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vllm/config/lora.py, MaxLoRARanks
 
 
 def anchor_distances(diagnostics: Mapping[str, Any]) -> list[float]:

@@ -1,7 +1,7 @@
 """What vLLM asks of an adapter on disk, as its loader does it, without vLLM.
 
-Source: vllm/lora/peft_helper.py (fields and scale) and vllm/lora/models.py, utils.py (names of
-tensors), read in 2026. It looks at nothing else: rank_pattern and alpha_pattern are ignored.
+Source: vllm/lora/peft_helper.py (fields and scale) and utils.py (names of tensors). Rank and alpha
+patterns are ignored here, as by releases before those that read them (0.33.0 does).
 """
 
 import json
@@ -12,7 +12,7 @@ import numpy as np
 
 from lorajax.io import tensor_files
 
-RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # of its option max_lora_rank
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of its option max_lora_rank
 MODULES = {'q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'}
 PREFIX = 'base_model.model.'
 

@@ -217,7 +217,7 @@ def content(config: LoraConfig, base_model: str | None) -> dict[str, Any]:
     """Returns the content of adapter_config.json for an adapter of `config`.
 
     It holds every field that vLLM reads (r, lora_alpha, target_modules, bias, modules_to_save,
-    use_rslora, use_dora); vLLM knows neither rank_pattern nor alpha_pattern and ignores them.
+    use_rslora, use_dora, and since 0.33.0 at the latest the patterns).
     Fields that only newer releases of PEFT know are left out.
     """
     alpha = config.alpha

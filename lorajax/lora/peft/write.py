@@ -30,7 +30,7 @@ def save_peft(
 ) -> None:
     """Writes an adapter in PEFT format, with the sums of its files in SHA256SUMS.
 
-    vLLM reads r, lora_alpha and use_rslora but neither rank_pattern nor alpha_pattern. For it,
+    Older releases of vLLM ignore rank_pattern and alpha_pattern; 0.33.0 reads them. For those,
     write `pad_rank(adapter, R)` of an adapter that has patterns with
     `LoraConfig(rank=R, alpha=R, targets=config.targets)` instead, R the tree's highest rank: the
     scales are in the tree already.
