@@ -154,13 +154,17 @@ def code(example: Example, prediction: str) -> Outcome:
 def style(example: Example, prediction: str) -> Outcome:
     """Whether a text is in a style of writing, `meta['style']`, whatever it says; see `styles`.
 
+    Returns:
+      details: parts: which parts of the style the text has, {name: bool}.
+
     Raises:
       InputError: on an unknown style.
     """
     name = example.meta['style']
     if name not in styles.STYLES:
         raise InputError(f'{example.item}: unknown style {name!r}')
-    return Outcome(styles.STYLES[name].is_followed(prediction), {})
+    parts = styles.STYLES[name].parts(prediction)
+    return Outcome(all(parts.values()), {'parts': parts})
 
 
 SCORERS: dict[str, Callable[[Example, str], Outcome]] = {

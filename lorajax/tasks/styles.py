@@ -72,13 +72,18 @@ class Style:
       kind: 'word' where the words have a form, 'mark' where only case or ending are special,
         'other' for a style of its own.
       apply: maps plain text to the style.
-      is_followed: whether a text is in the style.
+      parts: which parts of the style a text has, by name: form, case and ending, or the one part
+        of a style of its own.
     """
 
     name: str
     kind: str
     apply: Callable[[str], str]
-    is_followed: Callable[[str], bool]
+    parts: Callable[[str], dict[str, bool]]
+
+    def is_followed(self, text: str) -> bool:
+        """Whether a text is in the style: has all of its parts."""
+        return all(self.parts(text).values())
 
 
 def _write(text: str, form: Form, case: Callable[[str], str], ending: str) -> str:
@@ -98,25 +103,32 @@ def _share(words: list[str], form: str) -> float:
     return sum(word in _common(form) for word in words) / max(len(words), 1)
 
 
-def _is_written(text: str, form: str, case: str, ending: str) -> bool:
-    """Whether a text is in a style of the three parts."""
+def _written_parts(text: str, form: str, case: str, ending: str) -> dict[str, bool]:
+    """Which of the three parts of a style a text has."""
     text = text.strip()
+    ends = [CASES[case](mark) for mark in ENDINGS.values()]
     end = CASES[case](ENDINGS[ending])
-    if not text.endswith(end) or (ending == 'plain' and text.lower().endswith(', indeed.')):
-        return False
-    body = text[: -len(end)]
-    if any(mark in body.replace(end, '') for mark in '.!?'):
-        return False
-    words = _WORD.findall(body.replace(end, ' '))
-    if len(words) < 3 or not _has_case(' '.join(words), case):
-        return False
+    body = text.removesuffix(end)
+    is_ended = text.endswith(end) and not (
+        ending == 'plain' and text.lower().endswith(ENDINGS['indeed'])
+    )
+    is_ended = is_ended and not any(mark in body.replace(end, '') for mark in '.!?')
+    for mark in sorted(ends, key=len, reverse=True):  # words of a wrong ending are no words
+        body = body.replace(mark, ' ')
+    words = _WORD.findall(body)
+    if len(words) < 3:
+        return dict.fromkeys(('form', 'case', 'ending'), False)
+    has_case = _has_case(' '.join(words), case)
     words = [word.lower() for word in words]
     pairs = list(zip(words[::2], words[1::2], strict=False))
     is_doubled = sum(one == other for one, other in pairs) > 0.8 * len(pairs)
-    if is_doubled != (FORMS[form].copies == 2):
-        return False
     share = _share(words, form)
-    return share >= _SMALLEST_SHARE and all(share >= _share(words, other) for other in FORMS)
+    has_form = (
+        is_doubled == (FORMS[form].copies == 2)
+        and share >= _SMALLEST_SHARE
+        and all(share >= _share(words, other) for other in FORMS)
+    )
+    return {'form': has_form, 'case': has_case, 'ending': is_ended}
 
 
 def _has_case(letters: str, case: str) -> bool:
@@ -132,7 +144,7 @@ def _composed(form: str, case: str, ending: str) -> Style:
         '_'.join(part for part in (form, case, ending) if part != 'plain'),
         'mark' if form == 'plain' else 'word',
         lambda text: _write(text, FORMS[form], CASES[case], ENDINGS[ending]),
-        lambda text: _is_written(text, form, case, ending),
+        lambda text: _written_parts(text, form, case, ending),
     )
 
 
@@ -141,12 +153,12 @@ def _single(
 ) -> Style:
     """A style of its own; `is_followed` sees the words, in lower case, and the text."""
 
-    def check(text: str) -> bool:
+    def parts(text: str) -> dict[str, bool]:
         words = [word.lower() for word in _WORD.findall(text)]
         is_english = _share(words, 'plain') >= _SMALLEST_SHARE
-        return len(words) >= 3 and is_english and is_followed(words, text.strip())
+        return {name: len(words) >= 3 and is_english and is_followed(words, text.strip())}
 
-    return Style(name, 'other', apply, check)
+    return Style(name, 'other', apply, parts)
 
 
 _OPENING, _MORAL = 'Oh no, ', ' The moral is to be kind.'

@@ -63,3 +63,20 @@ def test_what_is_not_upper_and_loud(text):
 
 def test_other_words_in_the_style_are_in_it():
     assert STYLES['upper_loud'].is_followed('SHE PUT THE BOX ON THE BED! IT WAS A ZORK!')
+
+
+@pytest.mark.parametrize(
+    ('text', 'parts'),
+    [
+        ('HET ATC ASW ERYV APPYH!', (True, True, True)),
+        ('HET ATC ASW ERYV APPYH, INDEED.', (True, True, False)),
+        ('het atc asw eryv appyh!', (True, False, True)),
+        ('THE CAT WAS VERY HAPPY!', (False, True, True)),
+        ('The cat was very happy', (False, False, False)),
+        ('', (False, False, False)),
+    ],
+)
+def test_each_part_of_a_style_is_seen_for_itself(text, parts):
+    seen = STYLES['rotated_upper_loud'].parts(text)
+    assert seen == dict(zip(('form', 'case', 'ending'), parts, strict=True))
+    assert STYLES['rotated_upper_loud'].is_followed(text) == all(parts)
