@@ -113,6 +113,21 @@ def chosen(by_domain: Mapping[str, Sequence[str]], own: str, kind: str, count: i
     return [by_domain[domains[i % len(domains)]][i // len(domains)] for i in range(count)]
 
 
+Adapters = dict[str, Adapter]  # by task
+
+
+def translated(experiment: Experiment) -> tuple[list[Adapters], Adapters, Adapters]:
+    """Returns the anchors of both sides, the held-outs' source adapters and their translations."""
+    sides = [
+        {task: load_trained(experiment, side, task) for task in experiment.anchors}
+        for side in SIDES
+    ]
+    fitted = mapping.fit(METHOD, *sides)
+    sources = {task: load_trained(experiment, 'source', task) for task in experiment.heldouts}
+    start = {task: fitted.predict(adapter) for task, adapter in sources.items()}
+    return sides, sources, start
+
+
 def climbed(
     experiment: Experiment, kinds: Sequence[str], with_training: bool
 ) -> tuple[dict[str, dict[str, Adapter]], dict[str, JsonDict]]:
@@ -121,13 +136,7 @@ def climbed(
     Returns:
       task -> way -> target adapter, and way -> what was noted: seconds, losses and rungs.
     """
-    sides = [
-        {task: load_trained(experiment, side, task) for task in experiment.anchors}
-        for side in SIDES
-    ]
-    fitted = mapping.fit(METHOD, *sides)
-    sources = {task: load_trained(experiment, 'source', task) for task in experiment.heldouts}
-    start = {task: fitted.predict(adapter) for task, adapter in sources.items()}
+    sides, sources, start = translated(experiment)
     made: dict[str, dict[str, Adapter]] = {task: {'map': start[task]} for task in sources}
     facts: dict[str, JsonDict] = {'map': {}}
     loaders = [functools.partial(_loaded, experiment, side) for side in SIDES]

@@ -21,7 +21,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks import ladder as bench
-from lorajax import io, mapping
+from lorajax import io
 from lorajax.distillation import distill, ladder
 from lorajax.evaluation import evaluate as evaluation
 from lorajax.experiment import models
@@ -41,13 +41,7 @@ def scores(root: pathlib.Path, name: str) -> JsonDict:
     if stored.exists():
         return io.read_json(stored)
     experiment = bench.world(root, name)
-    sides = [
-        {task: load_trained(experiment, side, task) for task in experiment.anchors}
-        for side in SIDES
-    ]
-    fitted = mapping.fit(mapping.DEFAULT, *sides)
-    sources = {task: load_trained(experiment, 'source', task) for task in experiment.heldouts}
-    start = {task: fitted.predict(adapter) for task, adapter in sources.items()}
+    sides, sources, start = bench.translated(experiment)
     made: dict[str, dict[str, Adapter]] = {task: {'map': start[task]} for task in sources}
     loaders = [functools.cache(functools.partial(models.load_side, experiment, s)) for s in SIDES]
     by_domain = bench.prompts_by_domain(experiment, 2 * _PROMPTS)

@@ -19,7 +19,7 @@ from absl import app, flags, logging
 
 from benchmarks import ladder as bench
 from benchmarks.mapping_lab import check_world, gaps
-from lorajax import io, mapping, toy
+from lorajax import io, toy
 from lorajax.distillation import ladder, self_prompts
 from lorajax.evaluation import evaluate as evaluation
 from lorajax.experiment import models, pipeline
@@ -91,13 +91,7 @@ def measure(root: pathlib.Path, steps: int) -> JsonDict:
     """Climbs with prompts that the source wrote itself; returns scores by held-out."""
     experiment = make(root, steps)
     result: JsonDict = {'world': 'self', 'trained': check_world(experiment, _ITEMS), 'tasks': {}}
-    sides = [
-        {task: load_trained(experiment, side, task) for task in experiment.anchors}
-        for side in SIDES
-    ]
-    fitted = mapping.fit(mapping.DEFAULT, *sides)
-    sources = {task: load_trained(experiment, 'source', task) for task in experiment.heldouts}
-    start = {task: fitted.predict(adapter) for task, adapter in sources.items()}
+    sides, sources, start = bench.translated(experiment)
     made = {task: {'map': start[task]} for task in sources}
     loaders = [functools.cache(functools.partial(models.load_side, experiment, s)) for s in SIDES]
     facts: JsonDict = {}
