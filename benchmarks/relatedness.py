@@ -13,6 +13,7 @@ right way? What is finished is kept. Writes `relatedness.json`, `relatedness.md`
 
 import functools
 import pathlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -70,12 +71,28 @@ RUNGS: Mapping[str, tuple[str, Callable[[Params, int], Params]]] = {
 
 
 def source_model(root: pathlib.Path, seed: int) -> pathlib.Path:
-    """Returns where the source of a seed lies; that of seed 0 ships with the package."""
-    directory = toy.MODELS['toy-source'] if seed == 0 else root / f'seed{seed}' / 'source'
-    if not directory.exists():
+    """Returns where the source of a seed lies; that of seed 0 ships with the package.
+
+    It is copied, since a run that goes on must find its models where they were.
+    """
+    directory = root / f'seed{seed}' / 'source'
+    if not directory.exists() and seed == 0:
+        shutil.copytree(toy.MODELS['toy-source'], directory)
+    elif not directory.exists():
         logging.info('seed %d: pretraining the source', seed)
         pretrain.save(directory, pretrain.CONFIGS['source'], _fresh('source', {}, 7919 * seed))
     return directory
+
+
+def _reuse_source(root: pathlib.Path, seed: int, run: pathlib.Path) -> None:
+    """Copies the adapters of the source, the same on all rungs of a seed, from one that has them.
+
+    A run trains what it lacks, so a copy that was cut off would do no harm but be refused.
+    """
+    there = run / 'adapters' / 'source'
+    done = sorted((root / f'seed{seed}').glob('*.json'))  # written when a rung is finished
+    if done and not there.exists():
+        shutil.copytree(done[0].with_suffix('') / 'run' / 'adapters' / 'source', there)
 
 
 def experiment_of(root: pathlib.Path, seed: int, rung: str) -> Experiment:
@@ -95,6 +112,7 @@ def experiment_of(root: pathlib.Path, seed: int, rung: str) -> Experiment:
         methods=METHODS,
         experiments=('1',),
         eval_per_task=100,
+        diagnostics=False,
         seed=seed,
     )
 
@@ -105,6 +123,7 @@ def measure(root: pathlib.Path, seed: int, rung: str) -> JsonDict:
     if stored.exists():
         return io.read_json(stored)
     experiment = experiment_of(root, seed, rung)
+    _reuse_source(root, seed, experiment.files.root)
     pipeline.run(experiment)
     arrays = base_arrays.collect(experiment, ('source_weights', 'source_inputs'))
     rows = io.read_json(experiment.files.results)['experiment1']['rows']
