@@ -5,20 +5,11 @@ are no mapping.
 """
 
 from lorajax.errors import InputError
-from lorajax.mapping import METHODS, method_named
+from lorajax.mapping import method_named
 
 REWEIGHTED, DISTILLED = 'reweighted', 'distilled'
 # Methods that fit or train on the target, on answers of the source: more than a map.
 TRAINED_METHODS = (REWEIGHTED, DISTILLED)
-
-# Methods that learn no map from source to target: they never count as 'learned', so the
-# headline cannot be won by one of them.
-REFERENCE_METHODS = (
-    'base',
-    'oracle',
-    *(name for name, method in METHODS.items() if not method.is_learned),
-    *TRAINED_METHODS,
-)
 
 _TRIVIAL_NEEDS = {
     'base': 'nothing',
@@ -27,6 +18,21 @@ _TRIVIAL_NEEDS = {
     REWEIGHTED: 'adapters, both bases, unlabelled prompts of the task',
     DISTILLED: 'adapters, both bases, unlabelled prompts, a training',
 }
+
+
+def is_learned(method: str) -> bool:
+    """Returns whether a name in a table of outcomes stands for a learned map.
+
+    Base, oracle and trainings are none, and neither are mappings that say so of themselves: the
+    headline cannot be won by one of them. A name that is not known here, such as one of a package
+    that is not installed, counts as learned.
+    """
+    if method in _TRIVIAL_NEEDS:
+        return False
+    try:
+        return method_named(method).is_learned
+    except InputError:
+        return True  # of a table that was made elsewhere
 
 
 def needs(method: str) -> str:

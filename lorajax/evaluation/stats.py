@@ -17,7 +17,7 @@ from lorajax.evaluation.counts import Counts, Outcomes, check_answers, check_cou
 from lorajax.evaluation.intervals import Floats
 from lorajax.evaluation.loss_gaps import loss_gaps
 from lorajax.evaluation.paired import best_of_chance, paired_tests
-from lorajax.evaluation.roles import REFERENCE_METHODS
+from lorajax.evaluation.roles import is_learned
 from lorajax.tasks.registry import TASKS
 
 USABLE_PP = 3  # the seed's rule: oracle - base in percentage points, at least
@@ -31,7 +31,7 @@ def experiment1(
     clusters: Mapping[str, Sequence[Hashable]] | None = None,
     selected_method: str | None = None,
     domains: Mapping[str, str] | None = None,
-    reference_methods: Sequence[str] = REFERENCE_METHODS,
+    reference_methods: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Turns numbers correct into the experiment1 part of results.json.
 
@@ -51,7 +51,8 @@ def experiment1(
       selected_method: the method fixed before any held-out was scored (by leave-one-out on
         the anchors); None if there was none.
       domains: {task: domain}; by default those of the registered tasks.
-      reference_methods: names that do not count as learned.
+      reference_methods: names that do not count as learned; by default `roles.is_learned` says
+        it of each.
 
     Returns:
       The JSON-serialisable `experiment1` of results.json; rates are fractions of 1, fields
@@ -66,6 +67,8 @@ def experiment1(
     sizes = {task: n for task, (n, _) in checked.items()}
     correct = {task: row for task, (_, row) in checked.items()}
     methods = list(dict.fromkeys(method for row in correct.values() for method in row))
+    if reference_methods is None:
+        reference_methods = [method for method in methods if not is_learned(method)]
     if selected_method is not None and selected_method not in methods:
         raise InputError(
             f'selected_method: {io.show(selected_method)} has no outcomes, expected one of '
