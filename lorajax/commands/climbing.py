@@ -20,7 +20,7 @@ from lorajax.types import Adapter
 
 KEPT = 32  # prompts that a model wrote itself: more gained little where users had some
 
-Load = Callable[[str, Experiment], tuple[Model, ChatFormat]]
+Load = Callable[[str, Experiment, str], tuple[Model, ChatFormat]]
 
 
 class Given(NamedTuple):
@@ -57,7 +57,7 @@ def climb(
     Args:
       given: what the user gave.
       experiment: sizes, precision and the recipe of a training.
-      load: loads a model by name.
+      load: loads a model by name, with what is asked for of its side.
       fitted: the mapping, whose anchors are weighted.
       queries: adapters of the source by name.
       start: their translations.
@@ -71,8 +71,8 @@ def climb(
 
     def with_prompts(names: Sequence[str], prompts: Sequence[str]) -> dict[str, ladder.Reached]:
         return ladder.climb(
-            lambda: load(given.source_model, experiment),
-            lambda: load(given.target_model, experiment),
+            lambda: load(given.source_model, experiment, 'source'),
+            lambda: load(given.target_model, experiment, 'target'),
             _anchors(fitted),
             {name: queries[name] for name in names},
             {name: start[name] for name in names},
@@ -89,7 +89,7 @@ def climb(
         return with_prompts(list(queries), given.prompts)
     reached = {}
     for name, query in queries.items():
-        model, chat = load(given.source_model, experiment)
+        model, chat = load(given.source_model, experiment, 'source')
         kept, note = _own_prompts(model, chat, query, given.sampled, experiment)
         one = ladder.Reached(start[name])
         if kept or given.labelled:

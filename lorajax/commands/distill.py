@@ -56,8 +56,8 @@ def distill(flags: Flags, experiment: Experiment) -> None:
             )
         config = dataclasses.replace(config, targets=tuple(start['layers']))
     trained = run_distillation(
-        lambda: models.load(flags.source_model, experiment),
-        lambda: models.load(flags.target_model, experiment),
+        lambda: models.load(flags.source_model, experiment, 'source'),
+        lambda: models.load(flags.target_model, experiment, 'target'),
         {flags.adapter: adapter},
         prompts,
         config,
@@ -78,7 +78,7 @@ def distill(flags: Flags, experiment: Experiment) -> None:
 
 COMMAND = Command(
     'distill', distill, Flags,
-    reads=('lora_rank', 'lora_alpha', 'separate_init', 'seed', 'num_epochs',
+    reads=('end_tokens', 'lora_rank', 'lora_alpha', 'separate_init', 'seed', 'num_epochs',
            'batch_size', 'learning_rate', 'schedule', 'warmup_ratio', 'weight_decay',
            'max_grad_norm', 'eval_batch_size', 'lengths', 'remat', 'attention', 'mesh',
            'precision'),

@@ -99,8 +99,8 @@ def _plan(flags: Flags, experiment: Experiment) -> list[str]:
 
 COMMAND = Command(
     'evaluate', evaluate, Flags,
-    reads=('data_dir', 'task_files', 'protocol', 'eval_per_task', 'seed', 'decoding', 'lengths',
-           'adapters_per_step', 'mesh', 'precision'),
+    reads=('end_tokens', 'data_dir', 'task_files', 'protocol', 'eval_per_task', 'seed',
+           'decoding', 'lengths', 'adapters_per_step', 'mesh', 'precision'),
     has_recipe=True,
     plan=_plan,
 )  # fmt: skip

@@ -49,5 +49,9 @@ def generate(flags: Flags, experiment: Experiment) -> None:
 
 
 COMMAND = Command(
-    'generate', generate, Flags, reads=('max_new_tokens', 'mesh', 'precision'), has_recipe=True
+    'generate',
+    generate,
+    Flags,
+    reads=('end_tokens', 'max_new_tokens', 'mesh', 'precision'),
+    has_recipe=True,
 )

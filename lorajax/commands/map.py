@@ -89,7 +89,7 @@ def _best(
     options: JsonDict,
 ) -> mapping.TransferMap:
     """Fits methods and returns the one whose left-out pairs do their tasks best."""
-    model, chat = models.load(flags.target_model, experiment)
+    model, chat = models.load(flags.target_model, experiment, 'target')
     rows = _read_rows(pathlib.Path(flags.rows), target.tasks, chat, experiment.max_len)
     losses: dict[str, functional.Losses] = {}
     known, best = None, None
@@ -145,9 +145,10 @@ def _median(scores: JsonDict) -> float | None:
 
 COMMAND = Command(
     'map', fit_map, Flags,
-    reads=('output_rank', 'seed', 'eval_batch_size', 'max_len', 'mesh', 'precision'),
+    reads=('end_tokens', 'output_rank', 'seed', 'eval_batch_size', 'max_len', 'mesh', 'precision'),
     has_recipe=True,
     only_with=dict.fromkeys(
-        ('eval_batch_size', 'max_len', 'mesh', 'precision', 'compilation_cache'), ('rows',)
+        ('end_tokens', 'eval_batch_size', 'max_len', 'mesh', 'precision', 'compilation_cache'),
+        ('rows',),
     ),
 )  # fmt: skip

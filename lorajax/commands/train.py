@@ -20,7 +20,7 @@ from lorajax.lora import LoraConfig, save_peft
 from lorajax.models import Model
 from lorajax.rng import generator
 from lorajax.tasks import data, examples, sft_rows
-from lorajax.tasks.chat import ChatFormat, Encoded, load_chat_format
+from lorajax.tasks.chat import ChatFormat, Encoded
 from lorajax.training import MetricWriter, TrainCheckpoints, trackers, train_adapters
 from lorajax.types import Adapter
 
@@ -187,7 +187,7 @@ def _task_rows(flags: Flags, experiment: Experiment) -> tuple[Model, ChatFormat,
 def _file_rows(flags: Flags, experiment: Experiment) -> tuple[Model, ChatFormat, list[Encoded]]:
     """Reads the rows of a file, before any weight; loads the model."""
     rows = sft_rows.read(pathlib.Path(flags.train_file))
-    chat = load_chat_format(models.resolve(flags.model))
+    chat = models.load_chat(flags.model, experiment)
     conversations = [chat.encode_conversation(row) for row in rows]
     encoded = examples.fit(conversations, experiment.max_len, flags.train_file)
     return *models.load(flags.model, experiment), encoded
@@ -212,9 +212,10 @@ def _plan(flags: Flags, experiment: Experiment) -> list[str]:
 
 COMMAND = Command(
     'train', train, Flags,
-    reads=('data', 'task_files', 'adapters', 'num_epochs', 'batch_size', 'learning_rate',
-           'schedule', 'warmup_ratio', 'weight_decay', 'max_grad_norm', 'max_len', 'remat',
-           'attention', 'mesh', 'precision', 'adapters_per_step', 'checkpoint_every', 'report_to'),
+    reads=('data', 'task_files', 'end_tokens', 'adapters', 'num_epochs', 'batch_size',
+           'learning_rate', 'schedule', 'warmup_ratio', 'weight_decay', 'max_grad_norm', 'max_len',
+           'remat', 'attention', 'mesh', 'precision', 'adapters_per_step', 'checkpoint_every',
+           'report_to'),
     has_recipe=True,
     only_with={'data_dir': ('task',), 'protocol': ('task',), 'eval_per_task': ('task',),
                'train_per_task': ('task',), 'task_files': ('task',),

@@ -201,10 +201,10 @@ def _check_models(flags: Flags, bases: Mapping[str, str]) -> None:
 
 COMMAND = Command(
     'translate', translate, Flags,
-    reads=('seed', 'num_epochs', 'batch_size', 'learning_rate', 'schedule', 'warmup_ratio',
-           'weight_decay', 'max_grad_norm', 'lora_rank', 'lora_alpha', 'separate_init',
-           'eval_batch_size', 'lengths', 'adapters_per_step', 'remat', 'attention', 'mesh',
-           'precision'),
+    reads=('end_tokens', 'seed', 'num_epochs', 'batch_size', 'learning_rate', 'schedule',
+           'warmup_ratio', 'weight_decay', 'max_grad_norm', 'lora_rank', 'lora_alpha',
+           'separate_init', 'eval_batch_size', 'lengths', 'adapters_per_step', 'remat',
+           'attention', 'mesh', 'precision'),
     has_recipe=True,
     only_with={
         **dict.fromkeys(
@@ -215,7 +215,7 @@ COMMAND = Command(
         ),
         'seed': ('distill', 'sample_prompts'),
         **dict.fromkeys(
-            ('eval_batch_size', 'lengths', 'adapters_per_step', 'mesh', 'precision',
+            ('end_tokens', 'eval_batch_size', 'lengths', 'adapters_per_step', 'mesh', 'precision',
              'compilation_cache'),
             ('prompts', 'sample_prompts', 'examples'),
         ),

@@ -12,7 +12,6 @@ from lorajax.models import ModelConfig
 from lorajax.models.hf import checkpoint
 from lorajax.models.model import param_shardings
 from lorajax.sandbox import runner
-from lorajax.tasks.chat import load_chat_format
 from lorajax.tasks.task import Task
 
 
@@ -26,7 +25,7 @@ def check_names(experiment: Experiment) -> None:
     tasks.get_all(experiment.tasks, experiment.task_files)
 
 
-def check_model(name: str, experiment: Experiment) -> None:
+def check_model(name: str, experiment: Experiment, side: str = 'source') -> None:
     """Reads a model's config, tokenizer and tensor headers, and fits it to the mesh.
 
     Raises:
@@ -35,7 +34,7 @@ def check_model(name: str, experiment: Experiment) -> None:
     directory = models.resolve(name)
     config = models.read_config(name)
     checkpoint.find_tensors(directory, config)
-    load_chat_format(directory)
+    models.load_chat(name, experiment, side)
     check_mesh(experiment, config)
 
 

@@ -68,6 +68,10 @@ class Experiment:
     )  # fmt: skip
     source_model: str = option('toy-source', f'source model: {_MODEL}', group='models')
     target_model: str = option('toy-target', f'target model: {_MODEL}', group='models')
+    end_tokens: tuple[str, ...] = option(
+        (), "tokens that end an answer in place of the models' own, where no template writes one: "
+        'of source and target, or one for all', group='models',
+    )  # fmt: skip
     data_dir: str = option(
         '', 'data sets as <name>/<split>.jsonl[.gz]; the hub if empty', group='data'
     )

@@ -29,14 +29,35 @@ def read_config(name: str) -> ModelConfig:
     return config_lib.read(resolve(name))
 
 
-def load(name: str, experiment: Experiment) -> tuple[Model, ChatFormat]:
+def load_chat(name: str, experiment: Experiment, side: str = 'source') -> ChatFormat:
+    """Loads a model's tokenizer, template and end token.
+
+    Args:
+      name: of the model.
+      experiment: may name other end tokens.
+      side: which of two models it is; 'source' if it is the only one.
+
+    Raises:
+      InputError: naming the file, if something of the tokenizer cannot be used.
+      ArgumentError: if it lacks the end token.
+    """
+    ends = experiment.end_tokens or ('',)
+    return load_chat_format(resolve(name), ends[-1] if side == 'target' else ends[0])
+
+
+def load(name: str, experiment: Experiment, side: str = 'source') -> tuple[Model, ChatFormat]:
     """Loads a model and its chat format, in the precision and on the mesh of an experiment.
+
+    Args:
+      name: of the model.
+      experiment: says how.
+      side: as in `load_chat`.
 
     Raises:
       InputError: naming the file, if something of the model cannot be used.
     """
     directory = resolve(name)
-    chat = load_chat_format(directory)  # before the weights: it is quick to fail
+    chat = load_chat(name, experiment, side)  # before the weights: it is quick to fail
     mesh = sharding.make_mesh(experiment.mesh)
     logging.info('loading %s', name)
     model = load_model(
@@ -54,7 +75,7 @@ def load_side(experiment: Experiment, side: str) -> tuple[Model, ChatFormat]:
       InputError: if its weights are others than config.json says; as `load`.
     """
     check_recorded(experiment, side)
-    return load(experiment.model_directory(side), experiment)
+    return load(experiment.model_directory(side), experiment, side)
 
 
 def check_recorded(experiment: Experiment, side: str) -> None:

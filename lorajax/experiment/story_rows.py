@@ -37,7 +37,7 @@ def _tell(experiment: Experiment) -> list[str]:
     formats = []
     for index, side in enumerate(SIDES):
         name = experiment.source_model if side == 'source' else experiment.target_model
-        model, chat_format = models.load(name, experiment)
+        model, chat_format = models.load(name, experiment, side)
         logging.info('%s tells %d stories', name, STORIES_PER_MODEL)
         key = jax.random.fold_in(jax.random.key(experiment.seed), index)
         told += sample.tell(model, chat_format, STORIES_PER_MODEL, TOKENS_PER_STORY, key)

@@ -226,11 +226,18 @@ def truncate(encoded: Encoded, max_len: int) -> Encoded | None:
 
 
 @functools.cache
-def load_chat_format(directory: pathlib.Path) -> ChatFormat:
+def load_chat_format(directory: pathlib.Path, end_token: str = '') -> ChatFormat:
     """Loads the tokenizer and stop ids of a model directory in HF format.
+
+    Args:
+      directory: of the model.
+      end_token: ends answers where no template writes another, and is a stop id beside the model's
+        own; '' for these alone. For models whose own end token was never met in pretraining: those
+        of llama2.c know the token that begins a text, '<s>', as what stands between two texts.
 
     Raises:
       InputError: if there is no fast tokenizer, or no stop id is known.
+      ArgumentError: of `end_tokens`, if the tokenizer has no such token.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -243,13 +250,18 @@ def load_chat_format(directory: pathlib.Path) -> ChatFormat:
             raise InputError(f'{directory}: has no fast tokenizer, expected tokenizer.json')
         if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in stops:
             stops = (tokenizer.eos_token_id, *stops)
+        if end_token:
+            end = tokenizer.get_vocab().get(end_token)
+            if end is None:
+                raise ArgumentError('end_tokens', end_token, f'is no token of {directory}')
+            stops = tuple(dict.fromkeys((end, *stops)))
         if not stops:
             raise InputError(f'{directory}: no eos_token_id in tokenizer or generation_config.json')
         pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
         chat_format = ChatFormat(tokenizer, stops, pad_id)
         # A template is a program: what it cannot write is said now, not after an hour.
         chat_format.decode(chat_format.encode(Example('probe', 'a', 'b', 'b')).answer)
-    except InputError:
+    except (InputError, ArgumentError):
         raise
     # The tokenizers package raises Exception itself; transformers and a template raise whatever
     # the first wrong type in their files leads to. A panic of its Rust code is no Exception at all.

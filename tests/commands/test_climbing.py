@@ -27,7 +27,8 @@ def climb(given, fitted, names=('one',)):
     """Climbs; returns what was reached and which models were loaded."""
     loaded = []
 
-    def load(name, experiment):
+    def load(name, experiment, side):
+        assert side in name
         loaded.append(name)
         return name, None
 

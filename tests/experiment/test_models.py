@@ -30,6 +30,18 @@ def test_precision_is_that_of_the_experiment():
     assert 0 < np.abs(ours - theirs).max() < 0.1 * np.abs(ours).max()
 
 
+def test_each_side_has_its_end_token():
+    own = models.load_chat('toy-source', PLAIN).stop_ids
+    words = models.load_chat('toy-source', PLAIN).tokenizer.convert_ids_to_tokens([5, 6])
+    one, two = Experiment(end_tokens=words[:1]), Experiment(end_tokens=tuple(words))
+    ends = [
+        models.load_chat('toy-source', experiment, side).stop_ids
+        for experiment in (one, two)
+        for side in ('source', 'target')
+    ]
+    assert ends == [(5, *own), (5, *own), (5, *own), (6, *own)]
+
+
 def test_a_changed_base_is_refused_when_a_run_goes_on(tmp_path):
     shutil.copytree(toy.MODELS['toy-source'], tmp_path / 'model')
     experiment = Experiment(workdir=str(tmp_path / 'run'), source_model=str(tmp_path / 'model'))

@@ -336,6 +336,20 @@ def test_stop_ids_come_from_generation_config_then_config_then_tokenizer(
     assert load_chat_format(tmp_path).stop_ids == expected
 
 
+def test_an_end_token_that_is_asked_for_comes_first(tmp_path):
+    write_ids(tmp_path, {'eos_token_id': [1, 4]}, {}, True)
+    chat = load_chat_format(tmp_path)
+    name = chat.tokenizer.convert_ids_to_tokens(3)
+    other = load_chat_format(tmp_path, name)
+    assert other.stop_ids == (3, *chat.stop_ids)
+    answer = chat.encode_answer('a', 'b')
+    other.tokenizer.chat_template = None  # a template would write its own
+    assert [*other.encode_answer('a', 'b')] == [*answer[:-1], 3]
+    assert other.decode(np.array([*answer[:-1], 3, 4])) == chat.decode(answer)
+    with pytest.raises(ArgumentError, match=r'end_tokens.*<none>.*is no token of'):
+        load_chat_format(tmp_path, '<none>')
+
+
 def test_stop_ids_that_are_none_or_no_ids_are_refused(tmp_path):
     write_ids(tmp_path / 'a', None, {}, False)
     with pytest.raises(InputError, match='no eos_token_id in tokenizer or generation_config'):

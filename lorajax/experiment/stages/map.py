@@ -23,7 +23,7 @@ from lorajax.mapping.quality import FUNCTIONAL
 from lorajax.mapping.subspace import update_cosine
 from lorajax.models import Model
 from lorajax.tasks import examples
-from lorajax.tasks.chat import ChatFormat, Encoded, load_chat_format
+from lorajax.tasks.chat import ChatFormat, Encoded
 from lorajax.training import MetricWriter
 from lorajax.types import JsonDict
 
@@ -192,7 +192,7 @@ def _distill(experiment: Experiment, source: mapping.Anchors, target: mapping.An
         start = {task: p.adapter for task, p in fitted.explain_many(queries).items()}
         start = processes.from_first(start)
     rows = anchor_rows.interleaved(experiment)[: 2 * experiment.train_per_task]
-    source_chat = load_chat_format(models.resolve(experiment.model_directory('source')))
+    source_chat = models.load_chat(experiment.model_directory('source'), experiment)
     trained = distill(
         lambda: models.load_side(experiment, 'source'),
         lambda: models.load_side(experiment, 'target'),
@@ -235,7 +235,7 @@ def _reweight(
     load_source, load_target = (
         functools.cache(functools.partial(models.load_side, experiment, side)) for side in SIDES
     )
-    source_chat = load_chat_format(models.resolve(experiment.model_directory('source')))
+    source_chat = models.load_chat(experiment.model_directory('source'), experiment)
     known = anchor_rows.interleaved(experiment)[: 2 * experiment.train_per_task]
     limits = ladder.Limits(
         experiment.eval_batch_size,

@@ -32,8 +32,8 @@ def prepare(experiment: Experiment) -> bool:
     names = {'source': experiment.source_model, 'target': experiment.target_model}
     heldouts = tasks.get_all(experiment.heldouts, experiment.task_files)
     checks.check_execution(heldouts, experiment.allow_code_execution)
-    for name in names.values():
-        checks.check_model(name, experiment)
+    for side, name in names.items():
+        checks.check_model(name, experiment, side)
     drawn, counts = _draw(experiment)
     record = _grow(experiment, stored, drawn) if stored is not None else {}
     for side, name in names.items():

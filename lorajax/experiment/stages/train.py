@@ -19,7 +19,7 @@ from lorajax.io import fields
 from lorajax.lora import LoraConfig, save_peft
 from lorajax.models import Model
 from lorajax.tasks import examples
-from lorajax.tasks.chat import ChatFormat, Encoded, load_chat_format
+from lorajax.tasks.chat import ChatFormat, Encoded
 from lorajax.training import MetricWriter, TrainCheckpoints, TrainConfig, train_adapters
 from lorajax.training.checkpoint import group_name
 
@@ -160,7 +160,7 @@ def _shares(experiment: Experiment, shard: Shard) -> dict[str, list[int]]:
 
 def _encode(experiment: Experiment, pool: Pool) -> dict[str, list[Encoded]]:
     """Returns the training rows of a pool's tasks as tokens."""
-    chat = load_chat_format(models.resolve(experiment.model_directory(pool.side)))
+    chat = models.load_chat(experiment.model_directory(pool.side), experiment, pool.side)
     return {
         task: examples.encode(
             chat, examples.read(experiment.files.train_data(task)), experiment.max_len, task
