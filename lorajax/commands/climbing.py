@@ -16,6 +16,7 @@ from lorajax.experiment.config import Experiment
 from lorajax.models import Model
 from lorajax.tasks import examples
 from lorajax.tasks.chat import ChatFormat, Conversation, Encoded
+from lorajax.tasks.task import Prompt
 from lorajax.types import Adapter
 
 KEPT = 32  # prompts that a model wrote itself: more gained little where users had some
@@ -37,7 +38,7 @@ class Given(NamedTuple):
 
     source_model: str
     target_model: str
-    prompts: Sequence[str]
+    prompts: Sequence[Prompt]
     sampled: int
     labelled: Sequence[Conversation]
     examples: str
@@ -69,7 +70,9 @@ def climb(
         return {name: ladder.Reached(adapter) for name, adapter in start.items()}
     _check_shapes(given, queries, start)
 
-    def with_prompts(names: Sequence[str], prompts: Sequence[str]) -> dict[str, ladder.Reached]:
+    def with_prompts(
+        names: Sequence[str], prompts: Sequence[str | Prompt]
+    ) -> dict[str, ladder.Reached]:
         return ladder.climb(
             lambda: load(given.source_model, experiment, 'source'),
             lambda: load(given.target_model, experiment, 'target'),

@@ -17,7 +17,7 @@ from lorajax.distillation import pseudo_labels, teacher
 from lorajax.models import Model
 from lorajax.tasks import examples
 from lorajax.tasks.chat import ChatFormat
-from lorajax.tasks.task import Example
+from lorajax.tasks.task import Example, Prompt
 from lorajax.training import MetricWriter, TrainCheckpoints, TrainConfig, train_adapters
 from lorajax.training.checkpoint import group_name
 from lorajax.types import Adapter
@@ -29,7 +29,7 @@ def distill(
     load_source: Loader,
     load_target: Loader,
     adapters: Mapping[str, Adapter],
-    prompts: Sequence[str],
+    prompts: Sequence[str | Prompt],
     config: TrainConfig,
     *,
     start_from: Mapping[str, Adapter] | None = None,
@@ -113,7 +113,7 @@ def distill(
 def _make_labels(
     load_source: Loader,
     adapters: Mapping[str, Adapter],
-    prompts: Sequence[str],
+    prompts: Sequence[str | Prompt],
     batch_size: int,
     max_len: int,
     max_new_tokens: int,

@@ -23,6 +23,7 @@ from lorajax.distillation.reweight import DEFAULTS, ReweightConfig, reweight, tr
 from lorajax.distillation.teacher import Answer
 from lorajax.models import Model
 from lorajax.tasks.chat import ChatFormat, Encoded
+from lorajax.tasks.task import Prompt
 from lorajax.training import TrainConfig, train_adapters
 from lorajax.types import Adapter
 
@@ -111,7 +112,7 @@ def climb(
     anchors: Anchors,
     sources: Mapping[str, Adapter],
     start: Mapping[str, Adapter],
-    prompts: Sequence[str],
+    prompts: Sequence[str | Prompt],
     limits: Limits,
     *,
     training: TrainConfig | None = None,
@@ -167,7 +168,7 @@ def climb(
 
 def _trusted(
     target: _Target,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Prompt],
     answers: Mapping[str, Sequence[Answer]],
     anchors: Mapping[str, Adapter],
     names: Sequence[str],

@@ -11,6 +11,7 @@ from lorajax.errors import ArgumentError, InputError
 from lorajax.evaluation.inference import answer_nll
 from lorajax.models import Model
 from lorajax.tasks.chat import ChatFormat, Encoded
+from lorajax.tasks.task import Prompt
 from lorajax.types import Adapter
 
 LEAST_TO_CHECK = 8  # answers of which a quarter is kept out
@@ -76,7 +77,7 @@ def answer_losses(
 
 
 def encode_answers(
-    chat: ChatFormat, name: str, prompts: Sequence[str], answers: Sequence[Answer]
+    chat: ChatFormat, name: str, prompts: Sequence[str | Prompt], answers: Sequence[Answer]
 ) -> list[Encoded]:
     """Returns a teacher's answers in the tokens of another model."""
     return [
@@ -88,7 +89,7 @@ def encode_answers(
 def agreement(
     model: Model,
     chat: ChatFormat,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Prompt],
     answers: Mapping[str, Sequence[Answer]],
     target: Mapping[str, Adapter],
     batch_size: int,
@@ -118,7 +119,7 @@ def trusted(
     model: Model,
     chat: ChatFormat,
     name: str,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Prompt],
     answers: Sequence[Answer],
     agreed: Agreement,
     batch_size: int,

@@ -14,7 +14,7 @@ import numpy as np
 
 from lorajax.distillation.teacher import Answer
 from lorajax.errors import InputError
-from lorajax.tasks.task import Example
+from lorajax.tasks.task import Example, Prompt
 
 # All chosen on left-out anchors of three toy worlds (docs/log.md).
 _BANDWIDTH = 0.35  # of mean log losses; two of them are alike within it, roughly
@@ -86,20 +86,22 @@ def _mean_log(losses: np.ndarray) -> float:
     return float(np.log(np.maximum(losses, 1e-6)).mean())
 
 
-def example(task: str, prompt: str, answer: str, item: str = '') -> Example:
+def example(task: str, prompt: str | Prompt, answer: str, item: str = '') -> Example:
     """Returns an answered prompt in the form that chat formats and trainings read."""
+    text, context = prompt if isinstance(prompt, Prompt) else (prompt, ())
     return Example(
         item=item or task,
-        prompt=prompt,
+        prompt=text,
         answer=answer,
         reference=answer,
         problem_ids=(),
-        question=prompt,
+        question=text,
+        context=context,
     )
 
 
 def select(
-    prompts: Sequence[str], answers: Sequence[Answer], count: int, task: str
+    prompts: Sequence[str | Prompt], answers: Sequence[Answer], count: int, task: str
 ) -> list[Example]:
     """Returns the prompts whose answers the teacher is surest of, as training examples.
 

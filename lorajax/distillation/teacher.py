@@ -11,6 +11,7 @@ from lorajax.lora import pad_rank, stack
 from lorajax.models import Model
 from lorajax.progress import Progress
 from lorajax.tasks.chat import ChatFormat, Encoded
+from lorajax.tasks.task import Example, Prompt
 from lorajax.types import Adapter
 
 
@@ -33,7 +34,7 @@ def answer(
     model: Model,
     chat: ChatFormat,
     adapters: Mapping[str, Adapter],
-    prompts: Sequence[str],
+    prompts: Sequence[str | Prompt],
     *,
     batch_size: int,
     max_len: int,
@@ -45,7 +46,7 @@ def answer(
       model: the source.
       chat: its tokenizer and template.
       adapters: by task; ranks may differ.
-      prompts: user messages.
+      prompts: user messages, with what is said before them.
       batch_size: prompts decoded together.
       max_len: tokens; prompts keep their last `max_len`.
       max_new_tokens: longest answer.
@@ -55,7 +56,7 @@ def answer(
     """
     rank = max(e['a'].shape[-1] for a in adapters.values() for e in a['layers'].values())
     stacked = stack([pad_rank(adapter, rank) for adapter in adapters.values()])
-    encoded = [Encoded(chat.encode_prompt(p), np.zeros(0, np.int32)) for p in prompts]
+    encoded = [Encoded(_encode(chat, prompt), np.zeros(0, np.int32)) for prompt in prompts]
     with Progress('answer', len(prompts) * len(adapters)) as progress:
         tokens = continuous.answer(
             model, chat, stacked, encoded, batch_size=batch_size, max_len=max_len,
@@ -65,6 +66,18 @@ def answer(
         task: _judged(model, chat, adapter, encoded, said, batch_size, max_len)
         for (task, adapter), said in zip(adapters.items(), tokens, strict=True)
     }
+
+
+def _encode(chat: ChatFormat, prompt: str | Prompt) -> np.ndarray:
+    """Returns int32[P] tokens of a prompt.
+
+    Raises:
+      InputError: if it has context that the template cannot write.
+    """
+    if isinstance(prompt, Prompt) and prompt.context:
+        probe = Example('a prompt', prompt.text, '-', '-', context=prompt.context)
+        return chat.encode(probe).prompt
+    return chat.encode_prompt(prompt.text if isinstance(prompt, Prompt) else prompt)
 
 
 def _judged(

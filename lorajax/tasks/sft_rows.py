@@ -6,6 +6,7 @@ from typing import Any
 from lorajax import io
 from lorajax.errors import InputError
 from lorajax.tasks.chat import Conversation, Message
+from lorajax.tasks.task import Prompt
 
 _ROLES = ('system', 'user', 'assistant')
 _FORMS = 'prompt and completion, or messages'
@@ -32,14 +33,16 @@ def read(path: pathlib.Path) -> tuple[Conversation, ...]:
     return tuple(conversation(row, f'{path}:{number}') for number, row in rows)
 
 
-def read_prompts(path: pathlib.Path) -> list[str]:
-    """Reads what the user says first in each row; answers, where there are any, are not looked at.
+def read_prompts(path: pathlib.Path) -> list[Prompt]:
+    """Reads what the user says first in each row, and the system before.
+
+    Answers, where there are any, are not looked at.
 
     Args:
       path: JSON lines. Rows are those of `read`, or {"prompt"} alone: a text, or messages.
 
     Returns:
-      Texts of the user, one for each row.
+      One for each row.
 
     Raises:
       InputError: naming file and line, for an empty file or a row of another form.
@@ -50,8 +53,8 @@ def read_prompts(path: pathlib.Path) -> list[str]:
     return [_first_of_user(row, f'{path}:{number}') for number, row in rows]
 
 
-def _first_of_user(row: Any, where: str) -> str:
-    """Returns the first message of the user in a row."""
+def _first_of_user(row: Any, where: str) -> Prompt:
+    """Returns the first message of the user in a row, with those before it."""
     if isinstance(row, dict) and 'messages' in row:
         messages = _messages(row['messages'], where, 'messages')
     elif isinstance(row, dict) and 'prompt' in row:
@@ -64,10 +67,11 @@ def _first_of_user(row: Any, where: str) -> str:
         raise InputError(
             f'{where}: has {io.shorten(names) or "no fields"}; expected prompt, or messages'
         )
-    texts = [message['content'] for message in messages if message['role'] == 'user']
-    if not texts:
+    roles = [message['role'] for message in messages]
+    if 'user' not in roles:
         raise InputError(f'{where}: no message is of user, expected a prompt')
-    return texts[0]
+    first = roles.index('user')
+    return Prompt(messages[first]['content'], messages[:first])
 
 
 def conversation(row: Any, where: str) -> Conversation:

@@ -3,13 +3,25 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from lorajax.errors import InputError
 from lorajax.io import fields
 
 PROTOCOLS = ('direct', 'cot')
 """How an answer is asked for: alone, or (maths only) after a worked solution."""
+
+
+class Prompt(NamedTuple):
+    """What a model is asked; a plain text stands for one without context.
+
+    Attributes:
+      text: the user's message.
+      context: messages before it, such as a system message, each {'role', 'content'}.
+    """
+
+    text: str
+    context: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +50,11 @@ class Example:
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     question: str = ''
     context: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def asked(self) -> 'Prompt':
+        """What a model is asked, without the answer."""
+        return Prompt(self.prompt, self.context)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the row written below `data/` of a run."""

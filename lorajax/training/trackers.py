@@ -4,11 +4,14 @@ The libraries are the vendors' own, or what reads like it (tensorboardX needs no
 come with the extra `[metrics]` and are imported here alone, when they are asked for.
 """
 
+import fcntl
 import functools
 import importlib
 import pathlib
+import re
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from lorajax.errors import ArgumentError
 
@@ -44,11 +47,22 @@ class _TensorBoard:
 
 
 class _WeightsAndBiases:
-    """A run of Weights & Biases; `WANDB_MODE=offline` and the like are for its own library."""
+    """A run of Weights & Biases; `WANDB_MODE=offline` and the like are for its own library.
+
+    Its id is kept in `DIRECTORY/wandb/run-id`, so that work that is taken up again goes on in it.
+    """
 
     def __init__(self, library: Any, directory: pathlib.Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self._run = library.init(project='lorajax', name=directory.name, dir=str(directory))
+        path = directory / 'wandb' / 'run-id'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._held = open(path, 'a+', encoding='utf-8')  # noqa: SIM115  as long as the run
+        self._run = library.init(
+            project='lorajax',
+            name=directory.name.removesuffix('.state'),
+            dir=str(directory),
+            id=_claim(self._held),
+            resume='allow',
+        )
         self._groups: set[str] = set()
 
     def log(self, group: str, step: int, values: Mapping[str, float]) -> None:
@@ -64,6 +78,26 @@ class _WeightsAndBiases:
     def close(self) -> None:
         """Ends the run."""
         self._run.finish()
+        self._held.close()
+
+
+def _claim(file: TextIO) -> str | None:
+    """Returns the id that a file keeps, a new one where it is empty or damaged.
+
+    None, for a run of its own, while another process holds the file: one run has one writer.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return None
+    file.seek(0)
+    found = file.read()
+    if not re.fullmatch('[0-9a-f]{16}', found):
+        found = uuid.uuid4().hex[:16]
+        file.truncate(0)
+        file.write(found)
+        file.flush()
+    return found
 
 
 _KINDS: Mapping[str, Callable[[Any, pathlib.Path], Tracker]] = {

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from lorajax.distillation import teacher
+from lorajax.distillation import pseudo_labels, teacher
 from lorajax.experiment import tasks
+from lorajax.tasks.task import Prompt
 from tests.distillation.toy_teacher import TASK, load, random_adapter
 
 
@@ -42,3 +43,14 @@ def test_answers_are_those_of_each_adapter_alone(source):
             losses = -jax.nn.log_softmax(logits[len(ids) - 1 : -1])[np.arange(len(said)), said]
             assert answer.nll == pytest.approx(float(losses.mean()), rel=1e-4)
     assert any(np.isfinite(a.nll) for a in together['task0'])
+
+
+def test_what_stands_before_a_prompt_is_kept_in_question_and_pseudo_label(source):
+    _, chat = source
+    before = ({'role': 'user', 'content': 'ca'}, {'role': 'assistant', 'content': 'cb'})
+    prompt = Prompt('sd sb', before)
+    ids = teacher._encode(chat, prompt)
+    assert chat.tokenizer.decode(ids) == 'ca = cb<end>sd sb ='
+    np.testing.assert_array_equal(teacher._encode(chat, Prompt('sd')), chat.encode_prompt('sd'))
+    learned = chat.encode(pseudo_labels.example('t', prompt, 'se sc'))
+    np.testing.assert_array_equal(learned.prompt, ids)

@@ -105,7 +105,10 @@ def test_files_that_hold_no_rows_are_named(tmp_path):
 def test_prompts_are_what_the_user_says_first(tmp_path, row):
     path = tmp_path / 'prompts.jsonl'
     path.write_text(json.dumps(row) + '\n\n' + json.dumps({'prompt': 'w'}))
-    assert sft_rows.read_prompts(path) == ['x', 'w']
+    first, second = sft_rows.read_prompts(path)
+    assert (first.text, second) == ('x', ('w', ()))
+    has_system = 'messages' in row and row['messages'][0]['role'] == 'system'
+    assert first.context == ((message('system', 's'),) if has_system else ())
 
 
 @pytest.mark.parametrize(

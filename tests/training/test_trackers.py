@@ -3,6 +3,7 @@
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -80,9 +81,20 @@ def test_every_number_has_its_name_and_step(tmp_path, library):
 def test_groups_count_steps_of_their_own(tmp_path, library):
     write(tmp_path, 'wandb')
     options, *rest = library.seen
-    assert options == {'project': 'lorajax', 'name': tmp_path.name, 'dir': str(tmp_path)}
+    known = options.pop('id')
+    named = {'project': 'lorajax', 'name': tmp_path.name, 'dir': str(tmp_path)}
+    assert options == {**named, 'resume': 'allow'} and len(known) == 16
     assert rest.count(('target/*', 'target/step')) == 1
     assert {'target/step': 10, 'target/validation_loss/a': 2.5} in rest and library.is_closed
+    # Work that is taken up again goes on in the same run; a process beside it has its own.
+    for expected in (known, None):
+        trackers.open_tracker.cache_clear()
+        MetricWriter(tmp_path / 'metrics.jsonl', ['wandb'])
+        assert library.seen[-1]['id'] == expected
+    trackers.close_all()
+    (tmp_path / 'wandb/run-id').write_text('../else')
+    write(tmp_path, 'wandb')
+    assert (tmp_path / 'wandb/run-id').read_text() not in (known, '../else')
 
 
 def test_a_library_that_is_missing_is_named(monkeypatch):
@@ -124,5 +136,10 @@ def test_weights_and_biases_offline_keeps_a_run(tmp_path, monkeypatch):
     monkeypatch.setenv('WANDB_SILENT', 'true')
     write(tmp_path, 'wandb')
     (run,) = pathlib.Path(tmp_path, 'wandb').glob('offline-run-*/run-*.wandb')
-    text = run.read_bytes()
+    assert (tmp_path / 'wandb/run-id').read_text() in run.name
+    for _ in range(100):  # its own process writes, and not before it is told of the end
+        text = run.read_bytes()
+        if b'target/validation_loss/a' in text:
+            break
+        time.sleep(0.1)
     assert b'target/validation_loss/a' in text and b'source/tokens_per_second' in text

@@ -197,7 +197,7 @@ def _distill(experiment: Experiment, source: mapping.Anchors, target: mapping.An
         lambda: models.load_side(experiment, 'source'),
         lambda: models.load_side(experiment, 'target'),
         queries,
-        [row.prompt for row in rows],
+        [row.asked for row in rows],
         experiment.train_config,
         start_from=start,
         answer_batch_size=experiment.eval_batch_size,
@@ -251,7 +251,7 @@ def _reweight(
             ladder.Anchors(source.trees, target.trees),
             {task: query},
             {task: fitted.predict(query)},
-            [row.prompt for row in rows],
+            [row.asked for row in rows],
             limits,
         )[task]
         logging.info('%s: rung %s %s', task, reached.rung, ' '.join(reached.notes))
