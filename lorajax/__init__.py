@@ -11,7 +11,7 @@ __version__ = '0.1.0'
 
 _PACKAGES = (
     'commands', 'distillation', 'evaluation', 'experiment', 'io', 'lora', 'mapping', 'models',
-    'report', 'sandbox', 'stories', 'tasks', 'toy', 'training',
+    'report', 'sandbox', 'stories', 'tasks', 'text', 'toy', 'training',
 )  # fmt: skip
 # Where the names stand that are reached without a package.
 _NAMES = {'load_model': 'lorajax.tasks.text_model'}

@@ -1,7 +1,7 @@
 """Names of tasks, as users write them, to tasks.
 
-There are those of real data, those of the toy world, those of story tellers, and those of task
-files.
+There are those of real data, those of the toy world, those of story tellers, those of text worlds,
+and those of task files.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,9 +10,10 @@ from lorajax.errors import InputError
 from lorajax.stories import tasks as stories
 from lorajax.tasks import registry, task_file
 from lorajax.tasks.task import Task
+from lorajax.text import tasks as text
 from lorajax.toy import language
 
-_BUILT_IN: dict[str, Task] = registry.TASKS | language.TASKS | stories.TASKS
+_BUILT_IN: dict[str, Task] = registry.TASKS | language.TASKS | stories.TASKS | text.TASKS
 
 
 def known(files: Sequence[str] = ()) -> Mapping[str, Task]:
@@ -52,6 +53,6 @@ def heldouts_beside(task: Task, files: Sequence[str] = ()) -> tuple[Task, ...]:
     may train on what these are evaluated on, in whichever run that happens.
     """
     own = task_file.read_all(files)
-    tables = (own, language.TASKS, stories.TASKS, registry.TASKS)
+    tables = (own, language.TASKS, stories.TASKS, text.TASKS, registry.TASKS)
     table = next((table for table in tables if task.name in table), own)
     return tuple(other for other in table.values() if table is own or other.role == 'heldout')

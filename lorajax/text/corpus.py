@@ -1,0 +1,59 @@
+"""What the models of a text world are pretrained on: real text, and practice.
+
+Text is questions, solutions, choices and programs of all rows that are not held back. Practice
+names a skill of its own, which no task asks, behind a text; or a format behind a word. So the
+models learn that an answer stands behind the arrow, and never see a task: a text, the arrow, and
+the answer to what nobody named.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from lorajax.tasks.task import RowSource
+from lorajax.text import items
+from lorajax.text.skills import FORMATS, PRACTICE
+
+ARROW = '=>'
+_FORMAT_NAMES = {'said': 'say', 'braces': 'braces', 'twice': 'twice', 'plain': 'repeat'}
+
+
+def documents(rows: RowSource) -> Iterator[str]:
+    """Yields the text of every row that is not held back."""
+    for dataset, split, field, _ in items.QUESTIONS:
+        for row in rows.rows(dataset, split):
+            if not items.is_held(row[field]):
+                yield ' '.join(_text(row, field).split())
+    for row in rows.rows('mawps', 'train'):
+        if not items.is_held(row['original_text']):
+            yield row['original_text']
+
+
+def _text(row: Mapping[str, Any], field: str) -> str:
+    """The question of a row with what else there is to read."""
+    choices = row.get('choices', [])
+    if isinstance(choices, dict):
+        choices = choices['text']
+    answer = row.get('answer', '')
+    more = [answer] if isinstance(answer, str) else []
+    return ' '.join([row[field], *choices, *more, row.get('code', '')])
+
+
+def practice(rows: RowSource, rng: np.random.Generator) -> Iterator[str]:
+    """Yields practice without end: prompt, arrow, answer."""
+    skills = list(PRACTICE)
+    known = [item for item in items.of(rows) if not item.is_held]
+    words = sorted({word for item in known for word in item.text.split()})
+    names = list(_FORMAT_NAMES)
+    while True:
+        if rng.random() < 0.25:
+            name = names[rng.integers(len(names))]
+            word = words[rng.integers(len(words))]
+            yield f' {word} | {_FORMAT_NAMES[name]} {ARROW} {FORMATS[name](word)}'
+            continue
+        item = known[rng.integers(len(known))]
+        skill = skills[rng.integers(len(skills))]
+        answer = PRACTICE[skill](item)
+        if answer is not None:
+            yield f' {item.text} | {skill} {ARROW} {answer}'

@@ -1,0 +1,29 @@
+"""What a text world is pretrained on."""
+
+import itertools
+
+import numpy as np
+
+from lorajax.text import corpus, items
+from tests.text.rows import Rows
+
+ROWS = Rows()
+
+
+def test_documents_are_rows_that_are_not_held_back():
+    texts = list(corpus.documents(ROWS))
+    questions = [row['question'] for row in ROWS.rows('gsm8k', 'train')]
+    for question in questions:
+        assert (question in texts) != items.is_held(question)
+    assert any(text.endswith('courts? A short one. yes no') for text in texts)
+
+
+def test_practice_names_what_it_asks_and_never_asks_as_a_task_does():
+    held = {item.text for item in items.of(ROWS) if item.is_held}
+    lines = list(itertools.islice(corpus.practice(ROWS, np.random.default_rng(0)), 300))
+    for line in lines:
+        prompt, name, answer = line.replace(corpus.ARROW, '|').split(' | ')
+        assert prompt.strip() not in held and name and answer
+        if name == 'last word':
+            assert answer == prompt.split()[-1]
+    assert any(' | braces ' in line for line in lines)
