@@ -7,8 +7,9 @@ functions and as many new ones; a model of X's shape from another seed; and one 
 width and depth. On each rung of this ladder 22 adapters are trained on both models, and copying,
 maps of base weights and activations, maps from adapters, reweighting and distillation are scored
 beside them. Two similarities of the base models stand beside the scores: which of them tells the
-right way? What is finished is kept. Writes `relatedness.json`, `relatedness.md` and
-`relatedness.png`.
+right way? The advice of `lorajax.mapping.advice` is held against the best way on each rung. What is
+finished is kept. Both models of another shape that ship with the package are those of seed 0.
+Writes `relatedness.json`, `relatedness.md` and `relatedness.png`.
 """
 
 import functools
@@ -27,7 +28,7 @@ from absl import app, flags, logging
 from lorajax import io, toy
 from lorajax.experiment import base_arrays, pipeline
 from lorajax.experiment.config import Experiment
-from lorajax.mapping import similarity
+from lorajax.mapping import advice, similarity
 from lorajax.models import load_model
 from lorajax.toy import pretrain
 from lorajax.toy.world import DEFAULT, World
@@ -43,6 +44,19 @@ METHODS = (
     'distilled',
 )  # fmt: skip
 _SCORED = ('base', 'oracle', *METHODS)
+
+
+# What there is besides the models -> ways that it opens, and what advice is told of it.
+_AT_HAND: Mapping[str, tuple[tuple[str, ...], JsonDict]] = {
+    'nothing': ((COPYING, 'cross_lora', 'theseus'), {}),
+    '16 pairs': (('mean', 'nearest', 'matched_scaled'), {'anchors': 16}),
+    '32 prompts': (('reweighted',), {'prompts': 32}),
+    'a training': (('distilled',), {'can_train': True}),
+}
+_MADE_BY = {
+    advice.COPY: COPYING, advice.MAP: 'matched_scaled', advice.REWEIGHTED: 'reweighted',
+    advice.DISTILLED: 'distilled', advice.TRAIN: 'base',
+}  # fmt: skip
 
 
 def _continued(share: float, source: Params, seed: int) -> Params:
@@ -101,7 +115,9 @@ def experiment_of(root: pathlib.Path, seed: int, rung: str) -> Experiment:
     place = root / f'seed{seed}' / rung.replace(' %', '').replace(' ', '_')
     target = place / 'target'
     shapes, make = RUNGS[rung]
-    if not target.exists():
+    if not target.exists() and (seed, rung) == (0, 'other shape'):
+        shutil.copytree(toy.MODELS['toy-target'], target)
+    elif not target.exists():
         logging.info('seed %d, %s: making the target', seed, rung)
         params = jax.tree.map(jax.numpy.array, load_model(str(source)).params)
         pretrain.save(target, pretrain.CONFIGS[shapes], make(params, 7919 * seed + 104729))
@@ -155,6 +171,23 @@ def gap(results: Sequence[JsonDict], method: str) -> float:
     rows = [row for result in results for row in result['rows']]
     base, score, oracle = (sum(row[name] for row in rows) for name in ('base', method, 'oracle'))
     return (score - base) / (oracle - base)
+
+
+def regret(results: Sequence[JsonDict]) -> dict[tuple[str, str], float]:
+    """Returns by how much the best way at hand beats the one advised, by rung and what there is."""
+    found = {}
+    for rung in dict.fromkeys(result['rung'] for result in results):
+        here = [result for result in results if result['rung'] == rung]
+        cosines = [r['weight_cosine'] for r in here if r['weight_cosine'] is not None]
+        known = advice.Known(weight_cosine=float(np.mean(cosines)) if cosines else np.nan)
+        at_hand = ['base']
+        for what, (methods, more) in _AT_HAND.items():
+            at_hand += methods
+            known = known._replace(**more)
+            chosen = _MADE_BY[advice.advise(known).rung]
+            best = max(gap(here, method) for method in at_hand)
+            found[rung, what] = best - gap(here, chosen)
+    return found
 
 
 def table(results: Sequence[JsonDict]) -> str:
@@ -216,6 +249,8 @@ def main(argv: Sequence[str]) -> None:
             io.write_text(root / 'relatedness.md', table(results))
             draw(root / 'relatedness.png', results)
     print(table(results))
+    for (rung, what), lost in regret(results).items():
+        print(f'{rung}, {what}: the advice is {lost:.3f} below the best way')
 
 
 if __name__ == '__main__':

@@ -8,9 +8,10 @@ import jax
 
 from lorajax import toy
 from lorajax.commands.command import Command
-from lorajax.experiment import checks, forecast, memory, methods, models
+from lorajax.experiment import base_arrays, checks, forecast, memory, methods, models
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option, options_of
+from lorajax.mapping import advice
 from lorajax.models import ModelConfig, known
 
 
@@ -27,9 +28,10 @@ def doctor(flags: Flags, experiment: Experiment) -> None:
     """Says what this machine has, whether a flagfile will fit, and how long it takes.
 
     Memory is estimated from shapes: nothing is loaded, and shapes of well-known models are built
-    in, so no network is needed. Where something does not fit, the flags are named with which it
-    does. Time is estimated from a matrix product that is timed here. With a model, what is measured
-    is `train` on it, with the recipe of that command.
+    in, so no network is needed. Where both models are here, their weights are compared, and the
+    last line says which way to take between them. Where something does not fit, the flags are named
+    with which it does. Time is estimated from a matrix product that is timed here. With a model,
+    what is measured is `train` on it, with the recipe of that command.
 
     Raises:
       InputError: if a model is not to be had, a name is unknown, or the mesh does not divide
@@ -48,6 +50,8 @@ def doctor(flags: Flags, experiment: Experiment) -> None:
     rate = forecast.matrix_rate(experiment.dtype) * jax.device_count()
     for work, config in zip(works, configs, strict=True):
         print('\n'.join(_describe(work, config, experiment, rate)))
+    if not flags.model:
+        print('\n'.join(_advice(experiment)))
 
 
 class _Work(NamedTuple):
@@ -79,6 +83,17 @@ def _works(experiment: Experiment) -> list[_Work]:
         _Work('source', experiment.source_model, count, count, variants, 0),
         _Work('target', experiment.target_model, count, count + again, variants, items),
     ]
+
+
+def _advice(experiment: Experiment) -> list[str]:
+    """Returns which way to take, by the base weights where both models are here."""
+    names = (experiment.source_model, experiment.target_model)
+    lines, cosine = [], None
+    if all(any(pathlib.Path(toy.MODELS.get(n, n)).glob('*.safetensors')) for n in names):
+        cosine = base_arrays.weight_cosine(*names)
+        lines.append(advice.likeness(cosine))
+    best = advice.advise(advice.Known(anchors=len(experiment.anchors), weight_cosine=cosine))
+    return [*lines, f'advice: {best}']
 
 
 def _config(name: str) -> ModelConfig:

@@ -13,12 +13,14 @@ from lorajax.commands.climbing import Given
 from lorajax.commands.command import Command
 from lorajax.commands.translation import Mapped, Result
 from lorajax.errors import ArgumentError, InputError
-from lorajax.experiment import models
+from lorajax.experiment import base_arrays, models
 from lorajax.experiment.adapters import SIDES
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option
 from lorajax.experiment.shards import Shard
 from lorajax.experiment.workdir import BASES
+from lorajax.mapping import advice
+from lorajax.mapping.advice import Known
 from lorajax.tasks import sft_rows
 
 
@@ -74,6 +76,9 @@ def translate(flags: Flags, experiment: Experiment) -> None:
     these. Eight or more prompts or examples are enough to keep some out and to see whether a
     step helped; one that did not is not taken.
 
+    With both models, or by what the mapping says of itself, it also says which way is best for
+    what is given: near relatives need no mapping.
+
     Each result is a PEFT adapter of the target model with a model card, which says what it was
     made from, what was seen of its quality, and whether to use it. Of several adapters each is
     written as soon as it is there, a summary is kept beside them, and those that cannot be
@@ -103,6 +108,8 @@ def translate(flags: Flags, experiment: Experiment) -> None:
     # Where models are needed in turns, both stay in memory.
     in_turns = flags.adapters or flags.sample_prompts
     load = functools.cache(models.load) if in_turns else models.load
+    known = _known(flags, len(prompts), len(labelled))
+    logging.info('advice: %s', translation.advise(mapped, known))
     given = Given(
         flags.source_model, flags.target_model, prompts, flags.sample_prompts, labelled,
         flags.examples, flags.distill,
@@ -135,6 +142,16 @@ def translate(flags: Flags, experiment: Experiment) -> None:
     logging.info('%s adapters for %s: %s', mapped.fitted.method, bases['target'], output)
 
 
+def _known(flags: Flags, prompts: int, labels: int) -> Known:
+    """Returns what the user gave, for advice."""
+    cosine = None
+    if flags.source_model and flags.target_model:
+        cosine = base_arrays.weight_cosine(flags.source_model, flags.target_model)
+        logging.info('%s', advice.likeness(cosine))
+    asked = climbing.KEPT if flags.sample_prompts else prompts
+    return Known(weight_cosine=cosine, prompts=asked, labels=labels, can_train=flags.distill)
+
+
 def _check_flags(flags: Flags) -> None:
     """Refuses flags that lack others which they need, before anything is read.
 
@@ -155,9 +172,11 @@ def _check_flags(flags: Flags) -> None:
         raise ArgumentError('prompts', None, 'is missing, distill needs it')
     if flags.prompts and flags.sample_prompts:
         raise ArgumentError('sample_prompts', flags.sample_prompts, 'expected this or prompts')
-    for unused in ('source_model', 'target_model'):
-        if getattr(flags, unused) and not (flags.prompts or flags.sample_prompts or flags.examples):
-            raise ArgumentError(unused, getattr(flags, unused), 'is of use with prompts alone')
+    is_asked = flags.prompts or flags.sample_prompts or flags.examples
+    given = [name for name in ('source_model', 'target_model') if getattr(flags, name)]
+    if len(given) == 1 and not is_asked:
+        (name,) = given
+        raise ArgumentError(name, getattr(flags, name), 'is of use with prompts or the other model')
     if flags.examples and flags.adapters:
         raise ArgumentError('examples', flags.examples, 'are of one task, expected one adapter')
     if flags.num_shards > 1 and flags.adapter:

@@ -12,7 +12,8 @@ from lorajax.distillation import ladder
 from lorajax.errors import InputError
 from lorajax.experiment.adapters import SIDES, save_predicted
 from lorajax.lora import load_peft
-from lorajax.mapping import model_card, quality, verdict
+from lorajax.mapping import advice, model_card, quality, verdict
+from lorajax.mapping.advice import Advice, Known
 from lorajax.types import Adapter, JsonDict
 
 
@@ -71,6 +72,21 @@ def read_bases(path: pathlib.Path) -> dict[str, str]:
             f'{path}: is {io.shorten(repr(bases))}, expected the names of source and target'
         )
     return bases
+
+
+def advise(mapped: Mapped, known: Known) -> Advice:
+    """Returns the best way for what a user gave and what a mapping knows of itself.
+
+    Args:
+      mapped: the mapping; its pairs, how they do when left out, and whether its bases are one.
+      known: of what was given beside it.
+    """
+    shares = list(quality.shares(mapped.fitted.diagnostics.get(quality.FUNCTIONAL) or {}).values())
+    source, target = (mapped.bases.get(f'{side}_weights') for side in SIDES)
+    if known.weight_cosine is None and source and source == target:
+        known = known._replace(weight_cosine=1.0)
+    left_out = float(np.median(shares)) if shares else None
+    return advice.advise(known._replace(anchors=len(mapped.fitted.tasks), left_out=left_out))
 
 
 def read_adapter(path: pathlib.Path, mapped: Mapped, assumed: str) -> Adapter:

@@ -8,7 +8,9 @@ from lorajax import processes
 from lorajax.experiment import anchor_rows, models
 from lorajax.experiment.adapters import SIDES
 from lorajax.experiment.config import Experiment
+from lorajax.mapping import similarity
 from lorajax.models import Model, activations, quantized
+from lorajax.models.hf import checkpoint
 from lorajax.tasks.token_alignment import shared_positions
 
 
@@ -37,6 +39,31 @@ def collect(experiment: Experiment, needs: Collection[str]) -> dict[str, Mapping
             inputs, outputs = activations.collect(model, texts, positions[i])
             arrays[f'{side}_inputs'], arrays[f'{side}_outputs'] = inputs, outputs
     return arrays
+
+
+def weight_cosine(source: str, target: str) -> float:
+    """Returns `similarity.weight_cosine` of two models by name, from three layers of each.
+
+    Their files are mapped and neither model is loaded, so it takes seconds at 3B size.
+
+    Raises:
+      InputError: if a model's files cannot be used.
+    """
+    return similarity.weight_cosine(*(_some_kernels(name) for name in (source, target)))
+
+
+def _some_kernels(name: str) -> dict[str, np.ndarray]:
+    """Returns the first, a middle and the last layer of each projection, [3, out, in] by name."""
+    config = models.read_config(name)
+    tensors = {
+        (target.path, target.layer): stored.value
+        for target, stored in checkpoint.find_tensors(models.resolve(name), config).items()
+    }
+    chosen = (0, config.num_layers // 2, config.num_layers - 1)
+    return {
+        projection: np.stack([tensors[f'layers/{projection}/kernel', layer] for layer in chosen])
+        for projection in config.projections
+    }
 
 
 def kernels(model: Model) -> dict[str, np.ndarray]:

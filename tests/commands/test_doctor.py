@@ -35,10 +35,12 @@ def test_a_flagfile_is_measured_with_both_models(capsys):
     run('doctor', '--flagfile=launch/toy.flags')
     lines = capsys.readouterr().out.splitlines()
     assert f'{jax.device_count()} device(s)' in lines[0]
-    assert [line.split()[0] for line in lines[3:]] == ['source'] * 5 + ['target'] * 5
+    assert [line.split()[0] for line in lines[3:-2]] == ['source'] * 5 + ['target'] * 5
     assert lines[6] == 'source toy-source: fits'
     assert lines[7].startswith('source toy-source: estimated time: training ')
-    assert 'evaluation' in lines[-1] and 'GFLOP/s, as just measured' in lines[-1]
+    assert 'evaluation' in lines[-3] and 'GFLOP/s, as just measured' in lines[-3]
+    assert lines[-2].endswith('in common: strangers')
+    assert lines[-1].startswith('advice: check what the map makes')
 
 
 def test_shapes_of_known_models_are_built_in_and_flags_that_fit_are_named(monkeypatch, capsys):

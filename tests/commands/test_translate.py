@@ -294,7 +294,7 @@ def test_a_model_that_is_not_the_mappings_is_refused_before_it_is_loaded(toy_tra
         (['--distill'], 'prompts: is missing, distill needs it'),
         (['--sample_prompts=8'], 'source_model: is missing, sample_prompts needs it'),
         ([*TOY, '--prompts=p', '--sample_prompts=8'], 'sample_prompts 8: expected this or prompts'),
-        ([*TOY], 'source_model toy-source: is of use with prompts alone'),
+        (TOY[:1], 'source_model toy-source: is of use with prompts or the other model'),
     ],
 )
 def test_flags_that_need_others_are_refused(translation, flags, line):

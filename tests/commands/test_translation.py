@@ -10,6 +10,8 @@ from lorajax.commands import translation
 from lorajax.commands.translation import Mapped
 from lorajax.distillation import ladder
 from lorajax.errors import InputError
+from lorajax.mapping import advice
+from lorajax.mapping.advice import Known
 from tests.mapping.worlds import make_world
 
 ADAPTER = {'layers': {'q_proj': {'a': np.ones((1, 2, 2)), 'b': np.ones((1, 2, 2))}}}
@@ -53,6 +55,16 @@ def test_the_card_says_how_to_check_and_load_it(mapped, tmp_path):
     assert "PeftModel.from_pretrained(model, '.')" in card
     assert 'vllm serve a/target --enable-lora --max-lora-rank 8' in card
     assert '| expected of the map for this adapter | ' in card
+
+
+def test_advice_counts_pairs_and_knows_bases_that_are_one(mapped):
+    asked = translation.advise(mapped, Known(prompts=32))
+    assert (asked.rung, 'from 32 prompts' in asked.reason) == (advice.REWEIGHTED, True)
+    assert translation.advise(mapped, Known()).rung == advice.MAP  # some pairs, as the mapping has
+    hashes = {'source_weights': 'x', 'target_weights': 'x'}
+    same = mapped._replace(bases={**mapped.bases, **hashes})
+    assert translation.advise(same, Known()).rung == advice.COPY
+    assert translation.advise(same, Known(weight_cosine=0.5)).rung == advice.MAP  # was looked at
 
 
 @pytest.mark.parametrize(('a', 'b', 'zero'), [(1, 1, False), (0, 1, True), (1, 0, True)])

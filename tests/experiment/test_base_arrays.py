@@ -37,6 +37,11 @@ def test_weights_are_the_files_own_with_the_input_axis_first(experiment):
         np.testing.assert_array_equal(arrays['target_weights']['up_proj'][layer], weight.T)
 
 
+def test_weights_of_two_models_are_compared_in_their_files():
+    assert base_arrays.weight_cosine('toy-source', 'toy-source') == pytest.approx(1.0)
+    assert np.isnan(base_arrays.weight_cosine('toy-source', 'toy-target'))  # other widths
+
+
 def test_activations_of_both_models_stand_at_the_same_positions(experiment):
     needs = {f'{side}_{what}' for side in ('source', 'target') for what in ('inputs', 'outputs')}
     arrays = base_arrays.collect(experiment, needs)
