@@ -135,7 +135,8 @@ def _fit(
             io.write_sums(partial)
 
     processes.on_first(store)
-    logging.info('mapping %s: leave-one-out R2 %s', name, fitted.diagnostics.get('loo_r2'))
+    score = fitted.diagnostics.get('loo_r2')
+    logging.info('mapping %s: leave-one-out R2 %s', name, 'none' if score is None else f'{score:.3f}')
 
 
 class _LeftOut:

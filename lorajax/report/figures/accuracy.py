@@ -12,13 +12,15 @@ Results = Mapping[str, Any]
 
 
 def accuracy_figure(results: Results) -> Figure | None:
-    """Bars of accuracy per held-out, one panel each, 95 % Wilson intervals."""
+    """Bars of accuracy per held-out, one panel each, 95 % Wilson intervals.
+
+    All panels have the methods in one order, between the oracle and the base: best first.
+    """
     part = results['experiment1']
     rows = [row for row in part['rows'] if row['n']]
     if not rows:
         return None
-    methods = list(dict.fromkeys(m for row in rows for m in row['correct']))
-    methods = [m for m in methods if m != 'oracle'] + ['oracle']
+    methods = _best_first(rows)
     grid = _panel_grid(rows)
     height = len(grid) * (0.21 * len(methods) + 0.85) + 0.75
     figure = Figure(figsize=(3.1 * len(grid[0]) + 1.6, height), layout='constrained')
@@ -34,6 +36,20 @@ def accuracy_figure(results: Results) -> Figure | None:
     )
     figure.legend(handles=role_handles(methods, part), loc='outside lower center', ncols=6)
     return figure
+
+
+def _best_first(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns all methods: the oracle, others by mean accuracy over usable rows, the base.
+
+    One that lacks a task stands behind those that have it.
+    """
+    scored = [row['accuracy'] for row in rows if row['usable']] or [r['accuracy'] for r in rows]
+    methods = dict.fromkeys(m for row in rows for m in row['correct'])
+    ends = ('oracle', 'base')
+    between = sorted(
+        (m for m in methods if m not in ends), key=lambda m: -sum(row.get(m, 0) for row in scored)
+    )
+    return [ends[0], *between, ends[1]]
 
 
 def _panel_grid(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any] | None]]:
