@@ -136,7 +136,8 @@ def _fit(
 
     processes.on_first(store)
     score = fitted.diagnostics.get('loo_r2')
-    logging.info('mapping %s: leave-one-out R2 %s', name, 'none' if score is None else f'{score:.3f}')
+    shown = 'none' if score is None else f'{score:.3f}'
+    logging.info('mapping %s: leave-one-out R2 %s', name, shown)
 
 
 class _LeftOut:
