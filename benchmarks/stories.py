@@ -1,51 +1,133 @@
 """What of a style arrives, part by part: `python -m benchmarks.stories --workdir=runs/stories`.
 
 Reads the outcomes of a run of launch/stories.flags. A style counts as followed when form of the
-words, case and ending of the sentences are all right; this table says which of them are, pooled
-over the held-outs that have these parts, beside the share of the gap in loss.
+words, case and ending of the sentences are all right; the first table says which of them are,
+over the held-outs that have these parts, beside the share of the gap in loss; the second has the
+styles of their own. Intervals, also of what a method is above `mean` and `nearest`, are of a
+bootstrap over held-outs and over items within each. Then texts, each method's first of a held-out.
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from absl import app, flags
 
 from lorajax import io
+from lorajax.evaluation import intervals
 from lorajax.stories.tasks import TASKS
 from lorajax.tasks.styles import STYLES
+from lorajax.types import JsonDict
 
 _PARTS = ('form', 'case', 'ending')
+_RIVALS = ('mean', 'nearest')
+_DRAWS = 2000
+
+# task -> method -> float[items, 2]: nats per token, and whether the whole style is there
+Scores = Mapping[str, Mapping[str, np.ndarray]]
 
 
-def table(workdir: pathlib.Path) -> str:
-    """Returns a Markdown table, one line a method."""
-    seen: dict[str, list[list[bool]]] = {}
-    losses: dict[str, dict[str, list[float]]] = {}
+def read(workdir: pathlib.Path) -> dict[str, dict[str, list[JsonDict]]]:
+    """Returns the outcomes of a run: task -> method -> rows in the order of the items."""
+    found: dict[str, dict[str, list[JsonDict]]] = {}
     for path in sorted((workdir / 'outcomes').glob('story_*.jsonl')):
-        if TASKS[path.stem].domain == 'other':
-            continue
-        style = STYLES[path.stem.removeprefix('story_')]
         for row in map(dict, io.read_jsonl(path)):
-            found = style.parts(row['prediction'])
-            seen.setdefault(row['method'], []).append([found[name] for name in _PARTS])
-            losses.setdefault(row['method'], {}).setdefault(path.stem, []).append(row['nll'])
-    means = {name: np.mean([np.mean(v) for v in by.values()]) for name, by in losses.items()}
-    lines = ['| method | all | form | case | ending | loss gap |', '| --- |' + ' ---: |' * 5]
-    for name, parts in seen.items():
-        rows = np.array(parts)
-        gap = (means['base'] - means[name]) / (means['base'] - means['oracle'])
-        shares = [rows.all(1).mean(), *rows.mean(0), gap]
-        lines.append(f'| {name} | ' + ' | '.join(f'{share:.2f}' for share in shares) + ' |')
+            found.setdefault(path.stem, {}).setdefault(row['method'], []).append(row)
+    return found
+
+
+def _followed(task: str, row: JsonDict) -> dict[str, bool]:
+    """Which parts of its style a text has."""
+    return STYLES[task.removeprefix('story_')].parts(row['prediction'])
+
+
+def scores(outcomes: Mapping[str, Mapping[str, Sequence[JsonDict]]]) -> Scores:
+    """Returns what is resampled."""
+    return {
+        task: {
+            method: np.array([[row['nll'], all(_followed(task, row).values())] for row in rows])
+            for method, rows in by_method.items()
+        }
+        for task, by_method in outcomes.items()
+    }
+
+
+def draws(found: Scores) -> dict[str, np.ndarray]:
+    """Returns method -> float[draws + 1, 2], loss gap and share in style, first of all items.
+
+    Held-outs are drawn with replacement, then items of each; all methods see the same ones.
+    """
+    generator = np.random.default_rng(intervals.SEED)
+    tasks = list(found)
+    methods = list(found[tasks[0]])
+    means = np.zeros((_DRAWS + 1, len(methods), 2))
+    for draw in range(_DRAWS + 1):
+        chosen = (
+            tasks if not draw else [tasks[i] for i in generator.integers(0, len(tasks), len(tasks))]
+        )
+        for task in chosen:
+            rows = np.stack([found[task][method] for method in methods])
+            count = rows.shape[1]
+            items = generator.integers(0, count, count) if draw else np.arange(count)
+            means[draw] += rows[:, items].mean(1) / len(tasks)
+    base, own = (means[:, methods.index(name), 0] for name in ('base', 'oracle'))
+    gaps = (base[:, None] - means[..., 0]) / (base - own)[:, None]
+    return {m: np.stack([gaps[:, i], means[:, i, 1]], 1) for i, m in enumerate(methods)}
+
+
+def _shown(values: np.ndarray) -> str:
+    """A number and its 95 % interval; values[0] is that of all items."""
+    low, high = intervals.percentiles(values[1:])
+    return f'{values[0]:.2f} [{low:.2f}, {high:.2f}]'
+
+
+def table(outcomes: Mapping[str, Mapping[str, Sequence[JsonDict]]], parts: Sequence[str]) -> str:
+    """Returns a Markdown table, one line a method.
+
+    Args:
+      outcomes: of held-outs that have the same parts.
+      parts: of their styles, none for those of their own.
+    """
+    drawn = draws(scores(outcomes))
+    rivals = [name for name in _RIVALS if name in drawn]
+    above = [f'{what} above {name}' for name in rivals for what in ('loss gap', 'style')]
+    titles = ['method', 'whole style', *parts, 'loss gap', *above]
+    lines = ['| ' + ' | '.join(titles) + ' |', '| --- |' + ' ---: |' * (len(titles) - 1)]
+    for name, values in drawn.items():
+        rows = [_followed(t, row) for t, by in outcomes.items() for row in by.get(name, ())]
+        cells = [_shown(values[:, 1]), *(f'{np.mean([r[p] for r in rows]):.2f}' for p in parts)]
+        cells.append(_shown(values[:, 0]))
+        cells += [_shown(values[:, i] - drawn[rival][:, i]) for rival in rivals for i in (0, 1)]
+        lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines) + '\n'
+
+
+def texts(outcomes: Mapping[str, Mapping[str, Sequence[JsonDict]]], methods: Sequence[str]) -> str:
+    """Returns what methods write for the first item of each held-out."""
+    lines = ['| held-out | method | text |', '| --- | --- | --- |']
+    for task, by_method in outcomes.items():
+        for name in methods:
+            if name in by_method:
+                text = by_method[name][0]['prediction'].replace('|', ' ').replace('\n', ' ')
+                lines.append(f'| {task.removeprefix("story_")} | {name} | {text[:110]} |')
     return '\n'.join(lines) + '\n'
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints the table."""
+    """Prints both tables and some texts."""
     del argv
-    print(table(pathlib.Path(flags.FLAGS.workdir)))
+    found = read(pathlib.Path(flags.FLAGS.workdir))
+    alone = [task for task in found if TASKS[task].domain == 'other']
+    print(table({task: by for task, by in found.items() if task not in alone}, _PARTS))
+    if alone:
+        print(table({task: found[task] for task in alone}, ()))
+    print(texts(found, flags.FLAGS.texts))
 
 
 if __name__ == '__main__':
     flags.DEFINE_string('workdir', None, 'of the run', required=True)
+    flags.DEFINE_list(
+        'texts', ['base', 'nearest', 'matched_scaled', 'reweighted', 'distilled', 'oracle'],
+        'methods whose texts are shown',
+    )  # fmt: skip
     app.run(main)
