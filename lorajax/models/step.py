@@ -1,13 +1,15 @@
 """One new token for every row, layer by layer, each layer's weights in arrays of their own.
 
-A scan over stacked layers copies the layer that it is at out of the stack, on the CPU as a real
-copy: in a decode step of few rows that is most of what moves through memory. Here the layers are
-written out, so nothing is copied. The price is compilation time that grows with depth, so the
-scan stays where a copy costs little: small models, and accelerators, whose compiler reads the
-slice in place.
+A scan over stacked layers copies the layer that it is at out of the stack, on CPUs and on GPUs: in
+a decode step of few rows that is most of what moves through memory. Compiled for an H100, a step of
+Qwen2.5-3B with 128 rows moves 36 GB with the scan and 17 GB without; the weights are 6 GB of it, and
+the cache 4.5 GB. Here the layers are written out, so nothing is copied. The price is compilation
+time that grows with depth, and on GPUs a second copy of the layers. The compiler of TPUs reads the
+slice in place, so there the scan stays, and for small models.
 """
 
 import functools
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -38,20 +40,49 @@ def is_on_one_cpu(params: Params) -> bool:
 
 
 def pays(params: Params) -> bool:
-    """Returns whether decoding is faster with the layers apart: on one CPU, with large layers."""
+    """Returns whether decoding is faster with the layers apart, and there is room for them."""
     leaves = jax.tree.leaves(params['layers'])
-    layer = sum(leaf.nbytes // leaf.shape[0] for leaf in leaves)
-    return layer >= _MIN_LAYER_BYTES and is_on_one_cpu(params)
+    size = sum(leaf.nbytes for leaf in leaves)
+    devices = leaves[0].sharding.device_set
+    is_whole = all(leaf.sharding.is_fully_replicated for leaf in leaves)
+    limit = (next(iter(devices)).memory_stats() or {}).get('bytes_limit')
+    return pays_on(devices, size, leaves[0].shape[0], is_whole, limit)
+
+
+def pays_on(
+    devices: Collection[jax.Device], size: int, depth: int, is_whole: bool, limit: int | None
+) -> bool:
+    """Returns whether layers should be apart, by what can be known without weights.
+
+    Args:
+      devices: on which they lie.
+      size: bytes of all layers.
+      depth: how many layers.
+      is_whole: whether every device has all of them; their parts stay stacked.
+      limit: bytes of one device's memory. On a GPU the layers lie there twice, which may take half.
+    """
+    platforms = {device.platform for device in devices}
+    if size // depth < _MIN_LAYER_BYTES or not is_whole:
+        return False
+    if platforms == {'gpu'}:
+        return limit is not None and 2 * size <= limit // 2
+    return platforms == {'cpu'} and len(devices) == 1
 
 
 def split_layers(params: Params) -> Params:
-    """Returns the params with 'layers' as a tuple of L trees, on the CPU without a copy.
+    """Returns the params with 'layers' as a tuple of L trees, on one CPU without a copy.
 
-    The arrays share memory with `params` where a layer begins at a multiple of 64 bytes; none of
-    them may be donated.
+    There the arrays share memory with `params` where a layer begins at a multiple of 64 bytes; none
+    of them may be donated.
     """
+    (depth,) = {leaf.shape[0] for leaf in jax.tree.leaves(params['layers'])}
+    if not is_on_one_cpu(params):
+        layers = tuple(
+            jax.tree.map(lambda leaf, index=index: leaf[index], params['layers'])
+            for index in range(depth)
+        )
+        return {**params, 'layers': layers}
     host = jax.tree.map(np.asarray, params['layers'])
-    (depth,) = {leaf.shape[0] for leaf in jax.tree.leaves(host)}
     layers = tuple(
         jax.tree.map(lambda leaf, index=index: jax.device_put(leaf[index], may_alias=True), host)
         for index in range(depth)

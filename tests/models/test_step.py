@@ -1,6 +1,7 @@
 """Layers apart compute what the scan over stacked layers computes, on the weights' own memory."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +77,37 @@ def test_split_layers_are_the_weights_and_copy_none_that_are_aligned(model):
         assert layer['gate_proj']['kernel'].unsafe_buffer_pointer() == start + index * stride
 
 
+def test_layers_elsewhere_are_copied(model, monkeypatch):
+    monkeypatch.setattr(step, 'is_on_one_cpu', lambda params: False)
+    apart = step.split_layers(model.params)['layers']
+    jax.tree.map(
+        lambda whole, *layers: np.testing.assert_array_equal(np.stack(layers), whole),
+        model.params['layers'], *apart,
+    )  # fmt: skip
+
+
 def test_small_layers_stay_together(model):
     assert not step.pays(model.params)
     wide = jax.tree.map(lambda leaf: jnp.zeros((leaf.shape[0], 1 << 18)), model.params['layers'])
     assert step.pays({'layers': wide}) == (jax.default_backend() == 'cpu')
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ('platform', 'count', 'size', 'is_whole', 'limit', 'expected'),
+    [
+        ('cpu', 1, 6 * GIB, True, None, True),
+        ('cpu', 8, 6 * GIB, True, None, False),
+        ('tpu', 1, 6 * GIB, True, 32 * GIB, False),
+        ('gpu', 1, 6 * GIB, True, 60 * GIB, True),
+        ('gpu', 8, 6 * GIB, True, 60 * GIB, True),
+        ('gpu', 8, 6 * GIB, False, 60 * GIB, False),  # cut by fsdp or tensor
+        ('gpu', 1, 6 * GIB, True, 18 * GIB, False),  # they would not fit in twice
+        ('gpu', 1, 36 << 18, True, 60 * GIB, False),
+    ],
+)
+def test_who_takes_layers_apart(platform, count, size, is_whole, limit, expected):
+    devices = [types.SimpleNamespace(platform=platform) for _ in range(count)]
+    assert step.pays_on(devices, size, 36, is_whole, limit) == expected
