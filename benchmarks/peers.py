@@ -1,0 +1,187 @@
+"""Peers that train, at equal compute: `python -m benchmarks.peers --workdir=DIR --worlds=demo`.
+
+In worlds that `benchmarks.ladder` made. For every held-out the source answers 96 prompts of all
+kinds, a third of each domain, and 32 answers are learned, 30 epochs from the translation on:
+
+  certainty        those of which the teacher is surest (what 'distilled' does)
+  excess           those that the adapter makes most likely beside the bare source (TiTok, samples)
+  excess, tokens   the same, and of each answer the 60 % of tokens of the highest excess (TiTok)
+  likeness         those whose prompts are told from the pool by 8 prompts of the task (Trans-LoRA)
+  random           any
+  own kind         certainty among 64 prompts of the task's own domain: what choosing could reach
+  likelihoods      those of 'excess', each token drawn to the teacher's likelihood of it (ALM)
+  LoraHub, 8 / 32  weights of the anchors from labels without gradients, 192 passes over 8 labels,
+                   48 over 32
+  fresh            those of 'excess', from a fresh adapter: how Trans-LoRA and TiTok begin
+
+A training passes over 960 rows; a search over 1536. Scores are kept for each world.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from absl import app, flags, logging
+
+from benchmarks import ladder as bench
+from lorajax import io
+from lorajax.distillation import likelihoods, lorahub, pseudo_labels, selection, teacher
+from lorajax.evaluation import evaluate as evaluation
+from lorajax.experiment import models
+from lorajax.experiment import tasks as tasks_by_name
+from lorajax.experiment.adapters import load_trained
+from lorajax.experiment.config import Experiment
+from lorajax.models import activations
+from lorajax.tasks import examples
+from lorajax.tasks.chat import Encoded
+from lorajax.training import train_adapters
+from lorajax.types import Adapter, JsonDict
+
+_ITEMS, _POOL, _KEPT, _SEEDS, _SHARE = 100, 96, 32, 8, 0.6
+
+
+def _features(model, chat, prompts: Sequence[str]) -> np.ndarray:  # type: ignore[no-untyped-def]
+    """Returns float[N, D], what the last layer of a model sees of prompts, in the mean."""
+    tokens = [chat.encode_prompt(prompt) for prompt in prompts]
+    positions = [np.arange(len(ids)) for ids in tokens]
+    seen = activations.collect(model, tokens, positions).inputs['gate_proj'][-1]
+    parts = np.split(seen, np.cumsum([len(ids) for ids in tokens])[:-1])
+    return np.stack([part.mean(axis=0) for part in parts])
+
+
+def _ends(chat, answer: str, row: Encoded) -> np.ndarray:  # type: ignore[no-untyped-def]
+    """Returns the character behind each token of an encoded answer; the end token's is the last."""
+    text = chat.answer_text('', answer)
+    found = chat.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ends = [end for _, end in found['offset_mapping']]
+    last = text.rindex(answer) + len(answer)
+    known = np.minimum(ends[: len(row.answer)], last)
+    return np.maximum.accumulate(np.pad(known, (0, len(row.answer) - len(known)), mode='edge'))
+
+
+def learned(experiment: Experiment) -> tuple[dict[str, dict[str, Adapter]], dict[str, Adapter]]:
+    """Returns the adapters of all ways by task and way, and the source adapters."""
+    sides, sources, start = bench.translated(experiment)
+    model, chat = models.load_side(experiment, 'source')
+    target, target_chat = models.load_side(experiment, 'target')
+    by_domain = bench.prompts_by_domain(experiment, 2 * _KEPT + _SEEDS)
+    rows: dict[str, dict[str, list[Encoded]]] = {}
+    made: dict[str, dict[str, Adapter]] = {task: {'map': start[task]} for task in sources}
+    recipe = dataclasses.replace(experiment.train_config, num_epochs=30, batch_size=_KEPT)
+    rng = np.random.default_rng(0)
+    for task, adapter in sources.items():
+        domain = tasks_by_name.get(task).domain
+        own = by_domain[domain]
+        pool = bench.chosen(by_domain, domain, 'mixed', _POOL)
+        ask = functools.partial(
+            teacher.answer, model, chat, {task: adapter}, batch_size=_KEPT,
+            max_len=experiment.max_len, max_new_tokens=8,
+        )  # fmt: skip
+        answers = ask(prompts=pool)[task]
+        near = ask(prompts=own[: 2 * _KEPT])[task]
+        said = [pseudo_labels.example(task, p, a.text) for p, a in zip(pool, answers, strict=True)]
+        theirs = [chat.encode(row) for row in said]
+        adapted, bare = (
+            selection.token_losses(model, one, theirs, _KEPT, chat.pad_id)
+            for one in (adapter, None)
+        )
+        is_whole = np.isfinite([answer.nll for answer in answers])
+        excess = np.where(is_whole, selection.excess(adapted, bare), -np.inf)
+        likeness = selection.likeness(
+            _features(model, chat, own[-_SEEDS:]), _features(model, chat, pool)
+        )
+        scores = {
+            'certainty': -np.array([answer.nll for answer in answers]),
+            'excess': excess,
+            'likeness': np.where(is_whole, likeness, -np.inf),
+            'random': np.where(is_whole, rng.random(_POOL), -np.inf),
+        }
+        ours = [target_chat.encode(row) for row in said]
+        kept = {way: selection.best(values, _KEPT) for way, values in scores.items()}
+        for way, chosen in kept.items():
+            rows.setdefault(way, {})[task] = [ours[i] for i in chosen]
+        rows.setdefault('fresh', {})[task] = rows['excess'][task]
+        some = selection.best(-np.array([answer.nll for answer in near]), _KEPT)
+        rows.setdefault('own kind', {})[task] = [
+            target_chat.encode(pseudo_labels.example(task, own[i], near[i].text)) for i in some
+        ]
+        filtered, wanted = [], []
+        for i in kept['excess']:
+            ends, other = (
+                _ends(of, answers[i].text, row)
+                for of, row in ((chat, theirs[i]), (target_chat, ours[i]))
+            )
+            carried = selection.carry(bare[i] - adapted[i], ends, other)
+            mask = selection.token_targets(carried, _SHARE)
+            filtered.append(dataclasses.replace(ours[i], is_target=mask))
+            cut = likelihoods.chunks(ends, other)
+            wanted.append(likelihoods.matched(ours[i], cut, adapted[i]))
+        rows.setdefault('excess, tokens', {})[task] = filtered
+        made[task]['likelihoods'] = likelihoods.train(
+            target, wanted, recipe, start_from=start[task], pad_id=target_chat.pad_id
+        )
+        labelled = examples.encode(
+            target_chat, examples.read(experiment.files.train_data(task))[:_KEPT],
+            experiment.max_len, task,
+        )  # fmt: skip
+        for count, rounds in ((_SEEDS, 12), (_KEPT, 3)):
+            made[task][f'LoraHub, {count} labels'] = lorahub.compose(
+                target, sides[1], labelled[:count], pad_id=target_chat.pad_id, rounds=rounds
+            )
+    for way, by_task in rows.items():
+        trained = train_adapters(
+            target, by_task, recipe, pad_id=target_chat.pad_id, label=way,
+            start_from=None if way == 'fresh' else start,
+        )  # fmt: skip
+        for task, adapter in trained.items():
+            made[task][way] = adapter
+    return made, sources
+
+
+def scores(root: pathlib.Path, name: str) -> JsonDict:
+    """Returns the scores of a world."""
+    stored = root / f'peers_{name.split()[0]}.json'
+    if stored.exists():
+        return io.read_json(stored)
+    experiment = bench.world(root, name)
+    made, _ = learned(experiment)
+    loaded = models.load_side(experiment, 'target')
+    result: JsonDict = {'world': name, 'tasks': {}}
+    for task, adapters in made.items():
+        tried = {'base': None, **adapters, 'oracle': load_trained(experiment, 'target', task)}
+        values: dict[str, list[tuple[float, float]]] = {}
+        for row in evaluation.evaluate(
+            *loaded, tasks_by_name.get(task),
+            examples.read(experiment.files.eval_data(task))[:_ITEMS], tried,
+            batch_size=_ITEMS, max_len=experiment.max_len, max_new_tokens=8,
+        ):  # fmt: skip
+            values.setdefault(row['method'], []).append((row['correct'], row['nll']))
+        means = {way: np.mean(pairs, 0).tolist() for way, pairs in values.items()}
+        result['tasks'][task] = {'methods': means}
+    io.write_json(stored, result)
+    return result
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the table."""
+    del argv
+    root = pathlib.Path(flags.FLAGS.workdir)
+    worlds = []
+    for name in flags.FLAGS.worlds:
+        logging.info('world %s', name)
+        worlds.append(scores(root, name))
+    tasks = [task['methods'] for world in worlds for task in world['tasks'].values()]
+    print('| | gap recovered, accuracy | gap recovered, NLL | exact match |')
+    print('| --- | --- | --- | ---: |')
+    for way in tasks[0]:
+        shares = (bench.over_worlds(worlds, way, column) for column in (0, 1))
+        cells = ['{:.3f} [{:.3f}, {:.3f}]'.format(*share) for share in shares]
+        print(f'| {way} | {cells[0]} | {cells[1]} | {np.mean([t[way][0] for t in tasks]):.3f} |')
+
+
+if __name__ == '__main__':
+    flags.DEFINE_string('workdir', None, 'where the worlds are', required=True)
+    flags.DEFINE_list('worlds', ['demo'], 'which worlds')
+    app.run(main)
