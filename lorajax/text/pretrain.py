@@ -94,6 +94,15 @@ def train_step(
     return optax.apply_updates(params, updates), opt_state, value
 
 
+@functools.cache
+def make_optimizer(steps: int, peak: float) -> optax.GradientTransformation:
+    """Returns AdamW with a rise and a cosine; one object for equal arguments, as it is static."""
+    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, steps // 20, steps, peak / 20)
+    return optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.01)
+    )
+
+
 def _encoded(backend: Tokenizer, texts: Iterator[str]) -> Iterator[list[int]]:
     """Yields token ids with the token of the end, some hundred texts at a time."""
     while True:
@@ -132,10 +141,7 @@ def pretrain(
     streams = [_encoded(backend, _shuffled(texts, rng)), _encoded(backend, practised)]
     packed = rows_of(streams, (1 - _PRACTICE_SHARE, _PRACTICE_SHARE))
     model = random_model(config, jax.random.key(seed))
-    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, steps // 20, steps, peak / 20)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.01)
-    )
+    optimizer = make_optimizer(steps, peak)
     params, opt_state = model.params, optimizer.init(model.params)
     for step in range(steps):
         tokens, numbers = map(np.stack, zip(*itertools.islice(packed, batch_size), strict=True))
