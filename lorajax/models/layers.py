@@ -1,5 +1,7 @@
 """The modules of a decoder layer; the mathematics is in free functions beside them."""
 
+import functools
+
 import chex
 import flax.linen as nn
 import jax
@@ -13,19 +15,52 @@ from lorajax.models.attention import Blocking, KeyValues, attend
 from lorajax.models.config import ModelConfig
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float, has_offset: bool = False) -> jax.Array:
     """Divides by the root mean square over the last axis; statistics in float32.
+
+    Its gradient is written out: it keeps x and one number a token, and its sum is a product, as
+    the sum of a product takes XLA's CPU backend six times as long (512 x 896: 0.97 ms, 0.17 ms).
 
     Source: Zhang & Sennrich 2019; the cast order (normalise, round, scale) is that of the
     Llama reference, which matters in bfloat16. With an offset the factor is 1 + scale and the
     order is normalise, scale, round, as in the Gemma reference.
     """
     chex.assert_shape(scale, x.shape[-1:])
+    return _norm_forward(x, scale, epsilon, has_offset)[0]
+
+
+def _norm_forward(
+    x: jax.Array, scale: jax.Array, epsilon: float, has_offset: bool
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+    """Returns the normalised x and what the backward pass needs."""
     x32 = x.astype(jnp.float32)
-    normal = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + epsilon)
+    inverse = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + epsilon)
+    normal = x32 * inverse
     if has_offset:
-        return (normal * (1 + scale.astype(jnp.float32))).astype(x.dtype)
-    return normal.astype(x.dtype) * scale.astype(x.dtype)
+        y = (normal * (1 + scale.astype(jnp.float32))).astype(x.dtype)
+    else:
+        y = normal.astype(x.dtype) * scale.astype(x.dtype)
+    return y, (x, scale, inverse)
+
+
+def _norm_backward(
+    epsilon: float,
+    has_offset: bool,
+    residuals: tuple[jax.Array, jax.Array, jax.Array],
+    dy: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the cotangents of x and of the scale, both summed in float32."""
+    x, scale, inverse = residuals
+    normal, dy = x.astype(jnp.float32) * inverse, dy.astype(jnp.float32)
+    dnormal = dy * (scale.astype(jnp.float32) + (1 if has_offset else 0))
+    along = jnp.einsum('...d,...d->...', dnormal, normal, precision='highest')[..., None]
+    dx = inverse * (dnormal - normal * (along / x.shape[-1]))
+    dscale = (dy * normal).reshape(-1, x.shape[-1]).sum(axis=0)
+    return dx.astype(x.dtype), dscale.astype(scale.dtype)
+
+
+rms_norm.defvjp(_norm_forward, _norm_backward)
 
 
 def matmul_precision(dtype: jnp.dtype) -> jax.lax.Precision | None:
@@ -52,9 +87,36 @@ class RMSNorm(nn.Module):
         return rms_norm(x, scale, self.epsilon, self.has_offset)
 
 
-def gate(x: jax.Array, activation: str) -> jax.Array:
-    """Returns the MLP's activation of x, `silu` or `gelu_tanh` (GELU, approximated by tanh)."""
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def gated(x: jax.Array, up: jax.Array, activation: str) -> jax.Array:
+    """Returns act(x) * up, where act is `silu` or `gelu_tanh` (GELU, approximated by tanh).
+
+    The backward pass keeps the two operands alone and computes the activation again, which costs
+    less than to store it and its slope.
+    """
+    return _activate(x, activation) * up
+
+
+def _activate(x: jax.Array, activation: str) -> jax.Array:
+    """Returns the activation of x."""
     return nn.silu(x) if activation == 'silu' else nn.gelu(x, approximate=True)
+
+
+def _gated_forward(
+    x: jax.Array, up: jax.Array, activation: str
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return gated(x, up, activation), (x, up)
+
+
+def _gated_backward(
+    activation: str, residuals: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, up = residuals
+    _, backward = jax.vjp(lambda x, up: _activate(x, activation) * up, x, up)
+    return backward(dy)
+
+
+gated.defvjp(_gated_forward, _gated_backward)
 
 
 class Projection(nn.Module):
@@ -189,8 +251,8 @@ class Block(nn.Module):
         x += self.norm('attention_output_norm')(out) if c.output_norms else out
         x = sharding.constrain(x, self.mesh, residual(t))
         h = self.norm('post_attention_norm')(x)
-        gated = gate(project('gate_proj', h), c.mlp_activation) * project('up_proj', h)
-        out = project('down_proj', gated)
+        inner = gated(project('gate_proj', h), project('up_proj', h), c.mlp_activation)
+        out = project('down_proj', inner)
         x += self.norm('mlp_output_norm')(out) if c.output_norms else out
         x = sharding.constrain(x, self.mesh, residual(t))
         return x, ((k, v) if self.return_kv else None)

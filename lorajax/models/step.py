@@ -20,7 +20,7 @@ from lorajax.models import quantized, rope
 from lorajax.models.attention import soft_cap
 from lorajax.models.cache import Cache
 from lorajax.models.config import ModelConfig
-from lorajax.models.layers import gate, matmul_precision, rms_norm
+from lorajax.models.layers import gated, matmul_precision, rms_norm
 from lorajax.models.transformer import Transformer, embed
 from lorajax.types import Adapter, Params
 
@@ -175,8 +175,8 @@ def _layer(
     out = project('o_proj', out)
     x += norm(weights['attention_output_norm'], out) if config.output_norms else out
     h = norm(weights['post_attention_norm'], x)
-    gated = gate(project('gate_proj', h), config.mlp_activation) * project('up_proj', h)
-    out = project('down_proj', gated)
+    inner = gated(project('gate_proj', h), project('up_proj', h), config.mlp_activation)
+    out = project('down_proj', inner)
     x += norm(weights['mlp_output_norm'], out) if config.output_norms else out
     return x, keys, values
 

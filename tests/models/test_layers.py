@@ -33,6 +33,35 @@ def test_in_bfloat16_the_norm_rounds_before_it_scales():
     np.testing.assert_array_equal(out, rounded * scale)
 
 
+def plain_norm(x, scale, has_offset):
+    return x / jnp.sqrt((x * x).mean(-1, keepdims=True) + 1e-3) * (scale + has_offset)
+
+
+def plain_gated(x, up, activation):
+    act = x / (1 + jnp.exp(-x)) if activation == 'silu' else jax.nn.gelu(x, approximate=True)
+    return act * up
+
+
+@pytest.mark.parametrize(
+    ('function', 'plain', 'option'),
+    [
+        (lambda x, scale, option: layers.rms_norm(x, scale, 1e-3, option), plain_norm, False),
+        (lambda x, scale, option: layers.rms_norm(x, scale, 1e-3, option), plain_norm, True),
+        (layers.gated, plain_gated, 'silu'),
+        (layers.gated, plain_gated, 'gelu_tanh'),
+    ],
+)
+def test_gradients_that_are_written_out_are_those_of_the_formula(function, plain, option):
+    x, dy = normal(2, 3, 8), normal(2, 3, 8, seed=2)
+    other = normal(8, seed=1) if plain is plain_norm else normal(2, 3, 8, seed=1)
+    found, expected = (
+        jax.jit(jax.grad(lambda x, y, f=f: (f(x, y, option) * dy).sum(), (0, 1)))(x, other)
+        for f in (function, plain)
+    )
+    for actual, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5)  # float32, near zero
+
+
 @pytest.mark.parametrize('use_bias', [False, True])
 def test_a_projection_is_a_product_with_its_kernel_in_the_order_of_the_files(use_bias):
     x, kernel, bias = normal(2, 4, IN), normal(OUT, IN, seed=1), normal(OUT, seed=2)
