@@ -21,6 +21,7 @@ from lorajax import progress
 from lorajax.errors import ArgumentError, InputError, Interrupted
 
 _BAD_INPUT = 2
+_HELP = {'-h', '-help', '--help', '--helpshort', '--helpfull'}  # the last two as of absl
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -47,9 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(_describe_os_error(error), _BAD_INPUT)
     except Interrupted as error:
         _fail(f'ended by {error}; the same command goes on from what is stored', error.status)
+    except MemoryError as error:
+        _fail(_describe_lack(error), _BAD_INPUT)
     except (RuntimeError, ValueError) as error:
         from lorajax import processes
 
+        if 'RESOURCE_EXHAUSTED' in str(error):  # as XLA says it
+            _fail(_describe_lack(error), _BAD_INPUT)
         if not processes.is_loss(error):
             raise
         processes.leave(processes.LOST)
@@ -64,12 +69,13 @@ def _run(arguments: list[str]) -> None:
     if arguments and arguments[0] in ('--version', '-version'):
         print(f'lorajax {lorajax.__version__}')
         return
-    if not arguments or arguments[0] in ('help', '--help', '-help', '-h'):
+    if not arguments or arguments[0] in ('help', *_HELP):
         named = arguments[1:2]
         print(help.of_command(parse.command_named(named[0])) if named else help.overview())
         return
-    if {'--help', '-help', '-h'} & set(arguments):
-        print(help.of_command(parse.command_named(arguments[0])))
+    if _HELP & set(arguments):
+        named = 'run' if arguments[0].startswith('-') else arguments[0]
+        print(help.of_command(parse.command_named(named)))
         return
     is_dry, arguments = parse.take_dry_run(arguments)
     command, values, experiment = parse.parse(arguments)
@@ -110,6 +116,12 @@ def _describe_os_error(error: OSError) -> str:
     path = error.filename2 or error.filename
     problem = error.strerror or str(error) or type(error).__name__
     return f'{os.fsdecode(path)}: {problem}' if isinstance(path, str | bytes) else problem
+
+
+def _describe_lack(error: Exception) -> str:
+    """Returns the line for memory that does not suffice, of the host or of a device."""
+    reason = ' '.join(str(error).split())[:200]
+    return f'out of memory ({reason}); lorajax doctor with the same flags says what fits'
 
 
 def _fail(message: str, status: int) -> None:

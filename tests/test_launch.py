@@ -74,14 +74,22 @@ def test_its_version_is_the_packages(capsys):
     assert capsys.readouterr().out == f'lorajax {lorajax.__version__}\n'
 
 
-def test_a_dry_run_does_nothing(capsys, tmp_path):
-    launch._run(['--dry_run', f'--workdir={tmp_path}/run', '--seed=3'])
+def test_help_beside_flags_alone_is_that_of_a_run(capsys):
+    launch._run(['--flagfile=toy', '--help'])
+    assert capsys.readouterr().out.startswith('usage: lorajax run')
+
+
+@pytest.mark.parametrize('switch', ['--dry_run', '-dry_run', '--dry_run=true'])
+def test_a_dry_run_does_nothing(switch, capsys, tmp_path):
+    launch._run([switch, f'--workdir={tmp_path}/run', '--seed=3'])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == '# lorajax run' and '--seed=3' in lines
     assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('arguments', [['help', 'train'], ['train', '--help'], ['train', '-h']])
+@pytest.mark.parametrize(
+    'arguments', [['help', 'train'], ['train', '--help'], ['train', '-h', '--helpshort']]
+)
 def test_help_of_a_command(arguments, capsys):
     launch._run(arguments)
     assert capsys.readouterr().out.startswith('usage: lorajax train --model=... --output=...')
@@ -101,6 +109,10 @@ def test_help_of_a_command(arguments, capsys):
         (shutil.Error([('a', 'b/a', '[Errno 28] full')]),
          'b/a: cannot be copied from a: [Errno 28] full'),
         (OSError('odd'), 'odd'),
+        (RuntimeError('RESOURCE_EXHAUSTED: Out of\nmemory'),
+         'out of memory (RESOURCE_EXHAUSTED: Out of memory); lorajax doctor with the same flags '
+         'says what fits'),
+        (MemoryError('x'), 'out of memory (x); lorajax doctor with the same flags says what fits'),
     ],
 )  # fmt: skip
 def test_every_error_of_the_outside_is_one_line(error, line, capsys, monkeypatch):

@@ -64,7 +64,11 @@ def fit_map(flags: Flags, experiment: Experiment) -> None:
             raise ArgumentError(needed, None, f'is missing, {given} needs it')
     names = (flags.method,) if flags.method else mapping.CANDIDATES
     for name in names:
-        mapping.method_named(name)
+        method = mapping.method_named(name)
+        if method.needs or method.query_side != 'source':
+            what = 'both base models' if method.needs else 'the true target adapter'
+            problem = f'needs {what}, which a run has; expected a method of adapters alone'
+            raise ArgumentError('method', name, problem)
     *sides, bases = pairs.read(pathlib.Path(flags.pairs))
     source, target = mapping.read_pair(*sides)
     options = methods.options(experiment)

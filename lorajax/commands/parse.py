@@ -93,10 +93,17 @@ def take_dry_run(arguments: Sequence[str]) -> tuple[bool, list[str]]:
     Raises:
       InputError: if the rest says nothing.
     """
-    rest = [word for word in arguments if word.removeprefix('-') not in ('-dry_run', 'dry_run')]
-    if not rest:
+    switch = flags.FlagValues()
+    flags.DEFINE_bool(_DRY_RUN, False, '', flag_values=switch)
+    words = [w for w in arguments if w.lstrip('-').partition('=')[0] in (_DRY_RUN, f'no{_DRY_RUN}')]
+    rest = [word for word in arguments if word not in words]
+    try:
+        switch(['lorajax', *words])
+    except flags.Error as error:
+        raise InputError(str(error)) from None
+    if words and not rest:
         raise InputError('--dry_run: of what? expected a command or a flagfile, too')
-    return len(rest) < len(arguments), rest
+    return switch[_DRY_RUN].value, rest
 
 
 def command_named(name: str) -> Command:
@@ -106,6 +113,7 @@ def command_named(name: str) -> Command:
     return COMMANDS[name]
 
 
+_DRY_RUN = 'dry_run'
 _NAMES_OF_TASKS = {'task', 'tasks', 'anchors', 'heldouts'}
 
 

@@ -9,7 +9,7 @@ from absl import logging
 
 from lorajax import io, mapping
 from lorajax.distillation import ladder
-from lorajax.errors import InputError
+from lorajax.errors import ArgumentError, InputError
 from lorajax.experiment.adapters import SIDES, save_predicted
 from lorajax.lora import load_peft
 from lorajax.mapping import advice, model_card, quality, verdict
@@ -64,8 +64,14 @@ def read_bases(path: pathlib.Path) -> dict[str, str]:
     """Reads which base models a mapping is between.
 
     Raises:
-      InputError: if the file is missing or holds something else.
+      ArgumentError: if there is none.
+      InputError: if it holds something else.
     """
+    if not path.is_file():
+        raise ArgumentError(
+            'mapping', path.parent, 'is no fitted mapping, expected RUN/mappings/METHOD or what '
+            'map wrote',
+        )  # fmt: skip
     bases = io.read_json(path)
     if not isinstance(bases, dict) or not all(isinstance(bases.get(s), str) for s in SIDES):
         raise InputError(
@@ -102,6 +108,9 @@ def read_adapter(path: pathlib.Path, mapped: Mapped, assumed: str) -> Adapter:
       InputError: if it names another base; says whether its shapes are another's, too.
     """
     config, adapter = load_peft(path)
+    depth = max(shape.layers for shape in mapped.fitted.query_shapes.values())
+    if max(len(entry['a']) for entry in adapter['layers'].values()) < depth and config.layers:
+        adapter = load_peft(path, depth)[1]  # one of some layers, of which the last is not among
     source, base = mapped.bases['source'], config.base_model
     if not base and not assumed:
         logging.warning('%s: names no base model, taken as an adapter of %s', path, source)

@@ -21,6 +21,7 @@ from lorajax.errors import ArgumentError
 
 _T = TypeVar('_T')
 _KEY = 'option'
+_LARGEST = 2**31 - 1  # sizes and seeds are 32-bit integers on devices
 _LONGEST = 200  # characters of a value that a message repeats
 
 
@@ -127,6 +128,9 @@ class Option:
             or (self.maximum is not None and item > self.maximum)
         ):
             raise self._refused(value)
+        if self.kind is int and abs(item) > _LARGEST:
+            problem = f'is too large, expected at most {_LARGEST}'
+            raise ArgumentError(self.name, _shorten(show(value)), problem)
 
     def _refused(self, value: Any) -> ArgumentError:
         """Returns the error of a value that is not as expected."""

@@ -34,7 +34,7 @@ def read(directory: pathlib.Path) -> tuple[Loaders, Loaders, dict[str, str]]:
         raise ArgumentError('pairs', directory, 'no such directory')
     tasks, place = _layout(directory)
     if not tasks:
-        raise ArgumentError('pairs', directory, 'is empty, expected <task>/{source,target}')
+        raise ArgumentError('pairs', directory, 'holds no <task>/{source,target}')
     bases: dict[str, str] = {}
     for side in SIDES:
         for task in tasks:

@@ -26,6 +26,9 @@ class Shape:
     rank: int
     n_out: int
 
+    def __str__(self) -> str:
+        return f'{self.layers} layers of {self.n_in} to {self.n_out}, rank {self.rank}'
+
 
 Shapes = Mapping[str, Shape]  # by projection, in the order of `TARGETS`
 
@@ -71,13 +74,16 @@ def check_matches(shapes: Shapes, expected: Shapes, name: str, any_rank: bool) -
       any_rank: accept another rank, for methods that see only the product of the factors.
     """
     if set(shapes) != set(expected):
-        raise InputError(f'{name}: expected projections {list(expected)}, got {list(shapes)}')
+        raise InputError(
+            f'{name}: adapts {", ".join(shapes)}, the anchors {", ".join(expected)}; expected the '
+            'same projections'
+        )
     for projection, want in expected.items():
         got = shapes[projection]
         if any_rank:
             got = dataclasses.replace(got, rank=want.rank)
         if got != want:
-            raise InputError(f'{name}: {projection}: expected {want}, got {shapes[projection]}')
+            raise InputError(f'{name}: {projection}: has {shapes[projection]}, expected {want}')
 
 
 def widest(shapes: Iterable[Shapes]) -> dict[str, Shape]:

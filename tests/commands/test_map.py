@@ -155,6 +155,8 @@ def test_with_rows_left_out_pairs_choose_the_method_and_say_what_to_expect(pairs
 @pytest.mark.parametrize(
     ('flags', 'line'),
     [
+        (['--method=theseus'], 'method theseus: needs both base models, which a run has'),
+        (['--method=span_oracle'], 'method span_oracle: needs the true target adapter'),
         (['--rows=.'], 'target_model: is missing, rows needs it'),
         (['--target_model=toy-target'], 'rows: is missing, target_model needs it'),
         (
@@ -163,7 +165,7 @@ def test_with_rows_left_out_pairs_choose_the_method_and_say_what_to_expect(pairs
         ),
     ],
 )
-def test_rows_and_the_target_go_together(pairs, flags, line):
+def test_what_goes_together_is_asked_for_together(pairs, flags, line):
     output = f'--output={pairs}/mapping'
     with pytest.raises(ArgumentError, match=line):
         run('map', f'--pairs={pairs}/pairs', output, *[flag.format(pairs) for flag in flags])

@@ -123,6 +123,7 @@ def test_task_files_stand_where_names_of_tasks_do(tmp_path):
 def test_a_dry_run_is_a_line_without_it():
     assert parse.take_dry_run(['run', '--dry_run', '--seed=1']) == (True, ['run', '--seed=1'])
     assert parse.take_dry_run(['run']) == (False, ['run'])
+    assert parse.take_dry_run(['run', '--nodry_run']) == (False, ['run'])
     with pytest.raises(InputError, match='of what'):
         parse.take_dry_run(['--dry_run'])
 

@@ -120,16 +120,17 @@ def cut(projections, layers=slice(None)):
     return change
 
 
-Q = 'query adapter: q_proj: expected Shape(layers=4, n_in=64, rank=2, n_out=64), got'
+Q = 'query adapter: q_proj: has'
+EXPECTED = 'expected 4 layers of 64 to 64, rank 2'
 
 
 @pytest.mark.parametrize(
     ('side', 'change', 'line'),
     [
-        ('target', cut(lora.TARGETS), f'{Q} Shape(layers=3, n_in=96, rank=2, n_out=96)'),
-        ('source', cut(lora.TARGETS, slice(3)), f'{Q} Shape(layers=3, n_in=64, rank=2, n_out=64)'),
-        ('source', cut(['q_proj', 'v_proj']), 'query adapter: expected projections '
-         f"{list(lora.TARGETS)}, got ['q_proj', 'v_proj']"),
+        ('target', cut(lora.TARGETS), f'{Q} 3 layers of 96 to 96, rank 2, {EXPECTED}'),
+        ('source', cut(lora.TARGETS, slice(3)), f'{Q} 3 layers of 64 to 64, rank 2, {EXPECTED}'),
+        ('source', cut(['q_proj', 'v_proj']), 'query adapter: adapts q_proj, v_proj, the anchors '
+         f'{", ".join(lora.TARGETS)}; expected the same projections'),
     ],
     ids=['widths', 'depth', 'projections'],
 )  # fmt: skip
@@ -154,6 +155,17 @@ def test_a_mapping_without_its_bases_is_refused(translation, text):
     assert str(error.value) == (
         f'{path}: is {json.loads(text)!r}, expected the names of source and target'
     )
+
+
+def test_an_adapter_of_some_layers_has_the_others_too(translation):
+    root, _ = translation
+    config = lora.LoraConfig(rank=2, alpha=2, base_model='a/source', layers=(0, 2))
+    tree = cut(lora.TARGETS, slice(3))(toy_adapters.draw('source', 9))
+    for entry in tree['layers'].values():
+        entry['b'][1] = 0
+    lora.save_peft(root / 'some', config, tree)
+    translate(root, FORCE, adapter='some')
+    assert lora.load_peft(root / 'out')[1]['layers']['q_proj']['a'].shape[0] == 3
 
 
 def test_an_adapter_of_another_base_needs_the_users_word(translation):

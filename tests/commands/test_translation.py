@@ -9,7 +9,7 @@ from lorajax import io, mapping
 from lorajax.commands import translation
 from lorajax.commands.translation import Mapped
 from lorajax.distillation import ladder
-from lorajax.errors import InputError
+from lorajax.errors import ArgumentError, InputError
 from lorajax.mapping import advice
 from lorajax.mapping.advice import Known
 from tests.mapping.worlds import make_world
@@ -77,3 +77,5 @@ def test_bases_are_two_names(tmp_path):
     io.write_json(tmp_path / 'bases.json', ['a'])
     with pytest.raises(InputError, match='expected the names of source and target'):
         translation.read_bases(tmp_path / 'bases.json')
+    with pytest.raises(ArgumentError, match='is no fitted mapping, expected RUN/mappings/METHOD'):
+        translation.read_bases(tmp_path / 'nowhere/bases.json')

@@ -57,6 +57,7 @@ def test_text_becomes_a_value(name, text, value):
         ('mode', 'of', 'mode of: expected one of on, off; did you mean off?'),
         ('names', ',', 'names: is empty, expected texts, separated by commas'),
         ('parts', 'x,w', 'parts w: expected some of x, y, z'),
+        ('grid', '3000000000,1', 'grid 3000000000,1: is too large, expected at most 2147483647'),
         ('grid', '1', 'grid 1: expected 2 integers of at least -1, separated by commas'),
         ('grid', '1,b', 'grid 1,b: expected 2 integers of at least -1, separated by commas'),
         ('grid', '1,-2', 'grid 1,-2: expected 2 integers of at least -1, separated by commas'),
