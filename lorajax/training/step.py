@@ -59,31 +59,52 @@ def make_train_step(
         blocking: Blocking,
         num_pieces: int,
     ) -> tuple[TrainState, jax.Array]:
-        scale = jnp.reshape(scale, (-1, 1, 1, 1))
+        scale = jnp.broadcast_to(scale, rates.shape).reshape(-1, 1, 1, 1)
         unit = pack.tokens.shape[1] // pack.adapter_index.shape[1]
         owner = jnp.take_along_axis(pack.adapter_index, pack.target_index // unit, axis=1)
         # B M A: the share of each target in the loss of its adapter; of filling none
         shares = jax.nn.one_hot(owner, len(rates)) * pack.target_mask[..., None]
         shares /= jnp.maximum(shares.sum((0, 1)), 1.0)
 
-        def loss(adapters: Adapter, pack: Pack, shares: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def loss(
+            adapters: Adapter, scale: jax.Array, pack: Pack, shares: jax.Array
+        ) -> tuple[jax.Array, jax.Array]:
             nll = packed_nll(module, params, fold_scale(adapters, scale), *pack, blocking)
             losses = jnp.einsum('bm,bma->a', nll, shares)
             return losses.sum(), losses  # no adapter acts on the loss of another
 
+        gradient = jax.grad(loss, has_aux=True)
+
         def add(total: Any, piece: Any) -> tuple[Any, None]:
-            of_piece = jax.grad(loss, has_aux=True)(state.adapters, *piece)
+            of_piece = gradient(state.adapters, scale, *piece)
             return jax.tree.map(jnp.add, total, of_piece), None
 
+        def add_to_owner(total: Any, piece: Any) -> tuple[Any, None]:
+            """What `add` does, for a piece of one adapter: the others' arrays are not touched."""
+            owner = piece[0].adapter_index[0, 0]
+
+            def of_owner(leaf: jax.Array) -> jax.Array:
+                return jax.lax.dynamic_slice_in_dim(leaf, owner, 1)
+
+            def put(leaf: jax.Array, new: jax.Array) -> jax.Array:
+                new += of_owner(leaf)
+                return jax.lax.dynamic_update_slice_in_dim(leaf, new, owner, axis=0)
+
+            own = jax.tree.map(of_owner, (state.adapters, scale))
+            grads, losses = gradient(*own, *piece)
+            return (jax.tree.map(put, total[0], grads), total[1] + losses), None
+
         if num_pieces == 1:
-            grads, losses = jax.grad(loss, has_aux=True)(state.adapters, pack, shares)
+            grads, losses = gradient(state.adapters, scale, pack, shares)
         else:
             # Each part of the mesh has the rows of all its pieces side by side.
             pieces = jax.tree.map(
                 lambda x: x.reshape(-1, num_pieces, *x.shape[1:]).swapaxes(0, 1), (pack, shares)
             )
             nothing = jax.tree.map(jnp.zeros_like, (state.adapters, rates))
-            (grads, losses), _ = jax.lax.scan(add, nothing, pieces)
+            has_one = pieces[0].adapter_index.shape[1:] == (1, 1)  # unit a piece
+            add_one = add_to_owner if has_one else add
+            (grads, losses), _ = jax.lax.scan(add_one, nothing, pieces)
         updates, opt_state = jax.vmap(optimizer.update)(grads, state.opt_state, state.adapters)
         updates = jax.tree.map(
             lambda update: -rates.reshape(-1, *[1] * (update.ndim - 1)) * update, updates

@@ -29,9 +29,11 @@ def step_of(model, config=CONFIG):
     return make_train_step(model.module, model.mesh, make_optimizer(config), config.targets)
 
 
-def first_step(model, rates=None, piece_tokens=np.inf):
-    """State before, state after, losses and pack of the first step of `TASKS`."""
+def first_step(model, rates=None, piece_tokens=np.inf, unit_blocks=0):
+    """State before, state after, losses and plan of the first step of `TASKS`."""
     plan = TrainPlan(TASKS, CONFIG, 1, pad_id=0, piece_tokens=piece_tokens)
+    if unit_blocks:
+        plan.__dict__['layout'] = dataclasses.replace(plan.layout, unit_blocks=unit_blocks)
     state = init_state(model.config, CONFIG, list(TASKS), model.mesh)
     before = jax.tree.map(np.array, state)  # copies: a view of the memory would keep it
     rates = plan.rates[0] if rates is None else rates
@@ -72,10 +74,13 @@ def test_an_adapter_with_a_rate_of_zero_keeps_its_bits(tiny):
     )  # fmt: skip
 
 
-def test_pieces_give_the_losses_and_the_step_of_the_whole(tiny):
+@pytest.mark.parametrize('units', [1, 2])
+def test_pieces_give_the_losses_and_the_step_of_the_whole(tiny, units):
+    """A piece of one unit is computed as one of a single adapter."""
     _, after, loss, whole = first_step(tiny)
-    _, cut_after, cut_loss, cut = first_step(tiny, piece_tokens=40)
+    _, cut_after, cut_loss, cut = first_step(tiny, piece_tokens=40, unit_blocks=4 // units)
     assert cut.layout.num_pieces > 1 == whole.layout.num_pieces
+    assert cut.pack(0).adapter_index.shape == (2, units)
     np.testing.assert_allclose(cut_loss, loss, rtol=1e-5)  # float32, sums in another order
     # Adam's first moments are the gradients, a step itself is nearly their signs; that of `a` is
     # zero while `b` is.
