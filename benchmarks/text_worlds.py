@@ -3,17 +3,33 @@
 Reads the outcomes of a run of launch/text.flags. An answer is right when its format is and the word
 in it; the table has both apart, and the pooled shares of the gap with 95 % intervals over
 held-outs: these are drawn again, with all their methods. Prints answers to some prompts, too.
+
+`--own_prompts` also trains on what the source answers to the held-outs' own training prompts, whose
+labels nobody reads (a run's 'distilled' asks the anchors' prompts): from a fresh adapter, from the
+reweighted one on, and to another held-out's teacher, a placebo. And scores the teachers. Kept in
+`own_prompts.jsonl`.
 """
 
+import functools
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import app, flags
 
 from lorajax import io
+from lorajax.distillation import pseudo_labels, teacher
+from lorajax.evaluation import evaluate as evaluation
+from lorajax.experiment import models, options
+from lorajax.experiment import tasks as tasks_by_name
+from lorajax.experiment.adapters import load_predicted, load_trained
+from lorajax.experiment.config import Experiment
+from lorajax.tasks import examples
+from lorajax.tasks.chat import Encoded
 from lorajax.text.skills import FORMATS
+from lorajax.training import train_adapters
 
 _DRAWS = 4000
 _SHOWN = ('base', 'mean', 'matched_scaled', 'reweighted', 'distilled', 'oracle')
@@ -34,13 +50,68 @@ def parts(task: str, prediction: str, reference: str) -> tuple[bool, bool]:
 
 def read(workdir: pathlib.Path) -> Outcomes:
     """Returns the means of all tasks and methods of a run."""
-    found: Outcomes = {}
-    for path in sorted((workdir / 'outcomes').glob('text_*.jsonl')):
-        rows: dict[str, list[tuple[float, ...]]] = {}
-        for row in map(dict, io.read_jsonl(path)):
-            form, word = parts(path.stem, row['prediction'], row['reference'])
-            rows.setdefault(row['method'], []).append((row['correct'], form, word, row['nll']))
-        found[path.stem] = {method: np.mean(values, 0) for method, values in rows.items()}
+    values: dict[str, dict[str, list[tuple[float, ...]]]] = {}
+    more = workdir / 'own_prompts.jsonl'
+    paths = sorted((workdir / 'outcomes').glob('text_*.jsonl')) + ([more] if more.exists() else [])
+    for row in (dict(row) for path in paths for row in io.read_jsonl(path)):
+        form, word = parts(row['task'], row['prediction'], row['reference'])
+        seen = row['correct'], form, word, row['nll']
+        values.setdefault(row['task'], {}).setdefault(row['method'], []).append(seen)
+    return {
+        task: {method: np.mean(rows, 0) for method, rows in of.items()}
+        for task, of in values.items()
+    }
+
+
+def experiment_of(workdir: pathlib.Path) -> Experiment:
+    """Returns the settings that a run was made with."""
+    stored = io.read_json(workdir / 'config.json')
+    values = {name: stored[name] for name in options.options_of(Experiment) if name in stored}
+    lists = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return Experiment(**{**lists, 'workdir': str(workdir)})
+
+
+def own_prompts(experiment: Experiment) -> list[dict[str, Any]]:
+    """Trains on answers to the held-outs' own prompts; returns outcomes of these adapters."""
+    source, chat = models.load_side(experiment, 'source')
+    target, target_chat = models.load_side(experiment, 'target')
+    length = experiment.max_new_tokens
+    limits = {'batch_size': experiment.eval_batch_size, 'max_len': experiment.max_len}
+    teachers = {t: load_trained(experiment, 'source', t) for t in experiment.heldouts}
+    others = dict(zip(teachers, [*list(teachers)[2:], *list(teachers)[:2]], strict=True))
+    rows: dict[str, dict[str, list[Encoded]]] = {'own': {}, 'other': {}}
+    for task in teachers:
+        prompts = [row.prompt for row in examples.read(experiment.files.train_data(task))]
+        asked = {'own': teachers[task], 'other': teachers[others[task]]}
+        said = teacher.answer(source, chat, asked, prompts, max_new_tokens=length, **limits)
+        for kind, answers in said.items():
+            rows[kind][task] = [
+                target_chat.encode(pseudo_labels.example(task, prompt, answer.text))
+                for prompt, answer in zip(prompts, answers, strict=True)
+                if np.isfinite(answer.nll)
+            ]
+    start = {task: load_predicted(experiment, 'reweighted', task) for task in teachers}
+    train = functools.partial(
+        train_adapters, target, config=experiment.train_config, pad_id=target_chat.pad_id
+    )
+    made = {
+        'own prompts': train(rows['own'], start_from=start),
+        'own prompts, fresh': train(rows['own']),
+        'own prompts, another teacher': train(rows['other'], start_from=start),
+    }
+    found = []
+    for task in teachers:
+        score = functools.partial(
+            evaluation.evaluate,
+            task=tasks_by_name.get(task),
+            examples=examples.read(experiment.files.eval_data(task)),
+            max_new_tokens=length,
+            **limits,
+        )
+        theirs = {way: by_task[task] for way, by_task in made.items()}
+        mine = {'source, its adapter': teachers[task]}
+        found += score(target, target_chat, adapters=theirs)
+        found += score(source, chat, adapters=mine)
     return found
 
 
@@ -93,6 +164,9 @@ def main(argv: Sequence[str]) -> None:
     """Prints the tables and some texts."""
     del argv
     workdir = pathlib.Path(flags.FLAGS.workdir)
+    more = workdir / 'own_prompts.jsonl'
+    if flags.FLAGS.own_prompts and not more.exists():
+        io.write_jsonl(more, own_prompts(experiment_of(workdir)))
     outcomes = read(workdir)
     print(table(outcomes))
     print(by_task(outcomes))
@@ -102,5 +176,6 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == '__main__':
     flags.DEFINE_string('workdir', None, 'of the run', required=True)
+    flags.DEFINE_bool('own_prompts', False, 'also train on answers to the own prompts')
     flags.DEFINE_list('texts', [], 'held-outs whose answers are shown; the first if none')
     app.run(main)
