@@ -145,8 +145,8 @@ def decode_case() -> tuple[Callable[[], None], str, int]:
 
     def begin() -> decoding.DecodeState:
         return decoding.begin(
-            model.params, prompts, keys, np.zeros((8, 32), bool), stops, max_new_tokens=33,
-            num_slots=33, split=is_split, **options,
+            model.module, model.params, prompts, keys, np.zeros((8, 32), bool), stops,
+            max_new_tokens=33, num_slots=33, split=is_split, **options,
         )  # fmt: skip
 
     def run() -> None:

@@ -25,7 +25,7 @@ def test_a_mesh_axis_used_twice_is_an_error():
 
 def test_one_device_is_the_same_code():
     mesh = sharding.make_mesh((1, -1, 1), jax.devices()[:1])
-    assert dict(mesh.shape) == {'data': 1, 'fsdp': 1, 'tensor': 1}
+    assert dict(mesh.shape) == dict.fromkeys(sharding.MESH_AXES, 1)
 
 
 @pytest.mark.parametrize('shape', [(2, 1, 1), (0, -1, 1), (-1, -1, 1), (1, 1)])
@@ -37,7 +37,7 @@ def test_meshes_that_do_not_fit_are_refused(shape):
 
 
 def test_an_axis_that_the_mesh_does_not_divide_is_named():
-    mesh = jax.sharding.AbstractMesh((1, 3, 1), sharding.MESH_AXES)
+    mesh = jax.sharding.AbstractMesh((1, 1, 3, 1), sharding.MESH_AXES)
     with pytest.raises(
         ArgumentError, match=r'mesh 1,3,1: fsdp = 3 does not divide the axis of 32 of layers/q'
     ):
@@ -55,12 +55,12 @@ def test_an_axis_that_the_mesh_does_not_divide_is_named():
     ],
 )
 def test_rows_are_added_up_to_what_data_and_fsdp_divide(shape, count, expected):
-    mesh = jax.sharding.AbstractMesh(shape, sharding.MESH_AXES)
+    mesh = jax.sharding.AbstractMesh((1, *shape), sharding.MESH_AXES)
     assert sharding.pad_rows(mesh, count) == expected
 
 
 def test_activations_lie_as_their_rule_says_and_none_is_without():
-    mesh = jax.sharding.AbstractMesh((2, 2, 1), sharding.MESH_AXES)
+    mesh = jax.sharding.AbstractMesh((3, 2, 2, 1), sharding.MESH_AXES)
     for name in sharding.ACTIVATIONS:
         sharding.spec(sharding.ACTIVATIONS[name])
 
@@ -74,10 +74,15 @@ def test_activations_lie_as_their_rule_says_and_none_is_without():
     assert spec_of((4, 3, 6), 'residual') == (('data', 'fsdp'), None, None)
     assert spec_of((3, 3, 6), 'residual') == (None, None, None)  # three rows on four devices
     assert spec_of((4, 1, 6), 'residual of one token') == ('data', None, 'fsdp')
+    assert spec_of((6, 4, 1, 6), 'residual of one token') == ('adapters', 'data', None, 'fsdp')
+    assert spec_of((4, 5, 8), 'logits') == (('data', 'fsdp'), None, 'tensor')
+    assert spec_of((4, 8), 'logits of one token') == ('data', ('fsdp', 'tensor'))
     with pytest.raises(ValueError, match=r"no rule for the activation 'other' of 3 axes"):
         sharding.constrain(jnp.zeros((1, 1, 1)), None, 'other')
     with pytest.raises(ValueError, match='of 2 axes'):
         sharding.constrain(jnp.zeros((1, 1)), None, 'residual')
+    with pytest.raises(ValueError, match="no rule for the leaf 'layers/new'"):
+        sharding.shardings_for(mesh, PARAM_AXES, {'layers/new': (1,)})
 
 
 def test_a_sharding_without_axes_is_replicated():
@@ -87,8 +92,10 @@ def test_a_sharding_without_axes_is_replicated():
 
 
 def test_a_mesh_is_planned_without_its_devices():
-    assert dict(sharding.plan_mesh((4, 8, 1), 1).shape) == {'data': 4, 'fsdp': 8, 'tensor': 1}
+    sizes = {'adapters': 1, 'data': 4, 'fsdp': 8, 'tensor': 1}
+    assert dict(sharding.plan_mesh((4, 8, 1), 1).shape) == sizes
+    assert sharding.mesh_text(sharding.plan_mesh((1, 2, 1, -1), 8)) == '1,2,1,4'
     assert sharding.mesh_text(sharding.plan_mesh((2, -1, 1), 8)) == '2,4,1'
-    for shape in ((3, -1, 1), (0, 1, 1), (-1, -1, 1), (1, 1)):
-        with pytest.raises(ArgumentError, match=r'expected \(data,fsdp,tensor\), for 8 devices'):
+    for shape in ((3, -1, 1), (0, 1, 1), (-1, -1, 1), (1, 1), (-2, -2, 1)):
+        with pytest.raises(ArgumentError, match=r'tensor\[,adapters\], for 8 devices'):
             sharding.plan_mesh(shape, 8)

@@ -7,22 +7,27 @@ takes another adapter. So neither a long answer nor an adapter of long answers h
 
 What a row says does not depend on the rows beside it: it has a lane of the cache and a random key
 of its own.
+
+Where adapters are spread over devices, each device has groups of its own, and all groups take new
+prompts at the same time.
 """
 
 import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lorajax import processes, sharding
 from lorajax.evaluation.inference import losses_after, on_mesh
-from lorajax.models import Model, decoding
+from lorajax.models import Model, ModelConfig, decoding
 from lorajax.models import step as step_lib
+from lorajax.models.model import adapter_shardings
 from lorajax.models.prompts import Prompts, read_prompts
 from lorajax.models.sampling import Greedy, Sampler
 from lorajax.models.stacked import is_stacked
@@ -63,11 +68,14 @@ class Grid:
     refill: int
 
     @classmethod
-    def start(cls, adapters: int, lanes: int, refill: int, items: Sequence[int]) -> 'Grid':
-        """Returns a grid of one group per adapter where everything waits."""
+    def start(
+        cls, adapters: int, lanes: int, refill: int, items: Sequence[int], groups: int = 0
+    ) -> 'Grid':
+        """Returns a grid of one group per adapter, or more, where everything waits."""
+        groups = groups or adapters
         return cls(
-            np.arange(adapters),
-            np.full((adapters, lanes), -1),
+            np.arange(groups) % adapters,
+            np.full((groups, lanes), -1),
             [collections.deque(items) for _ in range(adapters)],
             refill,
         )
@@ -111,6 +119,28 @@ class Grid:
                 lanes = free[: min(self.refill, len(queue))]
                 self.items[group, lanes] = [queue.popleft() for _ in lanes]
                 yield group, lanes
+
+    def refill_together(self) -> np.ndarray | None:
+        """Gives prompts to free lanes of all groups, if one of them has enough that are free.
+
+        Returns:
+          int32[G, refill], the lanes of each group, beyond the last where there are fewer; None
+          if there is nothing to do.
+        """
+        count = self.items.shape[1]
+        free = [np.flatnonzero(row < 0) for row in self.items]
+        for group, lanes in enumerate(free):
+            if len(lanes) == count:
+                self._choose_adapter(group)
+        queues = [self.waiting[adapter] for adapter in self.adapters]
+        if not any(q and len(f) >= self.refill for q, f in zip(queues, free, strict=True)):
+            return None
+        chosen = np.full((len(free), self.refill), count, np.int32)
+        for group, (queue, lanes) in enumerate(zip(queues, free, strict=True)):
+            taken = lanes[: min(self.refill, len(queue))]
+            self.items[group, taken] = [queue.popleft() for _ in taken]
+            chosen[group, : len(taken)] = taken
+        return chosen
 
     def finish(self, is_done: np.ndarray) -> list[tuple[int, int, int, int]]:
         """Frees lanes that are done; returns (group, lane, adapter, item) of each."""
@@ -157,8 +187,7 @@ def answer(
     Returns:
       The answers; A = 1 without stacked adapters.
     """
-    stacked = _stacked(model, adapters)
-    count = jax.tree.leaves(stacked)[0].shape[0]
+    count, stacked = _stacked(model, adapters)
     cut = [dataclasses.replace(e, prompt=e.prompt[-max_len:]) for e in examples]
     answers = Answers(
         np.full((count, len(cut), max_new_tokens), chat.pad_id, np.int32),
@@ -227,7 +256,8 @@ class _Run:
         """Answers items, which are ordered from long to short prompts."""
         count = self.answers.tokens.shape[0]
         refill = min(self.lanes, sharding.pad_rows(self.model.mesh, max(1, self.lanes // _REFILLS)))
-        grid = Grid.start(count, self.lanes, refill, items)
+        groups = sharding.pad_adapters(self.model.mesh, count)
+        grid = Grid.start(count, self.lanes, refill, items, groups)
         room = bucket(len(self.examples[items[0]].prompt)) + self.answers.tokens.shape[-1]
         options = {'pad_id': self.chat.pad_id, 'sampler': self.sampler}
         grid.fill()
@@ -236,10 +266,14 @@ class _Run:
             if not grid.is_active() and 2 * grid.num_waiting() > grid.items.size:
                 grid.fill()
                 state = self._begin(grid, room, options)
-            for group, lanes in grid.refills():
-                state = self._insert(state, grid, group, lanes, options)
+            if self.model.mesh.shape['adapters'] > 1:
+                while (chosen := grid.refill_together()) is not None:
+                    state = self._insert_all(state, grid, chosen, options)
+            else:
+                for group, lanes in grid.refills():
+                    state = self._insert(state, grid, group, lanes, options)
             state = decoding.decode(
-                self.model.module, self.weights, _take(self.stacked, grid.adapters), state,
+                self.model.module, self.weights, self._take(grid.adapters), state,
                 self.stops, grid.thresholds(), **options,
             )  # fmt: skip
             output, is_done = processes.to_host((state.output, state.is_done))
@@ -254,16 +288,16 @@ class _Run:
         length = bucket(max(len(self.examples[i].prompt) for i in taken))
         rows = [self._prompts(row[row >= 0], self.lanes, length) for row in grid.items]
         tokens, mask = (np.stack(part) for part in zip(*rows, strict=True))
-        adapters = _take(self.stacked, grid.adapters)
+        adapters = self._take(grid.adapters)
         prompts = self._read(adapters, tokens, mask)
         for group, losses in enumerate(self._losses(adapters, prompts, grid.items)):
             is_taken = grid.items[group] >= 0
             self.answers.nll[grid.adapters[group], grid.items[group][is_taken]] = losses[is_taken]
         keys = jax.vmap(lambda row: decoding.row_keys(self.key, row))(jnp.asarray(grid.items))
         return decoding.begin(
-            self.model.params, prompts, keys, grid.items < 0, self.stops,
+            self.model.module, self.model.params, prompts, keys, grid.items < 0, self.stops,
             max_new_tokens=self.answers.tokens.shape[-1], num_slots=room - length,
-            split=self.split, logit_softcap=self.model.config.logit_softcap, **options,
+            split=self.split, **options,
         )  # fmt: skip
 
     def _insert(
@@ -275,16 +309,47 @@ class _Run:
         padded[: len(items)] = items
         targets = np.full(grid.refill, self.lanes, np.int32)  # beyond the lanes: left out
         targets[: len(lanes)] = lanes
-        adapter = _take(self.stacked, grid.adapters[group])
+        adapter = self._take(grid.adapters[group])
         length = bucket(max(len(self.examples[i].prompt) for i in items))
         prompts = self._read(adapter, *self._prompts(items, grid.refill, length))
         losses = self._losses(adapter, prompts, padded)
         self.answers.nll[grid.adapters[group], items] = losses[: len(items)]
         return decoding.insert(
-            self.model.params, state, prompts, decoding.row_keys(self.key, jnp.asarray(padded)),
-            jnp.int32(group), targets, self.stops,
-            logit_softcap=self.model.config.logit_softcap, **options,
+            self.model.module, self.model.params, state, prompts,
+            decoding.row_keys(self.key, jnp.asarray(padded)), jnp.int32(group), targets,
+            self.stops, **options,
         )  # fmt: skip
+
+    def _insert_all(
+        self, state: decoding.DecodeState, grid: Grid, chosen: np.ndarray, options: dict
+    ) -> decoding.DecodeState:
+        """Reads prompts for some lanes of all groups, int32[G, refill]."""
+        lanes = grid.items.shape[1]
+        items = np.where(
+            chosen < lanes, np.take_along_axis(grid.items, np.minimum(chosen, lanes - 1), 1), -1
+        )
+        adapters = self._take(grid.adapters)
+        length = bucket(max(len(self.examples[i].prompt) for i in items[items >= 0]))
+        rows = [self._prompts(row[row >= 0], grid.refill, length) for row in items]
+        prompts = self._read(adapters, *(np.stack(part) for part in zip(*rows, strict=True)))
+        for adapter, row, losses in zip(
+            grid.adapters, items, self._losses(adapters, prompts, items), strict=True
+        ):
+            self.answers.nll[adapter, row[row >= 0]] = losses[row >= 0]
+        keys = jax.vmap(lambda row: decoding.row_keys(self.key, row))(jnp.asarray(items))
+        return decoding.insert(
+            self.model.module, self.model.params, state, prompts, keys, None, chosen, self.stops,
+            **options,
+        )  # fmt: skip
+
+    def _take(self, index: np.ndarray) -> Adapter:
+        """Returns the adapters of groups, or one, where they are to be used."""
+        leaves = jax.tree.leaves(self.stacked)
+        if np.array_equal(index, np.arange(len(leaves[0]))):
+            return self.stacked
+        targets = tuple(self.stacked['layers'])
+        take = _make_take(self.model.mesh, self.model.config, targets, np.shape(index))
+        return take(self.stacked, index)
 
     def _prompts(self, items: np.ndarray, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Pads the prompts of items on the left: int32[rows, length] tokens and mask."""
@@ -302,18 +367,39 @@ class _Run:
         return losses_after(self.model, adapter, prompts, given)
 
 
-@jax.jit
-def _take(adapters: Adapter, index: jax.Array) -> Adapter:
-    """Picks adapters, or one, out of stacked ones."""
-    return jax.tree.map(lambda leaf: leaf[index], adapters)
+@functools.cache
+def _make_take(
+    mesh: Mesh, config: ModelConfig, targets: tuple[str, ...], shape: tuple[int, ...]
+) -> Any:
+    """Returns the compiled function that picks adapters, or one, out of stacked ones."""
+    where = adapter_shardings(mesh, config, targets, *shape)
+    if not shape:
+        where = jax.tree.map(lambda at: NamedSharding(mesh, PartitionSpec(*at.spec[1:])), where)
+
+    def take(adapters: Adapter, index: jax.Array) -> Adapter:
+        return jax.tree.map(lambda leaf: leaf[index], adapters)
+
+    return jax.jit(take, out_shardings=where)
 
 
-def _stacked(model: Model, adapter: Adapter | None) -> Adapter:
-    """Returns stacked adapters on the mesh; the base alone is one adapter that changes nothing."""
+def _stacked(model: Model, adapter: Adapter | None) -> tuple[int, Adapter]:
+    """Returns the number of adapters, and the adapters on the mesh, padded to what it divides.
+
+    The base alone is one adapter that changes nothing.
+    """
     if not adapter or not adapter['layers']:
         depth, (fan_in, fan_out) = model.config.num_layers, model.config.projections['o_proj']
         zero = {'a': np.zeros((1, depth, fan_in, 1)), 'b': np.zeros((1, depth, 1, fan_out))}
         adapter = {'layers': {'o_proj': jax.tree.map(np.float32, zero)}}
     elif not is_stacked(adapter):
         adapter = jax.tree.map(lambda leaf: leaf[None], adapter)
-    return processes.place(adapter, sharding.sharding(model.mesh))
+    count = jax.tree.leaves(adapter)[0].shape[0]
+    whole = sharding.pad_adapters(model.mesh, count)
+    where = adapter_shardings(model.mesh, model.config, tuple(adapter['layers']), whole)
+
+    def place(leaf: np.ndarray, at: NamedSharding) -> jax.Array:
+        if whole > count:
+            leaf = np.pad(np.asarray(leaf), [(0, whole - count)] + [(0, 0)] * (leaf.ndim - 1))
+        return processes.place(leaf, at)
+
+    return count, jax.tree.map(place, {'layers': dict(adapter['layers'])}, where)

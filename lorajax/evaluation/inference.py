@@ -154,11 +154,10 @@ def _mean_nll(
 
 
 def on_mesh(model: Model, batch: Any) -> Any:
-    """Places arrays [(A,) B, N] with their rows over the mesh's data and fsdp axes."""
+    """Places arrays [(A,) B, N] over the mesh: adapters on its axis, rows on data and fsdp."""
 
-    def place(array: np.ndarray, axis: int) -> jax.Array:
-        axes: list[str | None] = [None] * array.ndim
-        axes[axis] = 'batch'
-        return processes.place(array, sharding.sharding(model.mesh, *axes))
+    def place(array: np.ndarray) -> jax.Array:
+        axes = ('adapters', 'batch', None)[-array.ndim :]
+        return processes.place(array, sharding.divided(model.mesh, array.shape, axes))
 
-    return jax.tree.map(lambda array: place(array, array.ndim - 2), batch)
+    return jax.tree.map(place, batch)

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from lorajax import toy
+from lorajax import mapping, toy
 from lorajax.experiment import options
 from lorajax.experiment.options import option
 from lorajax.experiment.workdir import Workdir
@@ -58,7 +58,9 @@ class Experiment:
       ArgumentError: on a value of another type, out of range, or not among the choices.
     """
 
-    workdir: str = option('runs/toy', 'where all files of the run go', group='run')
+    workdir: str = option(
+        'runs/toy', 'where all files of the run go', group='run', required=True
+    )
     stages: tuple[str, ...] = option(
         STAGES, 'what to do if it is not done yet', group='run', choices=STAGES
     )
@@ -95,7 +97,7 @@ class Experiment:
         group='mappings',
     )  # fmt: skip
     distill_from: str = option(
-        'matched_ridge',
+        mapping.DEFAULT,
         f"where 'distilled' and 'reweighted' start: a mapping, or {FRESH!r} for 'distilled' alone",
         group='mappings',
     )
@@ -197,7 +199,8 @@ class Experiment:
     )
     dtype: str = option('float32', 'of the computation', group='precision', choices=DTYPES)
     quantize: str = option(
-        'none', 'frozen base weights: int8 for half the memory of bfloat16', group='precision',
+        'none', 'frozen base weights: int8 for half the memory of bfloat16, int4 for a quarter',
+        group='precision',
         choices=quantized.KINDS,
     )  # fmt: skip
     remat: str = option(
@@ -207,9 +210,12 @@ class Experiment:
         kernels.AUTO, 'kernel of attention in training; auto: what suits the devices',
         group='machine', choices=kernels.NAMES,
     )  # fmt: skip
-    mesh: tuple[int, int, int] = option(
-        (1, -1, 1), 'devices on data,fsdp,tensor; -1: the rest', group='machine', minimum=-1
-    )
+    mesh: tuple[int, ...] = option(
+        (1, -1, 1),
+        'devices on data,fsdp,tensor, and on adapters where each is to have adapters of its own; '
+        '-1: the rest',
+        group='machine', minimum=-1,
+    )  # fmt: skip
     compilation_cache: str = option(
         '',
         "where compiled programs are kept for the next run; empty: in the user's cache directory, "

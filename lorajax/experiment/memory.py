@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -11,10 +11,9 @@ from jax.sharding import AbstractMesh
 from lorajax.experiment.provenance import versions
 from lorajax.models import ModelConfig, quantized
 from lorajax.models.hf import names as hf_names
-from lorajax.models.model import param_shardings
-from lorajax.sharding import mesh_text, pad_rows, plan_mesh
+from lorajax.models.model import adapter_shardings, param_shardings
+from lorajax.sharding import mesh_text, pad_adapters, pad_rows, plan_mesh
 from lorajax.tasks.batching import bucket
-from lorajax.training.state import adapter_shardings
 
 _GIB = 1024**3
 _SCORE = 4  # bytes of an attention score and of a logit, float32 in every precision
@@ -25,7 +24,7 @@ _TOKENS = 32768  # that `training.loop` computes at a time on an accelerator
 def training_bytes(
     config: ModelConfig,
     *,
-    mesh: tuple[int, int, int],
+    mesh: Sequence[int],
     adapters: int,
     rank: int,
     targets: tuple[str, ...],
@@ -44,7 +43,7 @@ def training_bytes(
 
     Args:
       config: of the base model.
-      mesh: devices on the data, fsdp and tensor axes.
+      mesh: see `sharding.make_mesh`.
       adapters: trained together.
       rank: of the adapters.
       targets: adapted projections.
@@ -63,7 +62,9 @@ def training_bytes(
     devices = plan_mesh(mesh, jax.device_count())
     parts = dict(devices.shape)
     rows = parts['data'] * parts['fsdp']
-    tokens = min(-(-adapters * batch_size // rows) * max_len, _TOKENS)
+    adapters = pad_adapters(devices, adapters)
+    own = adapters // parts['adapters']  # of a device, where they are spread
+    tokens = min(-(-own * batch_size // rows) * max_len, _TOKENS)
     width, hidden = config.embed_dim, config.mlp_dim // parts['tensor']
     heads = config.num_heads // parts['tensor']
     queries = heads * config.head_dim
@@ -71,7 +72,7 @@ def training_bytes(
     window = max_len * 5 // 4  # a token looks back at the longest example and a block
     stored, item = np.dtype(param_dtype).itemsize, np.dtype(dtype).itemsize
     # The update of a single adapter is a product like those of the base, so it is kept, too.
-    products = (2 * hidden + queries + 2 * keys + width) * (2 if adapters == 1 else 1)
+    products = (2 * hidden + queries + 2 * keys + width) * (2 if own == 1 else 1)
     kept = {
         'none': (6 * hidden + 5 * width + queries + 10 * keys) * item
         + heads * window * (_SCORE + item),
@@ -93,7 +94,7 @@ def training_bytes(
 def decoding_bytes(
     config: ModelConfig,
     *,
-    mesh: tuple[int, int, int],
+    mesh: Sequence[int],
     adapters: int,
     rank: int,
     targets: tuple[str, ...],
@@ -108,7 +109,7 @@ def decoding_bytes(
 
     Args:
       config: of the base model.
-      mesh: devices on the data, fsdp and tensor axes.
+      mesh: see `sharding.make_mesh`.
       adapters: decoded together, the base among them.
       rank: of the adapters.
       targets: adapted projections.
@@ -124,7 +125,9 @@ def decoding_bytes(
     """
     devices = plan_mesh(mesh, jax.device_count())
     parts = dict(devices.shape)
-    rows = adapters * pad_rows(devices, batch_size) // (parts['data'] * parts['fsdp'])
+    adapters = pad_adapters(devices, adapters)
+    own = adapters // parts['adapters']
+    rows = own * pad_rows(devices, batch_size) // (parts['data'] * parts['fsdp'])
     length = bucket(max_len)
     item = np.dtype(dtype).itemsize
     heads = config.num_heads // parts['tensor']
@@ -152,8 +155,8 @@ def _params(mesh: AbstractMesh, config: ModelConfig, item: int, quantize: str) -
     shapes, where = hf_names.shapes(config), param_shardings(mesh, config)
     parts = {path: where[path].shard_shape(shapes[path]) for path in shapes}
     return sum(
-        quantized.bytes_of(part)
-        if quantize == quantized.INT8 and path.startswith('layers/') and path.endswith('/kernel')
+        quantized.bytes_of(part, quantize)
+        if quantize != quantized.NONE and quantized.is_quantized(path)
         else math.prod(part) * item
         for path, part in parts.items()
     )
@@ -164,7 +167,7 @@ def _adapters(
 ) -> int:
     """Returns the bytes of a device's part of the factors of all adapters, in float32."""
     total = 0
-    for name, where in adapter_shardings(mesh, config, targets)['layers'].items():
+    for name, where in adapter_shardings(mesh, config, targets, adapters)['layers'].items():
         fan_in, fan_out = config.projections[name]
         for key, shape in (('a', (fan_in, rank)), ('b', (rank, fan_out))):
             whole = (adapters, config.num_layers, *shape)
@@ -191,7 +194,7 @@ def describe_machine() -> list[str]:
     ]
 
 
-def describe_mesh(mesh: tuple[int, int, int]) -> str:
+def describe_mesh(mesh: Sequence[int]) -> str:
     """Returns a line on how the devices are arranged, which need not be here.
 
     Raises:
@@ -200,7 +203,7 @@ def describe_mesh(mesh: tuple[int, int, int]) -> str:
     planned = plan_mesh(mesh, jax.device_count())
     count = math.prod(planned.shape.values())
     here = '' if count == jax.device_count() else f'; {count} devices, of which some are elsewhere'
-    return f'mesh (data, fsdp, tensor): {mesh_text(planned)}{here}'
+    return f'mesh (data, fsdp, tensor[, adapters]): {mesh_text(planned)}{here}'
 
 
 def fits(sizes: Mapping[str, int]) -> bool | None:

@@ -85,41 +85,48 @@ def insert(
     kv: tuple[jax.Array, jax.Array],
     valid: jax.Array,
     slot: jax.Array,
-    group: jax.Array,
+    group: jax.Array | None,
     lanes: jax.Array,
 ) -> Cache:
-    """Returns the cache with new prompts in the place of some rows of one adapter.
+    """Returns the cache with new prompts in the place of some rows of one adapter, or of all.
 
     A prompt is put into the slots before `slot`, round the ring, so that its row goes on where all
     others do.
 
     Args:
       cache: of stacked adapters [A, B].
-      kv: keys and values [L, N, T, K, H] of N prompts, T <= S.
-      valid: bool[N, T], False for padding.
+      kv: keys and values [L, (A,) N, T, K, H] of N prompts, T <= S.
+      valid: bool[(A,) N, T], False for padding.
       slot: int32[], where the next tokens will be written.
-      group: int32[], index on A.
-      lanes: int32[N], indices on B; those outside of it are left out.
+      group: int32[], index on A; None for all adapters.
+      lanes: int32[(A,) N], indices on B; those outside of it are left out.
     """
     ring = cache.valid.shape[-1]
     length = valid.shape[-1]
     k, v = (jnp.roll(_widen(x, -3, ring - length), slot - length, axis=-3) for x in kv)
     turned = jnp.roll(_widen(valid, -1, ring - length), slot - length, axis=-1)
-    new_valid = cache.valid.at[group, lanes].set(turned, mode='drop')
+    new_valid = put_rows(cache.valid, turned, group, lanes)
     if is_split(cache):
 
         def put(array: jax.Array, update: jax.Array) -> jax.Array:
-            return array.at[group, lanes].set(update, mode='drop')
+            return put_rows(array, update, group, lanes)
 
         return Cache(
             jax.tree.map(put, cache.k, _split(k)), jax.tree.map(put, cache.v, _split(v)), new_valid
         )
-    layers = jnp.arange(k.shape[0])[:, None]
+    of_layers = jax.vmap(put_rows, in_axes=(0, 0, None, None))
     return Cache(
-        cache.k.at[layers, group, lanes].set(k, mode='drop'),
-        cache.v.at[layers, group, lanes].set(v, mode='drop'),
-        new_valid,
+        of_layers(cache.k, k, group, lanes), of_layers(cache.v, v, group, lanes), new_valid
     )
+
+
+def put_rows(
+    array: jax.Array, update: jax.Array, group: jax.Array | None, lanes: jax.Array
+) -> jax.Array:
+    """Returns [A, B, ...] with the rows [(A,) N, ...] of one group, or of all, in some lanes."""
+    if group is not None:
+        return array.at[group, lanes].set(update, mode='drop')
+    return jax.vmap(lambda old, new, at: old.at[at].set(new, mode='drop'))(array, update, lanes)
 
 
 def _widen(array: jax.Array, axis: int, count: int) -> jax.Array:

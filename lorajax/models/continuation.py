@@ -53,4 +53,5 @@ def continuation_nll(
         )
         before = jnp.concatenate([before, hidden], axis=-2)
     softcap = module.config.logit_softcap
-    return token_nll(unembedding(params), before, tokens, softcap) * target_mask
+    nll = token_nll(unembedding(params), before, tokens, softcap, module.mesh)
+    return nll * target_mask

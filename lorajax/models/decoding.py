@@ -70,16 +70,16 @@ def _draw(sampler: Sampler, logits: jax.Array, keys: jax.Array, count: jax.Array
 
 
 def _advance(
+    module: Transformer,
     state: DecodeState,
     params: Params,
     hidden: jax.Array,
     eos_ids: jax.Array,
     pad_id: int,
     sampler: Sampler,
-    logit_softcap: float | None,
 ) -> DecodeState:
     """Chooses the next token of every unfinished row from hidden states [(A,) B, D]."""
-    logits = unembed(params, hidden, logit_softcap)
+    logits = unembed(params, hidden, module.config.logit_softcap, module.mesh)
     token = _draw(sampler, logits, state.keys, state.count)
     token = jnp.where(state.is_done, pad_id, token)
     length = state.output.shape[-1]
@@ -98,11 +98,10 @@ def _advance(
 
 @functools.partial(
     jax.jit,
-    static_argnames=(
-        'max_new_tokens', 'pad_id', 'sampler', 'num_slots', 'split', 'logit_softcap'
-    ),
-)  # fmt: skip
+    static_argnames=('module', 'max_new_tokens', 'pad_id', 'sampler', 'num_slots', 'split'),
+)
 def begin(
+    module: Transformer,
     params: Params,
     prompts: Prompts,
     keys: jax.Array,
@@ -114,11 +113,11 @@ def begin(
     sampler: Sampler,
     num_slots: int,
     split: bool,
-    logit_softcap: float | None = None,
 ) -> DecodeState:
     """Chooses the first new token of every row.
 
     Args:
+      module: the decoder.
       params: base weights.
       prompts: from `read_prompts`.
       keys: uint32[(A,) B, ...], see `row_keys`.
@@ -130,7 +129,6 @@ def begin(
       num_slots: slots of the cache behind the prompts; `max_new_tokens`, or more where longer
         prompts are to come.
       split: whether the layers of the cache are to be apart.
-      logit_softcap: the model's.
 
     Returns:
       The state that `decode` continues.
@@ -146,39 +144,39 @@ def begin(
         keys=keys,
         cache=cache_lib.from_prompts((prompts.k, prompts.v), prompts.valid, num_slots, split),
     )
-    return _advance(state, params, prompts.hidden, eos_ids, pad_id, sampler, logit_softcap)
+    return _advance(module, state, params, prompts.hidden, eos_ids, pad_id, sampler)
 
 
 @functools.partial(
-    jax.jit, static_argnames=('pad_id', 'sampler', 'logit_softcap'), donate_argnames=('state',)
+    jax.jit, static_argnames=('module', 'pad_id', 'sampler'), donate_argnames=('state',)
 )
 def insert(
+    module: Transformer,
     params: Params,
     state: DecodeState,
     prompts: Prompts,
     keys: jax.Array,
-    group: jax.Array,
+    group: jax.Array | None,
     lanes: jax.Array,
     eos_ids: jax.Array,
     *,
     pad_id: int,
     sampler: Sampler,
-    logit_softcap: float | None = None,
 ) -> DecodeState:
-    """Puts new prompts in the place of finished rows of one adapter.
+    """Puts new prompts in the place of finished rows of one adapter, or of all.
 
     Args:
+      module: the decoder.
       params: base weights.
       state: of stacked adapters; donated.
-      prompts: of N rows, read with the adapter of `group`; no longer than the cache less the
-        output.
-      keys: uint32[N, ...], see `row_keys`.
-      group: int32[], index on A.
-      lanes: int32[N], indices on B; those outside of it are left out.
+      prompts: of N rows, read with the adapter of `group`, or of A times N; no longer than the
+        cache less the output.
+      keys: uint32[(A,) N, ...], see `row_keys`.
+      group: int32[], index on A; None for all adapters, each with prompts of its own.
+      lanes: int32[(A,) N], indices on B; those outside of it are left out.
       eos_ids: int32[N], stop ids.
       pad_id: fills a row after its stop id.
       sampler: chooses tokens.
-      logit_softcap: the model's.
 
     Returns:
       The state with the first new token of the new rows; other rows are as they were.
@@ -194,10 +192,10 @@ def insert(
         keys=keys,
         cache=state.cache,
     )
-    fresh = _advance(fresh, params, prompts.hidden, eos_ids, pad_id, sampler, logit_softcap)
+    fresh = _advance(module, fresh, params, prompts.hidden, eos_ids, pad_id, sampler)
 
     def put(name: str) -> jax.Array:
-        return getattr(state, name).at[group, lanes].set(getattr(fresh, name), mode='drop')
+        return cache_lib.put_rows(getattr(state, name), getattr(fresh, name), group, lanes)
 
     rows = ('count', 'output', 'last', 'position', 'is_done', 'keys')
     cache = cache_lib.insert(
@@ -261,8 +259,7 @@ def decode(
             cache = cache_lib.write(state.cache, kv, state.slot)
         slot = (state.slot + 1) % cache.valid.shape[-1]
         state = dataclasses.replace(state, cache=cache, slot=slot)
-        softcap = module.config.logit_softcap
-        return _advance(state, params, hidden, eos_ids, pad_id, sampler, softcap)
+        return _advance(module, state, params, hidden, eos_ids, pad_id, sampler)
 
     return jax.lax.while_loop(goes_on, step, state)
 
@@ -321,9 +318,9 @@ def generate(
     prompts = read_prompts(module, params, adapter, tokens, segment_ids)
     split = step_lib.pays(params)
     state = begin(
-        params, prompts, jnp.broadcast_to(keys, (*rows, *keys.shape[1:])), jnp.zeros(rows, bool),
-        stops, max_new_tokens=max_new_tokens, pad_id=pad_id, sampler=sampler,
-        num_slots=max_new_tokens, split=split, logit_softcap=module.config.logit_softcap,
+        module, params, prompts, jnp.broadcast_to(keys, (*rows, *keys.shape[1:])),
+        jnp.zeros(rows, bool), stops, max_new_tokens=max_new_tokens, pad_id=pad_id, sampler=sampler,
+        num_slots=max_new_tokens, split=split,
     )  # fmt: skip
     never = jnp.full(rows[:-1], rows[-1] + 1)
     return decode(

@@ -139,11 +139,12 @@ class Projection(nn.Module):
             gets; the collection then holds adapters stacked on A.
         """
         shape = (self.features, x.shape[-1])
-        kernel = self.param('kernel', FAN_IN_LAST, shape, self.param_dtype)
         # As quick as x @ W with W [in, out], forwards, backwards and for single tokens (XLA, CPU).
-        entry = {'kernel': kernel}
         if self.has_variable('params', quantized.SCALE):
-            entry[quantized.SCALE] = self.get_variable('params', quantized.SCALE)
+            names = ('kernel', quantized.SCALE)
+            entry: dict[str, jax.Array] = {n: self.get_variable('params', n) for n in names}
+        else:
+            entry = {'kernel': self.param('kernel', FAN_IN_LAST, shape, self.param_dtype)}
         y = quantized.product(x, entry, precision=matmul_precision(x.dtype))
         if self.use_bias:
             bias = self.param('bias', nn.initializers.zeros, (self.features,), self.param_dtype)

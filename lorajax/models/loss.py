@@ -7,7 +7,9 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
+from lorajax import sharding
 from lorajax.models.attention import Blocking, soft_cap
 from lorajax.models.layers import matmul_precision
 from lorajax.models.stacked import forward
@@ -47,8 +49,7 @@ def target_nll(
     chex.assert_equal_shape((target_index, target_mask))
     chex.assert_equal_shape_prefix((tokens, target_index), tokens.ndim - 1)
     hidden, _ = forward(module, params, adapter, tokens, segment_ids)
-    softcap = module.config.logit_softcap
-    return _nll_at(params, hidden, tokens, target_index, softcap) * target_mask
+    return _nll_at(module, params, hidden, tokens, target_index) * target_mask
 
 
 def packed_nll(
@@ -88,26 +89,30 @@ def packed_nll(
         blocking=blocking,
         adapter_index=None if is_single else adapter_index,
     )
-    softcap = module.config.logit_softcap
-    return _nll_at(params, hidden, tokens, target_index, softcap) * target_mask
+    return _nll_at(module, params, hidden, tokens, target_index) * target_mask
 
 
 def _nll_at(
+    module: Transformer,
     params: Params,
     hidden: jax.Array,
     tokens: jax.Array,
     target_index: jax.Array,
-    softcap: float | None,
 ) -> jax.Array:
     """Returns the loss of tokens [..., T] at target_index [..., M] given what is before them."""
     before = jnp.take_along_axis(hidden, target_index[..., None] - 1, axis=-2)  # ... M D
     targets = jnp.take_along_axis(tokens, target_index, axis=-1)
-    return token_nll(unembedding(params), before, targets, softcap)
+    softcap = module.config.logit_softcap
+    return token_nll(unembedding(params), before, targets, softcap, module.mesh)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def token_nll(
-    matrix: jax.Array, hidden: jax.Array, targets: jax.Array, softcap: float | None = None
+    matrix: jax.Array,
+    hidden: jax.Array,
+    targets: jax.Array,
+    softcap: float | None = None,
+    mesh: Mesh | None = None,
 ) -> jax.Array:
     """Returns -log softmax(hidden @ matrix.T) of the targets, never all logits at once.
 
@@ -121,6 +126,7 @@ def token_nll(
       hidden: [..., M, D].
       targets: int32[..., M].
       softcap: bounds the logits, see `attention.soft_cap`.
+      mesh: where all arrays lie; None for one device.
 
     Returns:
       float32[..., M], nats.
@@ -131,19 +137,23 @@ def token_nll(
     chex.assert_shape(matrix, (None, hidden.shape[-1]))
 
     def one(hidden: jax.Array, targets: jax.Array) -> jax.Array:
-        logits = soft_cap(_logits(matrix, hidden), softcap)
+        logits = soft_cap(_logits(matrix, hidden, mesh), softcap)
         return jax.nn.logsumexp(logits, axis=-1) - _at(logits, targets)
 
     return _by_chunks(one, len(matrix), hidden, targets)
 
 
 def _nll_forward(
-    matrix: jax.Array, hidden: jax.Array, targets: jax.Array, softcap: float | None
+    matrix: jax.Array,
+    hidden: jax.Array,
+    targets: jax.Array,
+    softcap: float | None,
+    mesh: Mesh | None,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """Returns the loss and, among what the backward pass needs, its gradient by `hidden`."""
 
     def one(hidden: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = soft_cap(_logits(matrix, hidden), softcap)
+        logits = soft_cap(_logits(matrix, hidden, mesh), softcap)
         top = logits.max(axis=-1, keepdims=True)
         unscaled = jnp.exp(logits - top)
         total = unscaled.sum(axis=-1, keepdims=True)
@@ -166,14 +176,17 @@ def _nll_forward(
 
 
 def _nll_backward(
-    softcap: float | None, residuals: tuple[jax.Array, ...], cotangent: jax.Array
+    softcap: float | None,
+    mesh: Mesh | None,
+    residuals: tuple[jax.Array, ...],
+    cotangent: jax.Array,
 ) -> tuple[jax.Array, jax.Array, None]:
     """Returns the cotangents; that of the matrix is compiled only where it is asked for."""
     matrix, hidden, targets, gradient = residuals
 
     def add(total: jax.Array, chunk: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         hidden, targets, cotangent = chunk
-        logits = soft_cap(_logits(matrix, hidden), softcap)
+        logits = soft_cap(_logits(matrix, hidden, mesh), softcap)
         slopes = _slope(logits, softcap)
         share = jax.nn.softmax(logits, axis=-1) * slopes * cotangent[..., None]
         by_matrix = jnp.einsum(
@@ -198,15 +211,16 @@ def _nll_backward(
 token_nll.defvjp(_nll_forward, _nll_backward)
 
 
-def _logits(matrix: jax.Array, hidden: jax.Array) -> jax.Array:
-    """Returns float32 logits [..., V]."""
-    return jnp.einsum(
+def _logits(matrix: jax.Array, hidden: jax.Array, mesh: Mesh | None) -> jax.Array:
+    """Returns float32 logits [..., V], rows where their hidden states are."""
+    logits = jnp.einsum(
         '...d,vd->...v',
         hidden,
         matrix.astype(hidden.dtype),
         precision=matmul_precision(hidden.dtype),
         preferred_element_type=jnp.float32,
     )
+    return logits if mesh is None else sharding.constrain(logits, mesh, 'logits')
 
 
 def _slope(logits: jax.Array, softcap: float | None) -> jax.Array:

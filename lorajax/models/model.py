@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
@@ -214,7 +215,8 @@ def _logits(
 ) -> jax.Array:
     """Unembeds every position."""
     hidden, _ = forward(module, params, adapter, tokens, segment_ids)
-    return unembed(params, hidden, module.config.logit_softcap)
+    logits = unembed(params, hidden, module.config.logit_softcap)
+    return sharding.constrain(logits, module.mesh, 'logits')
 
 
 def param_shardings(
@@ -242,6 +244,31 @@ def param_axes(mesh: Mesh | AbstractMesh, config: ModelConfig) -> dict[str, tupl
     }
 
 
+def adapter_shardings(
+    mesh: Mesh | AbstractMesh, config: ModelConfig, targets: Sequence[str], count: int = 0
+) -> Adapter:
+    """Returns the sharding of every leaf of stacked adapters, the rank replicated.
+
+    `a` [A, L, in, R] follows the input axis of its base kernel, `b` [A, L, R, out] the output
+    axis.
+
+    Args:
+      mesh: where the base lies.
+      config: of the base.
+      targets: adapted projections.
+      count: A; the adapters are spread over the mesh's axis of that name if it divides them.
+    """
+    layers, axes = {}, param_axes(mesh, config)
+    spread = None if count % mesh.shape['adapters'] else 'adapters'
+    for name in targets:
+        _, fan_out, fan_in = axes[f'layers/{name}/kernel']
+        layers[name] = {
+            'a': sharding.sharding(mesh, spread, None, fan_in, None),
+            'b': sharding.sharding(mesh, spread, None, None, fan_out),
+        }
+    return {'layers': layers}
+
+
 def load_model(
     path_or_id: str,
     param_dtype: Any = 'float32',
@@ -263,7 +290,7 @@ def load_model(
       remat: what the backward pass keeps: 'none', 'dots' or 'full' (see `transformer`).
       revision: of the hub id, if it names none.
       attention: the kernel of training, 'auto' or one that the devices have (see `kernels`).
-      quantize: 'int8' for projections in int8 (see `quantized`), or 'none'.
+      quantize: 'int8' or 'int4' for projections of so many bits (see `quantized`), or 'none'.
 
     Returns:
       The model, its weights sharded over the mesh.
@@ -280,18 +307,41 @@ def load_model(
     config = config_lib.read(directory)
     mesh = mesh or sharding.make_mesh((1, -1, 1))
     params = checkpoint.load_params(
-        directory, config, jnp.dtype(param_dtype), param_shardings(mesh, config)
-    )
-    if quantize == quantized.INT8:
-        params = quantized.quantize(params)
+        directory, config, jnp.dtype(param_dtype), param_shardings(mesh, config),
+        functools.partial(_quantized, quantize) if quantize != quantized.NONE else None,
+    )  # fmt: skip
     # The files decide, as they do in transformers.
     config = dataclasses.replace(config, tie_embeddings='lm_head' not in params)
+    module = make_module(config, param_dtype, dtype, mesh, remat, attention)
+    return Model(config, params, module, mesh, directory)
+
+
+def make_module(
+    config: ModelConfig,
+    param_dtype: Any,
+    dtype: Any,
+    mesh: Mesh,
+    remat: str = 'none',
+    attention: str = kernels.AUTO,
+) -> Transformer:
+    """Returns the decoder for the devices of a mesh; arguments are those of `load_model`.
+
+    Raises:
+      ArgumentError: for a kernel that the devices do not have.
+    """
     kernel = kernels.choose(mesh.devices.flat[0], config, jnp.dtype(dtype), attention)
-    module = Transformer(
+    return Transformer(
         config, jnp.dtype(param_dtype), jnp.dtype(dtype), remat, kernel,
         mesh if kernel == kernels.SPLASH else None, mesh if mesh.size > 1 else None,
     )  # fmt: skip
-    return Model(config, params, module, mesh, directory)
+
+
+def _quantized(kind: str, path: str, leaf: jax.Array) -> dict[str, jax.Array]:
+    """Returns what takes the place of a leaf of the base, by path."""
+    if not quantized.is_quantized(path):
+        return {path: leaf}
+    parent = path.removesuffix('kernel')
+    return {parent + name: new for name, new in quantized.quantize_kernel(leaf, kind).items()}
 
 
 def random_model(

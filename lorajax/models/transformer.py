@@ -231,11 +231,14 @@ def unembedding(params: dict) -> jax.Array:
     return params['lm_head']['kernel'] if 'lm_head' in params else params['embed']['embedding']
 
 
-def unembed(params: dict, hidden: jax.Array, softcap: float | None = None) -> jax.Array:
+def unembed(
+    params: dict, hidden: jax.Array, softcap: float | None = None, mesh: Mesh | None = None
+) -> jax.Array:
     """Returns float32 logits [..., V] of hidden states [..., D], bounded by `softcap`.
 
     A function of its own, so that callers unembed only the positions that they need: the
-    answer's in training, the last one in decoding.
+    answer's in training, the last one in decoding. With a mesh the hidden states are those of
+    single tokens, [(A,) B, D].
     """
     matrix = unembedding(params)
     chex.assert_shape(matrix, (None, hidden.shape[-1]))
@@ -246,4 +249,6 @@ def unembed(params: dict, hidden: jax.Array, softcap: float | None = None) -> ja
         precision=matmul_precision(hidden.dtype),
         preferred_element_type=jnp.float32,
     )
+    if mesh is not None:
+        logits = sharding.constrain(logits, mesh, 'logits of one token')
     return soft_cap(logits, softcap)

@@ -24,6 +24,7 @@ from lorajax.training.state import (
     init_state,
     narrow,
     replace_one,
+    resize,
     stacked_shape,
     widen,
 )
@@ -98,10 +99,11 @@ def train_adapters(
     state = group.begin()
     first, total = 0, len(plan.rates)
     if checkpoints:
-        first, state = checkpoints.restore(state)
+        first, stored = checkpoints.restore(group.stored(state))
+        state = group.restored(stored, state) if first else state
     optimizer = make_optimizer(configs[0])
     train_step = make_train_step(model.module, model.mesh, optimizer, group.stacked[1])
-    rows = sharding.sharding(model.mesh, 'batch', None)
+    rows = sharding.sharding(model.mesh, 'packed', None)
     window = LossWindow(label, group.tasks, metrics or MetricWriter(None))
     trained: dict[str, Adapter] = {}
 
@@ -137,7 +139,7 @@ def train_adapters(
                 progress.update(0, **on_look(step + 1, looked))
             is_due = is_last or (step + 1) % configs[0].checkpoint_every == 0
             if checkpoints and (is_due or progress.is_interrupted):
-                checkpoints.save(step + 1, state)
+                checkpoints.save(step + 1, group.stored(state))
             progress.update()
     for slot in range(plan.rates.shape[1]):
         give_away(state, slot, total)
@@ -163,7 +165,16 @@ class _Group:
     def begin(self) -> TrainState:
         """Returns the stack as the first step finds it."""
         came = sorted(self._slots.arrivals(0), key=lambda adapter: self._slots.slot[adapter])
-        return self._fresh(came)
+        return self._fresh(came + came[:1] * (self._slots.num_places - len(came)))
+
+    def stored(self, state: TrainState) -> TrainState:
+        """Returns what is saved of the stack, which does not depend on the mesh."""
+        return resize(state, self._slots.num_used)
+
+    def restored(self, stored: TrainState, like: TrainState) -> TrainState:
+        """Returns the stack that was `stored`, placed like another."""
+        where = jax.tree.map(lambda leaf: leaf.sharding, like)
+        return jax.device_put(resize(stored, self._slots.num_places), where)
 
     def put(self, state: TrainState, adapter: int) -> TrainState:
         """Puts an adapter, as it begins, in its place of the stack; `state` is donated."""
@@ -210,7 +221,10 @@ def make_plan(
     compiling, piece_tokens = _CPU if platform == 'cpu' else _ACCELERATOR
     shards = sharding.pad_rows(model.mesh, 1)
     program_tokens = compiling / model.config.num_params
-    return TrainPlan(examples, config, shards, pad_id, program_tokens, piece_tokens, num_slots)
+    parts = model.mesh.shape['adapters']
+    return TrainPlan(
+        examples, config, shards, pad_id, program_tokens, piece_tokens, num_slots, parts
+    )
 
 
 def _check(

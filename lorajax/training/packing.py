@@ -32,7 +32,8 @@ class Pack(NamedTuple):
       segment_ids: int32[B, T], number of the example in its row from 1 on; 0 for filling.
       target_index: int32[B, M], where in its row each token stands that the loss counts.
       target_mask: float32[B, M], 1 for real targets.
-      adapter_index: int32[B, T / u], whose each unit of u tokens is.
+      adapter_index: int32[B, T / u], whose each unit of u tokens is, counted in the row's part of
+        the mesh.
     """
 
     tokens: Any

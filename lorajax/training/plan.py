@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,8 @@ class TrainPlan:
       program_tokens: see `packing.choose_shapes`.
       piece_tokens: see `packing.make_layout`.
       num_slots: adapters of a step; all of them if 0. See `slots`.
+      num_parts: of the mesh's axis of adapters. Each has as many places beside each other, and the
+        rows of their examples.
     """
 
     examples: Mapping[str, Sequence[Encoded]]
@@ -47,6 +50,7 @@ class TrainPlan:
     piece_tokens: float = np.inf
 
     num_slots: int = 0
+    num_parts: int = 1
 
     @functools.cached_property
     def configs(self) -> list[TrainConfig]:
@@ -67,7 +71,7 @@ class TrainPlan:
     @functools.cached_property
     def slots(self) -> Slots:
         """Which adapter has which place of the stack, and when."""
-        return assign(self.num_steps, self.num_slots)
+        return assign(self.num_steps, self.num_slots, self.num_parts)
 
     @functools.cached_property
     def rates(self) -> np.ndarray:
@@ -86,11 +90,11 @@ class TrainPlan:
 
     @functools.cached_property
     def layout(self) -> Layout:
-        """How the examples of every step are laid out."""
+        """How the examples of every step are laid out, those of each part."""
         lengths = [length_of(row) for rows in self.examples.values() for row in rows]
         return make_layout(
             self.num_shards,
-            self.rates.shape[1],
+            self.slots.num_places // self.num_parts,
             np.array(lengths),
             max(config.batch_size for config in self.configs),
             self.piece_tokens,
@@ -109,8 +113,12 @@ class TrainPlan:
                 sizes[adapter][order] if adapter >= 0 else np.zeros((0, 2), np.int64)
                 for adapter, order in self._orders(step)
             ]
-            lengths, targets = zip(*(rows.T for rows in chosen), strict=True)
-            needs.append(self.layout.need(lengths, targets))
+            of_parts = [
+                self.layout.need(*zip(*(rows.T for rows in part), strict=True))
+                for part in self._parts(chosen)
+                if any(len(rows) for rows in part)
+            ]
+            needs.append(Shape(*map(max, zip(*of_parts, strict=True))))
         return choose_shapes(needs, self.layout, self.program_tokens)
 
     def blocking(self, step: int) -> Blocking:
@@ -129,7 +137,15 @@ class TrainPlan:
         """Returns the examples of a step, in its shape; idle places have none."""
         rows = list(self.examples.values())
         chosen = [[rows[a][i] for i in order] for a, order in self._orders(step)]
-        return self.layout.pack(chosen, self.shapes[step], self.pad_id)
+        packs = [
+            self.layout.pack(part, self.shapes[step], self.pad_id) for part in self._parts(chosen)
+        ]
+        return Pack(*map(np.concatenate, zip(*packs, strict=True)))
+
+    def _parts(self, places: list[Any]) -> list[list[Any]]:
+        """Cuts what is there for each place into the parts of the mesh."""
+        size = len(places) // self.num_parts
+        return [places[start : start + size] for start in range(0, len(places), size)]
 
     def _orders(self, step: int) -> list[tuple[int, np.ndarray]]:
         """Returns the adapter in each place, or -1, and which of its examples it sees at a step."""

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jax.sharding import AbstractMesh, Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding
 
 from lorajax import sharding
 from lorajax.lora.tree import init_adapter
 from lorajax.models import ModelConfig
-from lorajax.models.model import param_axes
+from lorajax.models.model import adapter_shardings
 from lorajax.rng import generator
 from lorajax.training.config import TrainConfig
 from lorajax.training.optimizer import make_optimizer
@@ -30,32 +31,18 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-def adapter_shardings(
-    mesh: Mesh | AbstractMesh, shape: ModelConfig, targets: Sequence[str]
-) -> Adapter:
-    """Returns the sharding of every leaf of stacked adapters, A and the rank replicated.
-
-    `a` [A, L, in, R] follows the input axis of its base kernel, `b` [A, L, R, out] the output
-    axis.
-    """
-    layers, axes = {}, param_axes(mesh, shape)
-    for name in targets:
-        _, fan_out, fan_in = axes[f'layers/{name}/kernel']
-        layers[name] = {
-            'a': sharding.sharding(mesh, None, None, fan_in, None),
-            'b': sharding.sharding(mesh, None, None, None, fan_out),
-        }
-    return {'layers': layers}
-
-
 def state_shardings(
     mesh: Mesh,
     shape: ModelConfig,
     optimizer: optax.GradientTransformation,
     targets: Sequence[str],
+    count: int = 0,
 ) -> TrainState:
-    """Returns the sharding of every leaf of a `TrainState`: moments lie where factors lie."""
-    adapters = adapter_shardings(mesh, shape, targets)
+    """Returns the sharding of every leaf of a `TrainState`: moments lie where factors lie.
+
+    See `adapter_shardings`; `count` is the number of adapters.
+    """
+    adapters = adapter_shardings(mesh, shape, targets, count)
     replicated = sharding.sharding(mesh)
     scalars = jax.tree.map(
         lambda _: jax.ShapeDtypeStruct((), jnp.float32),
@@ -151,7 +138,8 @@ def _make_init(
         adapters = widen(adapters, shape, rank, targets)
         return TrainState(adapters, jax.vmap(optimizer.init)(adapters))
 
-    return jax.jit(init, out_shardings=state_shardings(mesh, shape, optimizer, targets))
+    where = state_shardings(mesh, shape, optimizer, targets, len(recipes))
+    return jax.jit(init, out_shardings=where)
 
 
 def widen(adapter: Adapter, shape: ModelConfig, rank: int, targets: Sequence[str]) -> Adapter:
@@ -191,7 +179,17 @@ def replace_one(state: TrainState, place: int, fresh: TrainState) -> TrainState:
       place: index on A.
       fresh: every leaf with an axis A of 1.
     """
-    return _replace(state, jnp.int32(place), fresh)
+    where = jax.tree.map(lambda leaf: leaf.sharding, state)
+    return jax.device_put(_replace(state, jnp.int32(place), fresh), where)
+
+
+def resize(state: TrainState, count: int) -> TrainState:
+    """Returns the first `count` places of the stack, or more places, which hold the first again."""
+    here = len(jax.tree.leaves(state.adapters)[0])
+    if count == here:
+        return state
+    index = np.arange(count) % here if count > here else np.arange(count)
+    return jax.tree.map(lambda leaf: leaf[index], state)
 
 
 @functools.partial(jax.jit, donate_argnums=(0,))

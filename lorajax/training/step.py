@@ -50,20 +50,21 @@ def make_train_step(
       which returns the new state and float32[A], nats per answer token before the step.
     """
 
-    def step(
+    parts = mesh.shape['adapters']
+
+    def gradients(
         params: Params,
-        state: TrainState,
-        pack: Pack,
-        rates: jax.Array,
-        scale: jax.Array,
         blocking: Blocking,
         num_pieces: int,
-    ) -> tuple[TrainState, jax.Array]:
-        scale = jnp.broadcast_to(scale, rates.shape).reshape(-1, 1, 1, 1)
+        adapters: Adapter,
+        pack: Pack,
+        scale: jax.Array,
+    ) -> tuple[Adapter, jax.Array]:
+        """Returns the gradients and losses of adapters that share the rows of a pack."""
         unit = pack.tokens.shape[1] // pack.adapter_index.shape[1]
         owner = jnp.take_along_axis(pack.adapter_index, pack.target_index // unit, axis=1)
         # B M A: the share of each target in the loss of its adapter; of filling none
-        shares = jax.nn.one_hot(owner, len(rates)) * pack.target_mask[..., None]
+        shares = jax.nn.one_hot(owner, len(scale)) * pack.target_mask[..., None]
         shares /= jnp.maximum(shares.sum((0, 1)), 1.0)
 
         def loss(
@@ -76,7 +77,7 @@ def make_train_step(
         gradient = jax.grad(loss, has_aux=True)
 
         def add(total: Any, piece: Any) -> tuple[Any, None]:
-            of_piece = gradient(state.adapters, scale, *piece)
+            of_piece = gradient(adapters, scale, *piece)
             return jax.tree.map(jnp.add, total, of_piece), None
 
         def add_to_owner(total: Any, piece: Any) -> tuple[Any, None]:
@@ -90,21 +91,41 @@ def make_train_step(
                 new += of_owner(leaf)
                 return jax.lax.dynamic_update_slice_in_dim(leaf, new, owner, axis=0)
 
-            own = jax.tree.map(of_owner, (state.adapters, scale))
+            own = jax.tree.map(of_owner, (adapters, scale))
             grads, losses = gradient(*own, *piece)
             return (jax.tree.map(put, total[0], grads), total[1] + losses), None
 
         if num_pieces == 1:
-            grads, losses = gradient(state.adapters, scale, pack, shares)
+            return gradient(adapters, scale, pack, shares)
+        # Each part of the mesh has the rows of all its pieces side by side.
+        pieces = jax.tree.map(
+            lambda x: x.reshape(-1, num_pieces, *x.shape[1:]).swapaxes(0, 1), (pack, shares)
+        )
+        nothing = jax.tree.map(jnp.zeros_like, (adapters, scale[:, 0, 0, 0]))
+        has_one = pieces[0].adapter_index.shape[1:] == (1, 1)  # unit a piece
+        found, _ = jax.lax.scan(add_to_owner if has_one else add, nothing, pieces)
+        return found
+
+    def step(
+        params: Params,
+        state: TrainState,
+        pack: Pack,
+        rates: jax.Array,
+        scale: jax.Array,
+        blocking: Blocking,
+        num_pieces: int,
+    ) -> tuple[TrainState, jax.Array]:
+        scale = jnp.broadcast_to(jnp.reshape(scale, (-1, 1, 1, 1)), (len(rates), 1, 1, 1))
+        of_part = functools.partial(gradients, params, blocking, num_pieces)
+        if parts == 1:
+            grads, losses = of_part(state.adapters, pack, scale)
         else:
-            # Each part of the mesh has the rows of all its pieces side by side.
-            pieces = jax.tree.map(
-                lambda x: x.reshape(-1, num_pieces, *x.shape[1:]).swapaxes(0, 1), (pack, shares)
+            # Every part of the mesh has its own adapters and their rows: nothing is sent.
+            cut = jax.tree.map(
+                lambda x: x.reshape(parts, -1, *x.shape[1:]), (state.adapters, pack, scale)
             )
-            nothing = jax.tree.map(jnp.zeros_like, (state.adapters, rates))
-            has_one = pieces[0].adapter_index.shape[1:] == (1, 1)  # unit a piece
-            add_one = add_to_owner if has_one else add
-            (grads, losses), _ = jax.lax.scan(add_one, nothing, pieces)
+            found = jax.vmap(of_part, spmd_axis_name='adapters')(*cut)
+            grads, losses = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
         updates, opt_state = jax.vmap(optimizer.update)(grads, state.opt_state, state.adapters)
         updates = jax.tree.map(
             lambda update: -rates.reshape(-1, *[1] * (update.ndim - 1)) * update, updates
@@ -112,7 +133,7 @@ def make_train_step(
         return TrainState(optax.apply_updates(state.adapters, updates), opt_state), losses
 
     replicated = sharding.sharding(mesh)
-    rows = sharding.sharding(mesh, 'batch', None)
+    rows = sharding.sharding(mesh, 'packed', None)
     where = state_shardings(mesh, module.config, optimizer, targets)
     return jax.jit(
         step,

@@ -63,7 +63,7 @@ def test_rows_that_come_and_go_say_what_they_say_without(model, adapters, exampl
     insert = decoding.insert
     monkeypatch.setattr(
         decoding, 'insert',
-        lambda *args, **options: inserted.append(int(args[4])) or insert(*args, **options),
+        lambda *args, **options: inserted.append(int(args[5])) or insert(*args, **options),
     )  # fmt: skip
     done = []
     answers = continuous.answer(

@@ -95,7 +95,7 @@ from tests.evaluation.test_choices import EXAMPLES
 from tests.evaluation.test_inference import make_adapters
 
 answers = []
-for mesh, devices in (((1, 1, 1), 1), ((1, 8, 1), 8), ((2, 2, 2), 8)):
+for mesh, devices in (((1, 1, 1), 1), ((1, 8, 1), 8), ((2, 2, 2), 8), ((1, 2, 1, 4), 8)):
     mesh = sharding.make_mesh(mesh, jax.devices()[:devices])
     model = models.load_model(sys.argv[1], mesh=mesh)
     adapters = {'base': None} | {str(i): a for i, a in enumerate(make_adapters(model, 2))}

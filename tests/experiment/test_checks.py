@@ -6,7 +6,7 @@ import shutil
 import jax
 import pytest
 
-from lorajax import toy
+from lorajax import sharding, toy
 from lorajax.errors import ArgumentError, InputError
 from lorajax.experiment import checks, models, tasks
 from lorajax.experiment.config import Experiment
@@ -22,6 +22,17 @@ def test_unknown_names_are_named_with_the_closest_known_one():
         ({'methods': ('deltaridge',)}, 'delta_ridge'),
     ):
         with pytest.raises(InputError, match=words):
+            checks.check_names(Experiment(**change))
+
+
+def test_names_that_stand_twice_are_refused():
+    anchor = Experiment().anchors[0]
+    for change, words in (
+        ({'anchors': (anchor, anchor)}, 'stands there twice'),
+        ({'methods': ('mean', 'mean')}, 'methods mean: stands there twice'),
+        ({'heldouts': (anchor,)}, f'heldouts {anchor}: is an anchor, too'),
+    ):
+        with pytest.raises(ArgumentError, match=words):
             checks.check_names(Experiment(**change))
 
 
@@ -46,7 +57,7 @@ def test_a_mesh_must_be_the_machines_and_divide_the_model(monkeypatch):
     with pytest.raises(ArgumentError, match=r'mesh 3,1,1: .* the number of devices'):
         checks.check_mesh(Experiment(mesh=(3, 1, 1)), config)
     # Three devices that are not there: the check looks at numbers alone.
-    mesh = jax.sharding.AbstractMesh((1, 3, 1), ('data', 'fsdp', 'tensor'))
+    mesh = jax.sharding.AbstractMesh((1, 1, 3, 1), sharding.MESH_AXES)
     monkeypatch.setattr(checks.sharding, 'make_mesh', lambda shape: mesh)
     with pytest.raises(ArgumentError, match=r'^mesh 1,3,1: fsdp = 3 does not divide the axis of'):
         checks.check_mesh(Experiment(), config)

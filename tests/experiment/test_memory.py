@@ -123,7 +123,7 @@ def test_the_machine_is_described():
     first, second = memory.describe_machine()
     assert f'{total / 1024**3:.1f} GiB' in first and 'jax 0.' in second
     mesh = memory.describe_mesh((1, -1, 1))
-    assert mesh.startswith('mesh (data, fsdp, tensor): 1,')
+    assert mesh.startswith('mesh (data, fsdp, tensor[, adapters]): 1,')
 
 
 def test_devices_that_are_elsewhere_are_planned_for():
@@ -131,7 +131,7 @@ def test_devices_that_are_elsewhere_are_planned_for():
     parts = decoding(mesh=(1, 8, 1))
     assert parts['params'] < whole['params'] / 7  # norms are whole everywhere
     assert 'elsewhere' in memory.describe_mesh((1, 8, 1))
-    assert memory.describe_mesh((1, -1, 1)) == 'mesh (data, fsdp, tensor): 1,1,1'
+    assert memory.describe_mesh((1, -1, 1)) == 'mesh (data, fsdp, tensor[, adapters]): 1,1,1'
 
 
 def test_heads_that_the_tensor_axis_does_not_divide_are_whole_everywhere():

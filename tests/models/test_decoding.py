@@ -87,8 +87,8 @@ def started(model, adapter, tokens, options, room=8):
     prompts = read_prompts(model.module, model.params, adapter, tokens, ones)
     keys = jnp.zeros((*tokens.shape[:-1], 2), jnp.uint32)
     return decoding.begin(
-        model.params, prompts, keys, jnp.zeros(tokens.shape[:-1], bool), jnp.array([-1]),
-        max_new_tokens=6, num_slots=room, split=False, **options,
+        model.module, model.params, prompts, keys, jnp.zeros(tokens.shape[:-1], bool),
+        jnp.array([-1]), max_new_tokens=6, num_slots=room, split=False, **options,
     )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def test_rows_that_enter_later_say_what_they_say_alone(model, steps):
     late = jnp.array(tokens_for(model.config, (2, 4), seed=9))
     prompts = read_prompts(model.module, model.params, trees[1], late, jnp.ones_like(late))
     state = decoding.insert(
-        model.params, state, prompts, jnp.zeros((2, 2), jnp.uint32), jnp.int32(1),
+        model.module, model.params, state, prompts, jnp.zeros((2, 2), jnp.uint32), jnp.int32(1),
         jnp.array([1, 0]), stop, **options,
     )  # fmt: skip
     never = jnp.array([9, 9])

@@ -166,7 +166,7 @@ def test_a_dtype_without_floats_is_refused(tmp_path, argument):
 
 
 def test_key_and_value_heads_that_the_mesh_does_not_divide_are_replicated():
-    mesh = jax.sharding.AbstractMesh((1, 1, 4), sharding.MESH_AXES)
+    mesh = jax.sharding.AbstractMesh((1, 1, 1, 4), sharding.MESH_AXES)
     shape = dataclasses.replace(presets.QWEN2_TINY, vocab_size=96)
     where = models.model.param_shardings(mesh, shape)
     assert 'tensor' in where['layers/q_proj/kernel'].spec
@@ -176,6 +176,6 @@ def test_key_and_value_heads_that_the_mesh_does_not_divide_are_replicated():
 
 
 def test_a_mesh_that_does_not_divide_the_model_is_refused():
-    mesh = jax.sharding.AbstractMesh((1, 1, 3), sharding.MESH_AXES)
+    mesh = jax.sharding.AbstractMesh((1, 1, 1, 3), sharding.MESH_AXES)
     with pytest.raises(ArgumentError, match=r'mesh 1,1,3: tensor = 3 does not divide the axis'):
         models.model.param_shardings(mesh, presets.QWEN2_TINY)

@@ -26,12 +26,15 @@ from lorajax.models.model import param_shardings
 from lorajax.training import MetricWriter, train_adapters
 from tests.training.examples import SMOOTH, make_examples, relative_distance
 
-# (data, fsdp, tensor), devices, batch size
+# (data, fsdp, tensor[, adapters]), devices, batch size
 CASES = {
     'all axes': ((2, 2, 2), 8, 8),
     'fsdp': ((1, 8, 1), 8, 8),
     'key/value heads replicated': ((1, 2, 4), 8, 8),  # there are two
     'data': ((8, 1, 1), 8, 8),
+    'an adapter each': ((1, 1, 1, 2), 2, 8),
+    'adapters and all else': ((2, 1, 2, 2), 8, 8),
+    'places that are idle': ((1, 1, 1, 4), 4, 8),
     'six rows on four devices': ((2, 2, 1), 4, 6),
 }
 TASKS = {

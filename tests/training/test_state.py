@@ -9,7 +9,6 @@ from lorajax import sharding
 from lorajax.models.presets import QWEN2_TINY
 from lorajax.training.optimizer import make_optimizer
 from lorajax.training.state import (
-    adapter_shardings,
     init_state,
     narrow,
     replace_one,
@@ -79,7 +78,7 @@ def test_a_repeated_training_starts_from_the_same_factors():
 
 
 def test_every_leaf_of_a_state_has_a_sharding_and_moments_lie_where_their_factors_lie():
-    mesh = jax.sharding.AbstractMesh((2, 4, 2), sharding.MESH_AXES)
+    mesh = jax.sharding.AbstractMesh((2, 2, 4, 2), sharding.MESH_AXES)
     shardings = state_shardings(mesh, QWEN2_TINY, make_optimizer(CONFIG), CONFIG.targets)
     state = init_state(QWEN2_TINY, CONFIG, ['a', 'b'], MESH)
     assert jax.tree.structure(shardings) == jax.tree.structure(state)
@@ -87,20 +86,26 @@ def test_every_leaf_of_a_state_has_a_sharding_and_moments_lie_where_their_factor
         assert len(where.spec) in (0, leaf.ndim)
     factors = shardings.adapters['layers']
     spec = jax.sharding.PartitionSpec
-    assert factors['q_proj']['a'].spec == spec(None, None, 'fsdp', None)
-    assert factors['q_proj']['b'].spec == spec(None, None, None, 'tensor')
-    assert factors['k_proj']['b'].spec == spec(None, None, None, 'tensor')
-    assert factors['down_proj']['a'].spec == spec(None, None, 'tensor', None)
-    assert factors['down_proj']['b'].spec == spec(None, None, None, 'fsdp')
+    assert factors['q_proj']['a'].spec == spec('adapters', None, 'fsdp', None)
+    assert factors['q_proj']['b'].spec == spec('adapters', None, None, 'tensor')
+    assert factors['k_proj']['b'].spec == spec('adapters', None, None, 'tensor')
+    assert factors['down_proj']['a'].spec == spec('adapters', None, 'tensor', None)
+    assert factors['down_proj']['b'].spec == spec('adapters', None, None, 'fsdp')
     adam = next(s for s in shardings.opt_state if hasattr(s, 'mu'))
     assert adam.mu == adam.nu == shardings.adapters
     assert adam.count.spec == spec()
 
 
 def test_key_and_value_heads_that_the_mesh_does_not_divide_are_replicated():
-    mesh = jax.sharding.AbstractMesh((1, 2, 4), sharding.MESH_AXES)
+    mesh = jax.sharding.AbstractMesh((1, 1, 2, 4), sharding.MESH_AXES)
     assert QWEN2_TINY.num_kv_heads == 2
-    layers = adapter_shardings(mesh, QWEN2_TINY, CONFIG.targets)['layers']
+    layers = state_shardings(mesh, QWEN2_TINY, make_optimizer(CONFIG), CONFIG.targets).adapters[
+        'layers'
+    ]
     spec = jax.sharding.PartitionSpec
-    assert layers['k_proj']['b'].spec == layers['v_proj']['b'].spec == spec(None, None, None, None)
-    assert layers['q_proj']['b'].spec == spec(None, None, None, 'tensor')
+    assert (
+        layers['k_proj']['b'].spec
+        == layers['v_proj']['b'].spec
+        == spec('adapters', None, None, None)
+    )
+    assert layers['q_proj']['b'].spec == spec('adapters', None, None, 'tensor')

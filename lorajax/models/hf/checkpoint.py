@@ -8,7 +8,7 @@ import concurrent.futures
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -166,6 +166,7 @@ def load_params(
     config: ModelConfig,
     param_dtype: Any,
     shardings: Mapping[str, jax.sharding.Sharding] | None = None,
+    convert: Callable[[str, jax.Array], Mapping[str, jax.Array]] | None = None,
 ) -> Params:
     """Reads a checkpoint into the parameter tree, each device's part straight onto it.
 
@@ -174,6 +175,8 @@ def load_params(
       config: what the directory's config.json says.
       param_dtype: dtype to store.
       shardings: target sharding of each leaf by path; the default device if None.
+      convert: from path and leaf to what takes its place, by path; it may delete the leaf. The
+        next leaf is read when it returns, so not all leaves are there at a time.
 
     Returns:
       The tree; stacked leaves have a leading axis L. Tied embeddings have a head none the less
@@ -208,6 +211,12 @@ def load_params(
             checks[path] = [
                 pool.submit(_are_finite, shard.data) for shard in leaf.addressable_shards
             ]
+            if convert:
+                for flag in checks[path]:
+                    jax.block_until_ready(flag.result())
+                del leaves[path]
+                leaves |= convert(path, leaf)
+                del leaf
     for path, flags in checks.items():
         finite = np.logical_and.reduce([np.asarray(flag.result()) for flag in flags])
         if not finite.all():
