@@ -7,6 +7,7 @@ NFS does, and between the processes of one machine where it does not.
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from absl import logging
 
 # What a file system says that has no locks at all.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+_MOST_ATTEMPTS = 1000  # beyond, it is no race: a link to nowhere, say
 
 
 @contextlib.contextmanager
@@ -36,12 +38,14 @@ def locked(
     """
     operation = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
     operation |= 0 if is_patient else fcntl.LOCK_NB
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in itertools.count():
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:
-            continue  # the holder has just removed the directory
+        except (FileExistsError, FileNotFoundError):
+            if attempt == _MOST_ATTEMPTS:
+                raise
+            continue  # the holder has just removed the directory, within `mkdir` or behind it
         try:
             is_held = _acquire(descriptor, operation, path)
             # The holder may have removed the file after it was opened here: then the lock is on

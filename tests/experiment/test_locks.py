@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import pathlib
 import threading
 
 import pytest
@@ -50,4 +51,26 @@ def test_without_locks_all_are_let_in_and_a_line_says_so(tmp_path, monkeypatch, 
         assert held and 'this file system has no locks' in caplog.messages[0]
     number = errno.EIO
     with pytest.raises(OSError, match='refused'), locked(tmp_path / 'lock'):
+        raise AssertionError('entered')
+
+
+@pytest.mark.parametrize('error', [FileExistsError, FileNotFoundError])
+def test_a_directory_that_its_holder_removes_meanwhile_is_made_again(tmp_path, monkeypatch, error):
+    """As `mkdir` says it that finds a directory, looks again, and finds none."""
+    make, calls = pathlib.Path.mkdir, []
+
+    def mkdir(path, **options):
+        calls.append(path)
+        if len(calls) < 3:
+            raise error(path)
+        make(path, **options)
+
+    monkeypatch.setattr(pathlib.Path, 'mkdir', mkdir)
+    with locked(tmp_path / 'run' / 'lock') as held:
+        assert held and len(calls) == 3
+
+
+def test_a_link_to_nowhere_is_no_race(tmp_path):
+    (tmp_path / 'run').symlink_to(tmp_path / 'nowhere')
+    with pytest.raises(FileExistsError), locked(tmp_path / 'run' / 'lock'):
         raise AssertionError('entered')
