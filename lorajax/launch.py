@@ -74,8 +74,8 @@ def _run(arguments: list[str]) -> None:
         print(help.of_command(parse.command_named(named[0])) if named else help.overview())
         return
     if _HELP & set(arguments):
-        named = 'run' if arguments[0].startswith('-') else arguments[0]
-        print(help.of_command(parse.command_named(named)))
+        name = 'run' if arguments[0].startswith('-') else arguments[0]
+        print(help.of_command(parse.command_named(name)))
         return
     is_dry, arguments = parse.take_dry_run(arguments)
     command, values, experiment = parse.parse(arguments)

@@ -44,7 +44,8 @@ def distill(flags: Flags, experiment: Experiment) -> None:
     """
     output = shared.new_directory(flags.output)
     prompts = sft_rows.read_prompts(pathlib.Path(flags.prompts))
-    adapter = shared.load_adapter(flags.adapter, models.read_config(flags.source_model))
+    shape = models.read_config(flags.source_model)
+    adapter = shared.load_adapter(flags.adapter, shape, flags.source_model)
     config = dataclasses.replace(experiment.train_config, targets=tuple(adapter['layers']))
     start = None
     if flags.mapping:

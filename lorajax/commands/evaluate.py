@@ -57,7 +57,7 @@ def evaluate(flags: Flags, experiment: Experiment) -> None:
     model, chat = models.load(flags.model, experiment)
     adapters: dict[str, Adapter | None] = {'base': None}
     for directory in flags.adapters:
-        adapters[directory] = shared.load_adapter(directory, model.config)
+        adapters[directory] = shared.load_adapter(directory, model.config, flags.model)
     stored: list[outcomes.Row] = []
     for task in tasks:
         rows = evaluate_task(

@@ -5,6 +5,7 @@ installed package, wherever the command is typed; a file at the path itself goes
 """
 
 import pathlib
+import re
 from collections.abc import Iterator
 
 from lorajax.errors import ArgumentError
@@ -54,7 +55,7 @@ def _lines(name: str, outer: tuple[pathlib.Path, ...]) -> Iterator[str]:
     if path in outer:
         raise ArgumentError('flagfile', name, f'names itself, by way of {outer[-1].name}')
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')  # as editors of Windows write it
     except UnicodeDecodeError:
         raise ArgumentError('flagfile', name, 'is no text, expected one flag a line') from None
     for line in map(str.strip, text.splitlines()):
@@ -62,4 +63,6 @@ def _lines(name: str, outer: tuple[pathlib.Path, ...]) -> Iterator[str]:
         if flag in ('--flagfile', '-flagfile'):
             yield from _lines(inner, (*outer, path))
         elif line and not line.startswith(('#', '//')):
+            if line.endswith('\\') or re.search(r'\s--?\w+=', line):
+                raise ArgumentError('flagfile', name, f'{line!r}: expected one whole flag a line')
             yield line

@@ -33,7 +33,9 @@ def generate(flags: Flags, experiment: Experiment) -> None:
       InputError: if the adapter does not fit the model.
     """
     model, chat = models.load(flags.model, experiment)
-    adapter = shared.load_adapter(flags.adapter, model.config) if flags.adapter else None
+    adapter = None
+    if flags.adapter:
+        adapter = shared.load_adapter(flags.adapter, model.config, flags.model)
     prompt = chat.encode_prompt(flags.prompt, flags.system)
     tokens, mask = pad_left([prompt], 1, len(prompt), chat.pad_id)
     output = model.generate(

@@ -157,6 +157,8 @@ def _read(
             problem = f'{command.name} does not read it; see lorajax help {command.name}'
         else:
             problem = f'unknown flag{suggest(name, options).replace("mean ", "mean --")}'
+            if ' ' in name:
+                problem = 'expected --name=value'
         raise InputError(f'{where}--{name}: {problem}') from None
     except flags.Error as error:
         raise InputError(f'{where}{error}') from None

@@ -3,8 +3,10 @@
 import pathlib
 from typing import Any
 
+from absl import logging
+
 from lorajax.commands import training_state
-from lorajax.errors import ArgumentError
+from lorajax.errors import ArgumentError, InputError
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option
 from lorajax.lora import load_peft
@@ -64,6 +66,47 @@ def decode_limit(experiment: Experiment) -> int:
     return experiment.max_new_tokens
 
 
-def load_adapter(directory: str, config: ModelConfig) -> Adapter:
-    """Reads an adapter that must have a model's depth and widths."""
-    return load_peft(directory, config.num_layers, config.projections)[1]
+def load_adapter(directory: str, config: ModelConfig, model: str) -> Adapter:
+    """Reads an adapter that must have a model's depth and widths.
+
+    Where it names another base, that is warned of: modules of many families have the same names,
+    and a base may lie under another name here.
+
+    Args:
+      directory: of the adapter.
+      config: of the model.
+      model: its name as the user gave it.
+
+    Raises:
+      InputError: if it cannot be read, or has other shapes; says which base it names.
+    """
+    try:
+        described, adapter = load_peft(directory, config.num_layers, config.projections)
+    except InputError as error:
+        base = _base_of(directory)
+        if not base or _is_one(base, model):
+            raise
+        raise InputError(f'{error}; it names {base} as its base, not {model}') from None
+    base = described.base_model
+    if base and not _is_one(base, model):
+        logging.warning(
+            '%s: names %s as its base; taken as an adapter of %s', directory, base, model
+        )
+    return adapter
+
+
+def _base_of(directory: str) -> str | None:
+    """Returns the base that an adapter names; None if it names none or cannot be read."""
+    try:
+        return load_peft(directory)[0].base_model
+    except InputError:
+        return None
+
+
+def _is_one(base: str, model: str) -> bool:
+    """Whether two names are of one model as far as can be seen, as runs/toy/models/target is
+    toy-target: the owner, the place and the revision may differ."""
+    first, second = (
+        name.partition('@')[0].rstrip('/').rpartition('/')[2].lower() for name in (base, model)
+    )
+    return first.endswith(second) or second.endswith(first)

@@ -6,6 +6,7 @@ import jax
 from absl import logging
 
 from lorajax import sharding
+from lorajax.errors import ArgumentError
 from lorajax.experiment import methods, models, tasks
 from lorajax.experiment.config import Experiment
 from lorajax.models import ModelConfig
@@ -16,11 +17,21 @@ from lorajax.tasks.task import Task
 
 
 def check_names(experiment: Experiment) -> None:
-    """Refuses unknown methods and tasks.
+    """Refuses unknown methods and tasks, such that are named twice, and held-outs among anchors.
 
     Raises:
-      InputError: naming it, with the closest known one.
+      InputError: naming what is unknown, with the closest known one.
+      ArgumentError: naming what stands twice.
     """
+    for setting in ('anchors', 'heldouts', 'methods'):
+        names = getattr(experiment, setting)
+        for name in names:
+            if names.count(name) > 1:
+                raise ArgumentError(setting, name, 'stands there twice')
+    for name in experiment.heldouts:
+        if name in experiment.anchors:
+            problem = 'is an anchor, too: no mapping may be fitted on what it is tried on'
+            raise ArgumentError('heldouts', name, problem)
     methods.check(experiment)
     tasks.get_all(experiment.tasks, experiment.task_files)
 

@@ -162,7 +162,10 @@ def _choices(row: Row, where: str, template: Any) -> tuple[list[str], list[str]]
     if isinstance(value, dict):
         value, labels = value.get('text'), value.get('label')
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise InputError(f'{where}: choices are {fields.show(value)}, expected a list of texts')
+        found = f'choices are {fields.show(value)}'
+        if value is None and not template:
+            found = f'has {", ".join(row)}, and no choices'
+        raise InputError(f'{where}: {found}, expected a list of texts; doc_to_choice names another')
     if isinstance(labels, list) and len(labels) == len(value):
         return [str(label) for label in labels], value
     return _LETTERS[: len(value)], value

@@ -61,6 +61,8 @@ def _first_of_user(row: Any, where: str) -> Prompt:
         prompt = row['prompt']
         if isinstance(prompt, str):
             prompt = [{'role': 'user', 'content': prompt}]
+        elif not isinstance(prompt, list):
+            raise InputError(f'{where}: prompt is {_kind(prompt)}, expected a text or messages')
         messages = _messages(prompt, where, 'prompt')
     else:
         names = ', '.join(row) if isinstance(row, dict) else f'no fields, but {_kind(row)}'

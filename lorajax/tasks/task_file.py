@@ -101,7 +101,7 @@ def read(path: io.PathLike) -> Task:
         name=name,
         domain=known['domain'] or 'own',
         role='own',
-        source=f'{path}: train {train or "none"}; evaluation {held or "none"}',
+        source=f'{path}: trained on {train or "nothing"}, evaluated on {held or "nothing"}',
         scorer=scorer,
         pools=functools.partial(
             _pools, name=name, dataset=dataset, train=train, test=test, reader=reader,

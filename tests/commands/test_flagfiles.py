@@ -18,7 +18,7 @@ def test_a_shipped_file_is_found_from_anywhere(name, tmp_path, monkeypatch):
 
 def test_a_file_at_the_path_goes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'toy').write_text('--seed=3\n\n# words\n// words\n  --top_k=2  \n')
+    (tmp_path / 'toy').write_text('\ufeff--seed=3\r\n\n# words\n// words\n  --top_k=2  \n')
     assert flagfiles.lines('toy') == ['--seed=3', '--top_k=2']
 
 
@@ -39,6 +39,8 @@ def test_files_within_files_stand_in_their_place(tmp_path, monkeypatch):
     (b'\xff\xfe', 'is no text, expected one flag a line'),
     (b'--flagfile=own', 'names itself, by way of own'),
     (b'--flagfile=absent', 'no such file'),
+    (b'--seed=1 --top_k=2', "'--seed=1 --top_k=2': expected one whole flag a line"),
+    (b'--seed=1\\\n--top_k=2', 'expected one whole flag a line'),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_one_line(tmp_path, monkeypatch, content, problem):
     monkeypatch.chdir(tmp_path)

@@ -116,7 +116,7 @@ def test_prompts_are_what_the_user_says_first(tmp_path, row):
     [
         ('', ': is empty, expected rows with a prompt'),
         ('{"prompt": ""}', ':1: prompt[0]: content of user is empty, expected a text'),
-        ('{"prompt": 5}', ':1: prompt is a number, expected a list of messages'),
+        ('{"prompt": 5}', ':1: prompt is a number, expected a text or messages'),
         ('{"prompt": "a"}\n{"completion": "b"}', ':2: has completion; expected prompt, or messages'),  # noqa: E501
         ('{"messages": [{"role": "system", "content": "a"}]}',
          ':1: no message is of user, expected a prompt'),

@@ -25,7 +25,7 @@ def write(directory, name='mine', rows=40, **content):
 def test_one_split_is_cut_the_same_way_every_time(tmp_path):
     task = task_file.read(write(tmp_path, metadata={'version': 1.5}))
     assert (task.name, task.scorer, task.version, task.domain) == ('mine', 'exact', 1.5, 'own')
-    assert task.source.endswith('train train; evaluation one problem in five of it')
+    assert task.source.endswith('trained on train, evaluated on one problem in five of it')
     pools = task.pools(DataSource(), 'direct')
     assert len(pools.train) + len(pools.eval) == 40 and 2 <= len(pools.eval) <= 16
     assert not {e.item for e in pools.train} & {e.item for e in pools.eval}
