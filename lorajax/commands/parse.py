@@ -103,7 +103,7 @@ def take_dry_run(arguments: Sequence[str]) -> tuple[bool, list[str]]:
         raise InputError(str(error)) from None
     if words and not rest:
         raise InputError('--dry_run: of what? expected a command or a flagfile, too')
-    return switch[_DRY_RUN].value, rest
+    return bool(switch[_DRY_RUN].value), rest
 
 
 def command_named(name: str) -> Command:
