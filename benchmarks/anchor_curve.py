@@ -1,9 +1,9 @@
 """How a map grows with its anchors: `python -m benchmarks.anchor_curve --workdir=DIR`.
 
-Two tables. `--worlds` names worlds of `benchmarks.ladder`: the default map beside the same map of
-adapters measured by what the source model feeds them, all anchors, left-out anchors and held-outs.
-`--counts` draws as many anchors of a world of nine shifts, whose 54 functions leave 48 anchors and
-six held-outs; several splits of the same adapters are averaged, and `anchor_curve.png` is drawn.
+`--worlds`: worlds of `benchmarks.ladder`, the default map beside the same map of adapters measured
+by what the source model feeds them, on left-out anchors and held-outs. `--curves`: the first 4, 8,
+12 and 16 anchors of such worlds, drawn to `anchor_curve.png`. `--nine`: a world of nine shifts,
+whose 54 functions leave 48 anchors and six held-outs; three splits of the same adapters.
 
 Answers are scored teacher-forced: an answer all of whose tokens are the likeliest is the answer
 that greedy decoding gives.
@@ -12,6 +12,7 @@ that greedy decoding gives.
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,8 @@ from lorajax.toy import pretrain, world
 from lorajax.types import Adapter, JsonDict
 
 METHODS = ('global_ridge', 'delta_ridge', 'matched_ridge', 'matched_scaled', 'span_oracle_tensor')
-COUNTS = (4, 8, 16, 32, 48)
+CURVES = ('f', 'm', 'i', 'o')  # worlds, all with shared factors
+COUNTS, MANY = (4, 8, 12, 16), (4, 8, 16, 32, 48)
 # Of the 54 functions: digits of commit 5726768043f0, after which nothing here was chosen.
 SPLITS = (0x5726, 0x7680, 0x43F0)
 _SEED = 0x768E  # of the adapters
@@ -186,58 +188,84 @@ def nine(root: pathlib.Path) -> Experiment:
     return experiment
 
 
-def curve(experiment: Experiment, counts: Sequence[int], splits: Sequence[int]) -> JsonDict:
-    """Returns shares of the gap, method -> count -> one [accuracy, NLL] a split."""
+class Split(NamedTuple):
+    """Adapters of which some are anchors, in the order in which they are drawn.
+
+    Attributes:
+      experiment: that trained them.
+      heldouts: tasks that are predicted.
+      others: all other tasks, shuffled.
+    """
+
+    experiment: Experiment
+    heldouts: Sequence[str]
+    others: Sequence[str]
+
+
+def of_world(experiment: Experiment) -> Split:
+    """Returns the split of a world, its anchors in an order drawn with the world's own seed."""
+    order = np.random.default_rng(experiment.seed).permutation(len(experiment.anchors))
+    return Split(experiment, experiment.heldouts, [experiment.anchors[i] for i in order])
+
+
+def of_nine(experiment: Experiment, seed: int) -> Split:
+    """Returns one of the splits of all 54 functions."""
+    heldouts = [f.task for f in world.World(tuple(range(1, 10)), seed).split()[1]]
+    others = [task for task in experiment.tasks if task not in heldouts]
+    order = np.random.default_rng(seed).permutation(len(others))
+    return Split(experiment, heldouts, [others[i] for i in order])
+
+
+def curve(split: Split, counts: Sequence[int]) -> JsonDict:
+    """Returns shares of the gap, 'oracle' -> [accuracy, NLL], method -> count -> the same."""
+    experiment, heldouts, others = split
     trained = {
-        side: {t: load_trained(experiment, side, t) for t in experiment.tasks} for side in SIDES
+        side: {t: load_trained(experiment, side, t) for t in [*heldouts, *others]} for side in SIDES
     }
     model, chat = models.load_side(experiment, 'target')
-    found: JsonDict = {method: {str(n): [] for n in counts} for method in METHODS}
-    for split in splits:
-        toy = world.World(tuple(range(1, 10)), split)
-        heldouts = [f.task for f in toy.split()[1]]
-        others = [t for t in experiment.tasks if t not in heldouts]
-        order = np.random.default_rng(split).permutation(len(others))
-        encoded = {
-            task: examples.encode(
-                chat, list(tasks_by_name.get(task).pools(None, 'direct').eval[:_ITEMS]),
-                experiment.max_len, task,
-            )
-            for task in heldouts
-        }  # fmt: skip
-        for count in counts:
-            anchors = [others[i] for i in order[:count]]
-            sides = [{t: trained[side][t] for t in anchors} for side in SIDES]
-            made: dict[str, dict[str, Adapter]] = {task: {} for task in heldouts}
-            for method in METHODS:
-                fitted = mapping.fit(method, *sides, output_rank=16)
-                side = mapping.METHODS[method].query_side
-                queries = {task: trained[side][task] for task in heldouts}
-                for task, one in fitted.explain_many(queries).items():
-                    made[task][method] = one.adapter
-            scored = Scored()
-            for task, adapters in made.items():
-                oracle = pad_rank(trained['target'][task], 16)
-                scored[task] = forced(model, chat, encoded[task], {**adapters, 'oracle': oracle})
-            for method in METHODS:
-                shares = [scored.gap(method, 0), scored.gap(method, 1)]
-                found[method][str(count)].append(shares)
-                logging.info('split %x, %d anchors, %s: %s', split, count, method, shares)
+    encoded = {
+        task: examples.encode(
+            chat,
+            list(tasks_by_name.get(task).pools(None, 'direct').eval[:_ITEMS]),  # type: ignore[arg-type]
+            experiment.max_len,
+            task,
+        )
+        for task in heldouts
+    }
+    found: JsonDict = {}
+    for count in counts:
+        sides = [{t: trained[side][t] for t in others[:count]} for side in SIDES]
+        made: dict[str, dict[str, Adapter]] = {task: {} for task in heldouts}
+        for method in METHODS:
+            fitted = mapping.fit(method, *sides, output_rank=16)
+            side = mapping.METHODS[method].query_side
+            queries = {task: trained[side][task] for task in heldouts}
+            for task, one in fitted.explain_many(queries).items():
+                made[task][method] = one.adapter
+        scored = Scored()
+        for task, adapters in made.items():
+            oracle = pad_rank(trained['target'][task], 16)
+            scored[task] = forced(model, chat, encoded[task], {**adapters, 'oracle': oracle})
+        for method in METHODS:
+            found.setdefault(method, {})[str(count)] = [scored.gap(method, c) for c in (0, 1)]
+        found['oracle'] = np.mean([ways['oracle'] for ways in scored.values()], axis=0).tolist()
+    logging.info('%s: %s', experiment.workdir, found)
     return found
 
 
-def draw(found: JsonDict, path: pathlib.Path) -> None:
-    """Prints the curves as a table and draws them."""
-    counts = list(found[METHODS[0]])
+def draw(found: Sequence[JsonDict], path: pathlib.Path) -> None:
+    """Prints the mean curves of several splits as a table, with their range, and draws them."""
+    counts = list(found[0][METHODS[0]])
     print('| method | ' + ' | '.join(f'{n} anchors' for n in counts) + ' |')
     print('| --- |' + ' ---: |' * len(counts))
     fig, axis = plt.subplots(figsize=(6, 3.6), layout='constrained')
-    for method, shares in found.items():
-        rows = np.array([shares[n] for n in counts])[..., 0]  # count, split
+    for method in METHODS:
+        rows = np.array([[one[method][n][0] for one in found] for n in counts])
         cells = [f'{r.mean():.3f} ({r.min():.2f} to {r.max():.2f})' for r in rows]
         print(f'| {method} | ' + ' | '.join(cells) + ' |')
         style = ':' if method.startswith('span') else '-'
         axis.plot([int(n) for n in counts], rows.mean(1), f'o{style}', label=method)
+    print('exact match of the oracles:', [round(one['oracle'][0], 3) for one in found])
     axis.set_xscale('log', base=2)
     axis.set_xticks([int(n) for n in counts], counts)
     axis.set_xlabel('anchors')
@@ -255,15 +283,19 @@ def main(argv: Sequence[str]) -> None:
     root = pathlib.Path(args.workdir)
     if args.worlds:
         compare(root, args.worlds)
-    if args.counts:
-        experiment = nine(root)
-        found = curve(experiment, [int(n) for n in args.counts], SPLITS)
-        io.write_json(root / 'anchor_curve.json', found)
+    few = [of_world(ladder.world(root, name)) for name in args.curves]
+    if few:
+        found = [curve(split, COUNTS) for split in few]
         draw(found, root / 'anchor_curve.png')
+    if args.nine:
+        experiment = nine(root)
+        found = [curve(of_nine(experiment, seed), MANY) for seed in SPLITS]
+        draw(found, root / 'anchor_curve_nine.png')
 
 
 if __name__ == '__main__':
-    flags.DEFINE_string('workdir', None, 'where worlds and scores are kept', required=True)
-    flags.DEFINE_list('worlds', [], 'of benchmarks.ladder, to compare with and without the metric')
-    flags.DEFINE_list('counts', [str(n) for n in COUNTS], 'of anchors; none for no curve')
+    flags.DEFINE_string('workdir', None, 'where worlds are kept', required=True)
+    flags.DEFINE_list('worlds', [], 'of benchmarks.ladder, with and without the metric')
+    flags.DEFINE_list('curves', list(CURVES), 'worlds of benchmarks.ladder to draw curves of')
+    flags.DEFINE_bool('nine', False, 'also the curve of 54 functions, which pretrains two models')
     app.run(main)

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from lorajax import mapping
 from lorajax.errors import InputError
 from lorajax.experiment import methods
 from lorajax.experiment.config import Experiment
@@ -20,6 +21,10 @@ def test_methods_are_fitted_or_trained_and_diagnostics_come_last():
     assert methods.fitted(plain) == ['mean', 'topk2_global_ridge']
     twice = dataclasses.replace(experiment, methods=('placebo', 'mean'))
     assert methods.fitted(twice) == ['placebo', 'mean', 'span_oracle_tensor']
+
+
+def test_trainings_start_from_what_map_ships():
+    assert Experiment().distill_from == mapping.DEFAULT
 
 
 @pytest.mark.parametrize(

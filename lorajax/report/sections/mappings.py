@@ -51,10 +51,29 @@ def diagnostics(results: Results) -> Section | None:
     )
     columns = [Column('Method'), *(Column(name, '.4g') for name in names)]
     rows = [[m, *(_scalar(values.get(name)) for name in names)] for m, values in fitted.items()]
-    blocks: list[Block] = [Table(columns, rows)]
+    blocks: list[Block] = [Table(columns, rows), *_sizes(fitted)]
     if any(isinstance(values.get('similarity'), dict) for values in fitted.values()):
         blocks.append(Figure('similarity', 'Cosine between the adapters of a model, as a matrix'))
     return Section('Mapping diagnostics', blocks)
+
+
+def _sizes(fitted: Mapping[str, Any]) -> list[Block]:
+    """How long the predictions are, and what their truncation to the output's rank lost."""
+    rows = []
+    for method, values in fitted.items():
+        reports = (values.get('predictions') or {}).values()
+        found = [[r.get(key) for r in reports] for key in ('norm_ratio', 'energy_lost')]
+        if reports and all(number is not None for numbers in found for number in numbers):
+            ratios, lost = found
+            rows.append([method, sum(ratios) / len(ratios), min(ratios), max(ratios), max(lost)])
+    columns = [
+        Column('Method'),
+        Column('norm ratio', '.3f', "norm of a prediction over the anchors' mean norm, mean"),
+        Column('least', '.3f'),
+        Column('greatest', '.3f'),
+        Column('energy lost, most', '.4f', 'share of the squared norm that truncation removed'),
+    ]
+    return [Table(columns, rows, 'Predictions of the held-outs, by size.')] if rows else []
 
 
 def costs(by_method: Mapping[str, Any]) -> Section | None:

@@ -34,6 +34,17 @@ def test_diagnostics_are_single_numbers_and_a_picture(fake_results):
     assert any(isinstance(block, Figure) for block in section.blocks)
 
 
+def test_sizes_of_predictions_that_have_them():
+    reports = {
+        'one': {'norm_ratio': 0.5, 'energy_lost': 0.01},
+        'two': {'norm_ratio': 0.7, 'energy_lost': 0.25},
+    }
+    found = {'a': {'predictions': reports}, 'b': {'predictions': {'one': {'norm_ratio': 1.0}}}}
+    text = _text(mappings.diagnostics(seed_results() | {'diagnostics': found}))
+    assert '| a | 0.600 | 0.500 | 0.700 | 0.2500 |' in text
+    assert '| b | 1.0' not in text
+
+
 def test_costs_need_all_three_numbers():
     measured = {'fit_seconds': 1.25, 'predict_seconds': 0.5, 'peak_memory_bytes': 3e9}
     text = _text(mappings.costs({'a': measured, 'b': {'fit_seconds': 1.0}}))
