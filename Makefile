@@ -21,7 +21,7 @@ demo: $(VENV)/.run
 
 # All tests; a parity test that would be skipped fails here.
 test: $(VENV)/.test
-	JAX_PLATFORMS=cpu LORAJAX_PARITY=require $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	JAX_PLATFORMS=cpu LORAJAX_PARITY=require $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -6,16 +6,45 @@ import pathlib
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('HF_HUB_OFFLINE', '1')  # tests never wait for a network
-# Tests compile more than they compute: LLVM's optimisation costs them more than it saves.
-os.environ['XLA_FLAGS'] = f'--xla_backend_optimization_level=0 {os.environ.get("XLA_FLAGS", "")}'
+# Tests compile more than they compute: optimising costs them more than it saves. Programs as users
+# have them are compared with transformers and peft by tests/test_as_shipped.py.
+_AS_SHIPPED = os.environ.get('LORAJAX_COMPILE') == 'as shipped'
+if not _AS_SHIPPED:
+    _CHEAP = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+    os.environ['XLA_FLAGS'] = f'{_CHEAP} {os.environ.get("XLA_FLAGS", "")}'
+if 'PYTEST_XDIST_WORKER' in os.environ:  # workers share the cores; threads would wait in loops
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
 # Many tests compile the same small programs, some in processes of their own.
 _CACHE = pathlib.Path(__file__).resolve().parent.parent / '.pytest_cache' / 'jax'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 import pytest  # noqa: E402
 
+from tests.once import make_once  # noqa: E402
+
 _REQUIRED = os.environ.get('LORAJAX_PARITY') == 'require'
+
+
+# The longest first, so that no worker is left with one when the others have finished.
+_LONGEST = (
+    'tests/experiment/test_pipeline.py', 'tests/training/test_loop.py',
+    'tests/experiment/stages/', 'tests/models/test_transformer.py', 'tests/tasks/test_verify.py',
+    'tests/evaluation/test_inference.py', 'tests/test_launch.py', 'tests/test_as_shipped.py',
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(config, items):
+    """Puts the longest files first; leaves out what `tests/test_as_shipped.py` runs."""
+    if not _AS_SHIPPED:
+        left_out = [item for item in items if item.get_closest_marker('shipped')]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+    items.sort(
+        key=lambda item: next(
+            (i for i, path in enumerate(_LONGEST) if item.nodeid.startswith(path)), len(_LONGEST)
+        )
+    )
 
 
 def pytest_configure(config):
@@ -62,6 +91,4 @@ def fake_results(fake_run) -> dict:
 @pytest.fixture(scope='session')
 def fake_report(fake_run, tmp_path_factory) -> pathlib.Path:
     """The directory of its report."""
-    directory = tmp_path_factory.mktemp('fake_report')
-    fake_run.write_report(directory)
-    return directory
+    return make_once(tmp_path_factory, 'fake_report', fake_run.write_report)

@@ -37,7 +37,10 @@ def tiny():
 @pytest.mark.parity
 @pytest.mark.parametrize(
     ('family', 'recipes'),
-    [('qwen2', ('defaults', 'constant')), ('llama', ('defaults', 'cosine, decay'))],
+    [
+        pytest.param('qwen2', ('defaults', 'constant'), marks=pytest.mark.shipped, id='qwen2'),
+        pytest.param('llama', ('defaults', 'cosine, decay'), id='llama'),
+    ],
 )
 def test_losses_and_adapter_equal_those_of_peft_with_torch_adamw(tmp_path, family, recipes):
     """Both are held against peft in float64, in norms of whole projections.
