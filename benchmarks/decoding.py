@@ -28,7 +28,7 @@ import torch
 import transformers
 
 from benchmarks import timing
-from benchmarks.timing import Row
+from benchmarks.timing import Goal, Row
 from lorajax import lora, models
 from lorajax.types import Adapter
 from tests.models import reference
@@ -39,7 +39,7 @@ SHAPE = dict(
 )  # fmt: skip
 PROMPT, NEW, ADAPTERS, RANK = 64, 64, 8, 8
 CASES = ((1, 8), (1, 32), (ADAPTERS, 32))  # adapters, prompts
-GOALS = ('1.3', '1.5', '3')
+GOALS = (Goal(1.3), Goal(1.5), Goal(3))
 
 
 def timed(run: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
@@ -90,7 +90,7 @@ class Sides:
         return output[:, PROMPT:].numpy()
 
 
-def measure(sides: Sides, count: int, prompts: int, goal: str, repetitions: int) -> Row:
+def measure(sides: Sides, count: int, prompts: int, goal: Goal, repetitions: int) -> Row:
     """Decodes with both sides in turn, and a matrix product after each pair."""
     compiling = sum(timed(lambda new=new: sides.ours(count, prompts, new))[0] for new in (1, NEW))
     sides.theirs(0, prompts, 2)

@@ -138,7 +138,7 @@ def row(name: str, repetitions: int) -> timing.Row:
         f'loading {name} in bfloat16, files cached', 'GB/s',
         ours=[ours['params'] / 1e9 / ours['load'] for ours, _, _ in taken],
         theirs=[o['params'] / 1e9 / (m['load'] + m['touch']) for o, m, _ in taken],
-        goal='1.5', note=f'transformers that copies {copied}',
+        goal=timing.Goal(1.5), note=f'transformers that copies {copied}',
     )  # fmt: skip
 
 

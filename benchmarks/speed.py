@@ -2,10 +2,10 @@
 --story_model=DIR`.
 
 Training, decoding and loading; ours, the peer and the machine's matrix product take turns, five
-repetitions or more, medians and ranges. `--rows=toy,step` picks some; rows whose files are not
-given are named and left out. See `benchmarks.training`, `benchmarks.decoding` and
-`benchmarks.loading`, which say what each row is; on an accelerator `benchmarks/gpu.sh` does the
-same at 3B size.
+repetitions or more (one of whole commands, the row `file`), medians and ranges, each goal with its
+verdict. `--rows=toy,step` picks some; rows whose files are not given are named and left out. See
+`benchmarks.training`, `benchmarks.decoding` and `benchmarks.loading`, which say what each row is;
+on an accelerator `benchmarks/gpu.sh` does the same at 3B size.
 """
 
 import argparse
@@ -54,9 +54,14 @@ def main() -> None:
         print(f'Left out, as their files are not given: {", ".join(missing)}.')
     print(f'\n{timing.HEADER}', flush=True)
     start = time.monotonic()
+    done = []
     for row in rows([name for name in wanted if name not in missing], given):
         print(row, flush=True)
-    print(f'\n{time.monotonic() - start:.0f} s, afterwards: {timing.machine()}')
+        done.append(row)
+    judged = [row for row in done if row.is_met is not None]
+    missed = '; '.join(row.work for row in judged if not row.is_met) or 'none'
+    print(f'\nGoals met: {sum(row.is_met for row in judged)} of {len(judged)}; missed: {missed}.')
+    print(f'{time.monotonic() - start:.0f} s, afterwards: {timing.machine()}')
 
 
 if __name__ == '__main__':

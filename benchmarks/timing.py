@@ -18,9 +18,24 @@ import jax.numpy as jnp
 import numpy as np
 
 HEADER = (
-    '| work | unit | peer | lorajax | ratio | goal | limit | share of the limit | |\n'
-    '| --- | --- | ---: | ---: | ---: | --- | ---: | ---: | --- |'
+    '| work | unit | peer | lorajax | ratio | limit | share of the limit | goal | |\n'
+    '| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |'
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """What a row should reach.
+
+    Attributes:
+      least: is enough.
+      of: what is looked at: 'ratio' (to the peer), 'share' (of the limit), or other words.
+      reached: for other words what there is.
+    """
+
+    least: float
+    of: str = 'ratio'
+    reached: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +48,7 @@ class Row:
       ours: rates of lorajax.
       theirs: rates of the peer.
       limits: rates that the machine's matrix product would allow.
-      goal: in words.
+      goal: what is judged, if something is.
       note: in words.
     """
 
@@ -42,14 +57,35 @@ class Row:
     ours: Sequence[float]
     theirs: Sequence[float] = ()
     limits: Sequence[float] = ()
-    goal: str = ''
+    goal: Goal | None = None
     note: str = ''
 
+    @property
+    def ratios(self) -> list[float]:
+        """Ours by the peer's, of each repetition."""
+        return [a / b for a, b in zip(self.ours, self.theirs, strict=False)]
+
+    @property
+    def shares(self) -> list[float]:
+        """Ours by the limit, of each repetition."""
+        return [a / b for a, b in zip(self.ours, self.limits, strict=False)]
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the median reaches the goal; None without a goal, or without what it is of."""
+        if self.goal is None:
+            return None
+        values = {'ratio': self.ratios, 'share': self.shares}.get(self.goal.of)
+        reached = statistics.median(values) if values else self.goal.reached
+        return None if reached is None else reached >= self.goal.least
+
     def __str__(self) -> str:
-        ratios = [a / b for a, b in zip(self.ours, self.theirs, strict=False)]
-        shares = [a / b for a, b in zip(self.ours, self.limits, strict=False)]
-        cells = [self.work, self.unit, spread(self.theirs), spread(self.ours), spread(ratios)]
-        cells += [self.goal, spread(self.limits), spread(shares), self.note]
+        goal = ''
+        if self.goal:
+            verdict = {True: 'met', False: 'missed', None: 'not judged'}[self.is_met]
+            goal = f'{self.goal.of} {self.goal.least:g}: {verdict}'
+        cells = [self.work, self.unit, spread(self.theirs), spread(self.ours)]
+        cells += [spread(self.ratios), spread(self.limits), spread(self.shares), goal, self.note]
         return f'| {" | ".join(cells)} |'
 
 

@@ -296,15 +296,18 @@ def test_the_accelerator_benchmark_says_what_is_measured_and_what_is_not(capsys,
     is_small = size == 'small'
     assert ('SMALL SIZE' in text) == ('not predicted' in text) == is_small
     assert ('hours, predicted from the rates above' in text) != is_small
+    verdicts = ['share 0.4: missed', 'of one by one 1.5: met', 'of the base alone 0.85: met']
+    assert [verdict in text for verdict in verdicts] == [not is_small] * 3
 
 
 def test_hours_of_round_4_grow_with_its_tokens():
-    from benchmarks import gpu
+    from benchmarks import round4
+    from benchmarks.gpu_sides import SIZES
 
-    size, work = gpu.SIZES['3B'], gpu.Work(trained=3e4 * 3600, answers=0, read=0, said=0)
+    size, work = SIZES['3B'], round4.Work(trained=3e4 * 3600, answers=0, read=0, said=0)
     loads = 2 * 6.2 / 2.0 / 3600
-    assert gpu.round4_hours(size, RATES, work) == pytest.approx(1 + loads)
+    assert round4.hours(size, RATES, work) == pytest.approx(1 + loads)
     # A step of 256 rows: 128 of them and 128 x 256 read tokens take 256 x 128 / 9000 s.
     step = (256 * 128 / 9e3 - 256 * 128 / 5e4) / 128
-    work = gpu.Work(trained=0, answers=0, read=0, said=256 * 1000)
-    assert gpu.round4_hours(size, RATES, work) == pytest.approx(2000 * step / 3600 + loads)
+    work = round4.Work(trained=0, answers=0, read=0, said=256 * 1000)
+    assert round4.hours(size, RATES, work) == pytest.approx(2000 * step / 3600 + loads)
