@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in _SIGNALS:
         signal.signal(number, _interrupt)
     atexit.register(_ignore_signals)
+    for name in ('stdout', 'stderr'):
+        if getattr(sys, name) is None:  # closed by who started it
+            setattr(sys, name, open(os.devnull, 'w'))  # noqa: SIM115  as long as the process
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()

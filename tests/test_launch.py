@@ -191,3 +191,10 @@ def test_a_signal_behind_the_end_changes_no_status():
 def test_importing_it_runs_nothing():
     script = 'import sys, lorajax.launch\nassert "jax" not in sys.modules\n'
     subprocess.run([sys.executable, '-c', script], check=True, cwd=ROOT, env=os.environ)
+
+
+def test_streams_that_are_closed_do_no_harm(capsys, monkeypatch):
+    monkeypatch.setattr(sys, 'stdout', None)
+    monkeypatch.setattr(sys, 'stderr', None)
+    status, _ = main(capsys, monkeypatch, InputError('bad'))
+    assert status == 2 and sys.stderr is not None

@@ -44,4 +44,4 @@ def _flag(option: Option, value: Any) -> list[str]:
 
 def _first_line(command: Command) -> str:
     """Returns what a command does, from its docstring."""
-    return (command.run.__doc__ or '').splitlines()[0]
+    return (command.run.__doc__ or command.name).splitlines()[0]

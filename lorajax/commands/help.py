@@ -11,6 +11,7 @@ from lorajax.experiment.options import Option, show
 
 _WIDTH = 100
 _WHOLE: dict[str, Any] = {'break_on_hyphens': False, 'break_long_words': False}
+_NO_TEXT = '(what it does is not in this Python: unset PYTHONOPTIMIZE)'
 _LONGEST_DEFAULT = 60  # characters; longer defaults are lists of tasks, left out
 
 _COMMON = """\
@@ -71,8 +72,11 @@ def of_command(command: Command) -> str:
 
 
 def _paragraphs(command: Command) -> list[str]:
-    """Splits a command's docstring, without the sections that are for developers."""
-    text = inspect.cleandoc(command.run.__doc__ or '').split('\n\nRaises:')[0]
+    """Splits a command's docstring, without the sections that are for developers.
+
+    Python leaves docstrings out where PYTHONOPTIMIZE is 2.
+    """
+    text = inspect.cleandoc(command.run.__doc__ or _NO_TEXT).split('\n\nRaises:')[0]
     return text.split('\n\n')
 
 

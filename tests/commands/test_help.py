@@ -37,3 +37,9 @@ def test_defaults_are_those_of_the_command():
 def test_every_group_of_settings_has_a_heading():
     groups = {option.group for option in options_of(Experiment).values()}
     assert groups == set(help._HEADINGS)
+
+
+def test_without_docstrings_there_are_still_names_and_flags(monkeypatch):
+    monkeypatch.setattr(COMMANDS['train'].run, '__doc__', None)
+    assert '  train      (what it does is not in this Python' in help.overview()
+    assert '--train_file:' in help.of_command(COMMANDS['train'])
