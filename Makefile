@@ -5,15 +5,22 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test lint torture clean
 
-$(VENV)/.run: setup.py
+# Python compiles a module when it is first imported; to compile all of them beforehand, as pip
+# does, takes more than a minute.
+INSTALL := $(BIN)/pip install --quiet --no-compile
+
+$(VENV)/.venv:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable .
+	$(INSTALL) --upgrade pip
 	touch $@
 
-$(VENV)/.test: setup.py $(VENV)/.run
-	$(BIN)/pip install --quiet --editable '.[test]'
+$(VENV)/.run: setup.py $(VENV)/.venv
+	$(INSTALL) --editable .
 	touch $@
+
+$(VENV)/.test: setup.py $(VENV)/.venv
+	$(INSTALL) --editable '.[test]'
+	touch $(VENV)/.run $@
 
 # The whole experiment on the toy world; leaves runs/toy/report.
 demo: $(VENV)/.run

@@ -163,7 +163,8 @@ def test_weights_go_straight_onto_their_shards(tmp_path):
     config = dataclasses.replace(presets.QWEN2_TINY, vocab_size=96)
     model = models.random_model(config, jax.random.key(0))
     export.save_params(tmp_path, config, model.params)
-    env = {**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=4'}
+    xla_flags = f'--xla_force_host_platform_device_count=4 {os.environ["XLA_FLAGS"]}'
+    env = {**os.environ, 'XLA_FLAGS': xla_flags}
     done = subprocess.run(
         [sys.executable, '-c', SHARDED, tmp_path], capture_output=True, text=True, env=env,
         check=False,
