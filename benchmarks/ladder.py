@@ -61,6 +61,8 @@ WORLDS: Mapping[str, Experiment | Spec] = {
     'o': on_shipped_models(split_seed=0xE29A, seed=0xDC16),
     'p (separate A)': on_shipped_models(split_seed=0x00A6, seed=0x233A, separate_init=True),
     'q': on_shipped_models(split_seed=0xD5A3, seed=0x43FB),
+    # Digits of commit 43caf91086a4, when the other worlds on shipped models were done.
+    'r': on_shipped_models(split_seed=0x43CA, seed=0xF910),
     'k': Spec('k', (3, 4, 7, 9), split_seed=0x0B93, model_seed=0xC3FB, seed=0x0B93),
     'l (separate A)': Spec(
         'l', (1, 2, 4, 8), split_seed=0x1543, model_seed=0x4BD1, seed=0x1543, separate_init=True
