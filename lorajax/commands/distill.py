@@ -5,8 +5,8 @@ import pathlib
 
 from absl import logging
 
-from lorajax import mapping
-from lorajax.commands import shared
+from lorajax import mapping, processes
+from lorajax.commands import joining, shared
 from lorajax.commands.command import Command
 from lorajax.distillation import distill as run_distillation
 from lorajax.errors import ArgumentError
@@ -18,7 +18,7 @@ from lorajax.tasks import sft_rows
 
 
 @dataclasses.dataclass(frozen=True)
-class Flags:
+class Flags(joining.Flags):
     """Flags of `distill`."""
 
     source_model: str = shared.model_flag('the model of the adapter')
@@ -42,14 +42,14 @@ def distill(flags: Flags, experiment: Experiment) -> None:
       InputError: on bad prompts, or a source model that finishes no answer.
       ArgumentError: if the mapping predicts another rank; if the output exists.
     """
-    output = shared.new_directory(flags.output)
+    output = pathlib.Path(processes.on_first(lambda: str(shared.new_directory(flags.output))))
     prompts = sft_rows.read_prompts(pathlib.Path(flags.prompts))
     shape = models.read_config(flags.source_model)
     adapter = shared.load_adapter(flags.adapter, shape, flags.source_model)
     config = dataclasses.replace(experiment.train_config, targets=tuple(adapter['layers']))
     start = None
     if flags.mapping:
-        start = mapping.load(flags.mapping).predict(adapter)
+        start = processes.from_first(mapping.load(flags.mapping).predict(adapter))
         ranks = {entry['a'].shape[-1] for entry in start['layers'].values()}
         if ranks != {config.rank}:
             raise ArgumentError(
@@ -73,7 +73,9 @@ def distill(flags: Flags, experiment: Experiment) -> None:
         targets=config.targets,
         base_model=flags.target_model,
     )
-    save_peft(output, written, trained[flags.adapter], dtype=flags.adapter_dtype)
+    processes.on_first(
+        lambda: save_peft(output, written, trained[flags.adapter], dtype=flags.adapter_dtype)
+    )
     logging.info('adapter of the answers to %d prompts: %s', len(prompts), output)
 
 

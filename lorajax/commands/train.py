@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import logging
 
-from lorajax.commands import shared, training_state
+from lorajax import processes
+from lorajax.commands import joining, shared, training_state
 from lorajax.commands.command import Command
 from lorajax.errors import ArgumentError, InputError
 from lorajax.evaluation.inference import answer_nll
@@ -28,7 +29,7 @@ _ROWS = 16  # whose loss is measured at a time
 
 
 @dataclasses.dataclass(frozen=True)
-class Flags:
+class Flags(joining.Flags):
     """Flags of `train`."""
 
     model: str = shared.model_flag()
@@ -65,7 +66,7 @@ def train(flags: Flags, experiment: Experiment) -> None:
       InputError: unless one of task and file is given; on bad rows, a bad sweep, a loss that is
         not finite, an output that exists, or a state of another training.
     """
-    output = shared.resumable_directory(flags.output)
+    output = pathlib.Path(processes.on_first(lambda: str(shared.resumable_directory(flags.output))))
     trackers.check(experiment.report_to)
     if bool(flags.task) == bool(flags.train_file):
         raise InputError('--task, --train_file: expected one of the two')
@@ -81,19 +82,26 @@ def train(flags: Flags, experiment: Experiment) -> None:
         for name, recipe in recipes.items()
     }
     state = training_state.TrainingState(output)
-    state.begin(
-        {
-            'model': models.weights_hash(models.resolve(flags.model)),
-            'rows': training_state.hash_rows(rows),
-            **{
-                f'{name}: {field}': value
-                for name, config in configs.items()
-                for field, value in dataclasses.asdict(config).items()
-                if field not in ('data_order', 'checkpoint_every')
-            },
-        }
-    )
-    metrics = MetricWriter(state.metrics, experiment.report_to)
+
+    def begin() -> bool:
+        state.begin(
+            {
+                'model': models.weights_hash(models.resolve(flags.model)),
+                'rows': training_state.hash_rows(rows),
+                **{
+                    f'{name}: {field}': value
+                    for name, config in configs.items()
+                    for field, value in dataclasses.asdict(config).items()
+                    if field not in ('data_order', 'checkpoint_every')
+                },
+            }
+        )
+        return state.is_new
+
+    is_new = processes.on_first(begin)
+    metrics = MetricWriter(None)
+    if processes.is_first():
+        metrics = MetricWriter(state.metrics, experiment.report_to)
 
     def write(name: str, adapter: Adapter) -> None:
         recipe = recipes[name]
@@ -104,7 +112,7 @@ def train(flags: Flags, experiment: Experiment) -> None:
             base_model=flags.model,
         )
         path = output / name if flags.sweep else output
-        save_peft(path, config, adapter, dtype=flags.adapter_dtype)
+        processes.on_first(lambda: save_peft(path, config, adapter, dtype=flags.adapter_dtype))
         logging.info('adapter of %d examples: %s', len(rows), path)
 
     def look(step: int, adapters: Mapping[str, Adapter | None]) -> dict[str, str]:
@@ -118,7 +126,7 @@ def train(flags: Flags, experiment: Experiment) -> None:
         checkpoints = held_open.enter_context(
             contextlib.closing(TrainCheckpoints(state.checkpoints))
         )
-        if held and state.is_new:
+        if held and is_new:
             logging.info('base: %s', look(0, {'base': None}))
         train_adapters(
             model,
@@ -133,7 +141,7 @@ def train(flags: Flags, experiment: Experiment) -> None:
             on_look=look if held else None,
             look_every=math.ceil(len(rows) / experiment.batch_size),
         )
-    state.end()
+    processes.on_first(state.end)
 
 
 def _split(rows: list[Encoded], share: float, seed: int) -> tuple[list[Encoded], list[Encoded]]:

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from lorajax import processes
-from lorajax.commands import joining
+from lorajax.commands import joining, parse
 from lorajax.commands.joining import Flags, Joint, joint
 from lorajax.errors import ArgumentError
 
@@ -14,6 +14,11 @@ def test_a_process_is_alone_unless_something_says_otherwise():
     assert joint(Flags(), {}) is None
     assert joint(Flags(num_processes=1), {'TPU_WORKER_HOSTNAMES': 'a,b'}) is None
     assert joint(Flags(), {'SLURM_NTASKS': '4'}) is None  # a batch script, not below srun
+
+
+def test_what_trains_or_evaluates_can_be_done_by_several_processes():
+    for name in ('run', 'train', 'distill', 'evaluate'):
+        assert issubclass(parse.command_named(name).flags, joining.Flags), name
 
 
 def test_flags_say_with_whom():
