@@ -18,25 +18,11 @@ from lorajax.errors import ArgumentError, InputError
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def process(*args, **kwargs):
-    """Runs the command line; these runs end before any model is loaded."""
-    return subprocess.run(
-        [sys.executable, '-m', 'lorajax.launch', *args],
-        capture_output=True, text=True, cwd=ROOT, check=False, **kwargs,
-    )  # fmt: skip
-
-
-def main(capsys, monkeypatch, error=None):
-    """Runs the entry in this process, with a command that raises; returns status and stderr."""
-
-    def work(arguments):
-        if error is not None:
-            raise error
-
-    monkeypatch.setattr(launch, '_run', work)
+def main(capsys, *arguments):
+    """Runs the entry in this process; returns status and stderr."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        launch.main([])
+        launch.main(arguments)
     except SystemExit as end:
         return end.code, capsys.readouterr().err
     finally:
@@ -45,19 +31,28 @@ def main(capsys, monkeypatch, error=None):
     return 0, capsys.readouterr().err
 
 
+def raising(error):
+    """A command that raises."""
+
+    def run(arguments):
+        raise error
+
+    return run
+
+
 @pytest.mark.parametrize(
     ('flag', 'words'),
     [
         ('--lora_rnk=4', ['--lora_rnk: ', '--lora_rank']),
-        ('--mesh=1,1', ['--mesh=1,1: expected 3 integers']),
+        ('--mesh=1,1', ['--mesh=1,1: expected data,fsdp,tensor']),
         ('--source_model=runs/nowhere', ['runs/nowhere', 'no such directory']),
     ],
 )
-def test_a_wrong_flag_ends_in_one_line(flag, words, tmp_path):
-    done = process(flag, f'--workdir={tmp_path}/run')
-    assert done.returncode == 2
-    line = done.stderr.strip().splitlines()[-1]
-    assert line.startswith('lorajax: ') and 'Traceback' not in done.stderr
+def test_a_wrong_flag_ends_in_one_line(flag, words, tmp_path, capsys):
+    status, stderr = main(capsys, flag, f'--workdir={tmp_path}/run')
+    assert status == 2
+    line = stderr.strip().splitlines()[-1]
+    assert line.startswith('lorajax: ') and 'Traceback' not in stderr
     assert all(word in line for word in words), line
     assert not (tmp_path / 'run').exists()
 
@@ -116,12 +111,14 @@ def test_help_of_a_command(arguments, capsys):
     ],
 )  # fmt: skip
 def test_every_error_of_the_outside_is_one_line(error, line, capsys, monkeypatch):
-    assert main(capsys, monkeypatch, error) == (2, f'lorajax: {line}\n')
+    monkeypatch.setattr(launch, '_run', raising(error))
+    assert main(capsys) == (2, f'lorajax: {line}\n')
 
 
 def test_a_defect_keeps_its_traceback(capsys, monkeypatch):
+    monkeypatch.setattr(launch, '_run', raising(KeyError('ours')))
     with pytest.raises(KeyError):
-        main(capsys, monkeypatch, KeyError('ours'))
+        main(capsys)
 
 
 def test_a_disk_that_is_full_is_named():
@@ -196,5 +193,6 @@ def test_importing_it_runs_nothing():
 def test_streams_that_are_closed_do_no_harm(capsys, monkeypatch):
     monkeypatch.setattr(sys, 'stdout', None)
     monkeypatch.setattr(sys, 'stderr', None)
-    status, _ = main(capsys, monkeypatch, InputError('bad'))
+    monkeypatch.setattr(launch, '_run', raising(InputError('bad')))
+    status, _ = main(capsys)
     assert status == 2 and sys.stderr is not None

@@ -139,7 +139,7 @@ def test_a_dry_run_is_a_line_without_it():
         ([*TRAIN, '--flagfile=/dev/null'], 'flagfile /dev/null: no such file'),
         (['generate', '--model=m'], "prompt: is missing, expected the user's message"),
         (['generate', '--model=m', '--prompt='], 'prompt: is missing'),
-        (['--mesh=1,1'], 'mesh 1,1: expected 3 integers'),
+        (['--mesh=1,x'], 'mesh 1,x: expected integers of at least -1'),
         (['--anchors='], 'anchors: is empty'),
         (['--stages=train,evalute'], 'stages evalute: expected some of prepare,'),
     ],
