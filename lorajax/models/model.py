@@ -164,6 +164,11 @@ class Model:
         """Refuses an adapter that does not fit; returns None for an empty one."""
         if isinstance(adapter, PeftAdapter):
             adapter = adapter.tree
+        if adapter is not None and not isinstance(adapter, dict):
+            raise InputError(
+                f'adapter: is a {type(adapter).__name__}, expected a tree of factors or what '
+                'lorajax.lora.load_peft returns'
+            )
         layers = (adapter or {}).get('layers') or {}
         for name, entry in layers.items():
             if name not in self.config.projections:
@@ -181,11 +186,31 @@ class Model:
                 )
         return adapter if layers else None
 
+    def _check_tokens(self, tokens: Any) -> Array:
+        """Refuses what are no rows of tokens of this model; arrays of JAX are not looked into.
+
+        An id outside of the vocabulary would be taken for the nearest within.
+        """
+        if isinstance(tokens, jax.Array):
+            return tokens
+        try:
+            found = np.asarray(tokens)
+        except ValueError:
+            raise InputError('tokens: rows differ in length, expected them padded') from None
+        if found.ndim not in (2, 3) or found.dtype.kind not in 'iu':
+            raise InputError(f'tokens: are {found.dtype}{list(found.shape)}, expected int32[B, T]')
+        if found.size and not 0 <= found.min() <= found.max() < self.config.vocab_size:
+            raise InputError(
+                f'tokens: hold {found.min()} to {found.max()}, expected 0 to '
+                f'{self.config.vocab_size - 1}'
+            )
+        return found
+
     def _rows(
         self, tokens: Array, attention_mask: Array | None, adapter: Adapter | None
     ) -> tuple[jax.Array, jax.Array]:
         """Returns tokens and segment ids as int32, repeated for stacked adapters."""
-        tokens = jnp.asarray(tokens, jnp.int32)
+        tokens = jnp.asarray(self._check_tokens(tokens), jnp.int32)
         mask = jnp.ones_like(tokens) if attention_mask is None else attention_mask
         segment_ids = jnp.asarray(mask, jnp.int32)
         if is_stacked(adapter) and tokens.ndim == 2:

@@ -141,6 +141,26 @@ def test_packed_rows_equal_the_rows_alone(model):
     np.testing.assert_allclose(logits[:, 5:12], model.logits(second), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ('tokens', 'words'),
+    [
+        ([1, 2], r'are int64\[2\], expected int32\[B, T\]'),
+        ([[1.5]], 'are float64'),
+        ([[1], [2, 3]], 'differ in length'),
+        ([[1, 10**6]], 'hold 1 to 1000000, expected 0 to'),
+        ([[-1]], 'hold -1 to -1'),
+    ],
+)
+def test_what_are_no_tokens_of_the_model_is_refused(model, tokens, words):
+    with pytest.raises(InputError, match=words):
+        model.logits(tokens)
+
+
+def test_a_path_is_no_adapter(model):
+    with pytest.raises(InputError, match=r'is a str, expected .*load_peft'):
+        model.logits([[1]], adapter='somewhere')
+
+
 def test_right_padded_prompts_are_refused(model):
     with pytest.raises(InputError, match='left padding'):
         model.generate(tokens_for(model.config, (1, 3)), np.array([[1, 1, 0]]))
