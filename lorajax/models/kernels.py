@@ -1,7 +1,7 @@
 """Attention of training by the platform's own kernel: which one, and how it is called.
 
-Reading prompts and scoring use `attention.attend` everywhere, as their masks have no bound on how far
-a token looks back; a decode step has one query a row, see `step`.
+Reading prompts and scoring use `attention.attend` everywhere, as their masks have no bound on how
+far a token looks back; a decode step has one query a row, see `step`.
 
 - `xla`: blocks of the row and the blocks before them, see `attention.look_back`. Everywhere.
 - `cudnn`: the same blocks, handed to cuDNN's flash attention with their mask. NVIDIA from
