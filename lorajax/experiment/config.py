@@ -101,6 +101,13 @@ class Experiment:
         f"where 'distilled' and 'reweighted' start: a mapping, or {FRESH!r} for 'distilled' alone",
         group='mappings',
     )
+    distill_prompts: int = option(
+        0,
+        "prompts of the anchors for 'distilled', of whose answers the surer half is learned; 0 for "
+        'twice train_per_task',
+        group='mappings',
+        minimum=0,
+    )
     reweight_prompts: int = option(
         32, "prompts of the held-out, without their answers, for 'reweighted'", group='mappings',
         minimum=1,

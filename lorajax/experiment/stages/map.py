@@ -180,10 +180,10 @@ def _fingerprints(experiment: Experiment) -> dict[str, str]:
 def _distill(experiment: Experiment, source: mapping.Anchors, target: mapping.Anchors) -> None:
     """Trains the held-outs' target adapters on what the source model answers with theirs.
 
-    Prompts are those of the anchors. Twice as many as a training has rows are answered, and the
-    half is kept of which the source model is surest. The recipe is the anchors'. All are trained
-    even if some are there already, so that a run that was killed while it wrote them ends with
-    the same bytes; their saved state makes that quick.
+    Prompts are those of the anchors. Unless it is said how many, twice as many as a training has
+    rows are answered; the half is kept of which the source model is surest. The recipe is the
+    anchors'. All are trained even if some are there already, so that a run that was killed while it
+    wrote them ends with the same bytes; their saved state makes that quick.
     """
     files, tasks = experiment.files, experiment.heldouts
     queries = {task: adapters.load_trained(experiment, 'source', task) for task in tasks}
@@ -193,7 +193,8 @@ def _distill(experiment: Experiment, source: mapping.Anchors, target: mapping.An
         fitted = mapping.fit(experiment.distill_from, source, target, **options)
         start = {task: p.adapter for task, p in fitted.explain_many(queries).items()}
         start = processes.from_first(start)
-    rows = anchor_rows.interleaved(experiment)[: 2 * experiment.train_per_task]
+    count = experiment.distill_prompts or 2 * experiment.train_per_task
+    rows = anchor_rows.interleaved(experiment)[:count]
     source_chat = models.load_chat(experiment.model_directory('source'), experiment)
     trained = distill(
         lambda: models.load_side(experiment, 'source'),

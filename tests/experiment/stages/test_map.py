@@ -82,6 +82,22 @@ def test_answers_are_learned_and_a_lost_adapter_is_made_again_to_the_same_bytes(
     assert not stage.fit_and_predict(copied_run)
 
 
+def test_fewer_prompts_are_answered_where_that_is_asked_for(copied_run, monkeypatch):
+    (task,) = copied_run.heldouts
+    asked = []
+
+    def distill(load_source, load_target, queries, prompts, config, start_from, **options):
+        asked.append(len(prompts))
+        options['state'].mkdir(parents=True)
+        return start_from
+
+    monkeypatch.setattr(stage, 'distill', distill)
+    for run in (copied_run, dataclasses.replace(copied_run, distill_prompts=6)):
+        shutil.rmtree(run.files.predicted('distilled', task))
+        assert stage.fit_and_predict(run)
+    assert asked == [2 * copied_run.train_per_task, 6]
+
+
 def test_weights_are_fitted_to_answers_one_held_out_after_the_other(copied_run, monkeypatch):
     (task,) = copied_run.heldouts
     calls = []
