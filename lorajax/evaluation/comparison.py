@@ -1,5 +1,6 @@
 """Adapters beside their base on one task: score, loss and what is gained, with intervals."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ BASE = 'base'
 
 
 class Estimate(NamedTuple):
-    """A mean over items with the 95 % percentile interval of its bootstrap."""
+    """A mean over items with the 95 % percentile interval of its bootstrap; NaN for one item."""
 
     value: float
     low: float
@@ -89,6 +90,8 @@ def _mean(values: intervals.Floats) -> Estimate | None:
         return None
     sums, sizes = intervals.resample({'': {'': values}})
     low, high = intervals.percentiles(sums[''][''] / sizes[''])
+    if len(values) == 1:  # drawn again it is itself, which says nothing of others
+        low = high = math.nan
     return Estimate(float(values.mean()), low, high)
 
 
@@ -123,4 +126,6 @@ def _line(task: str, method: str, score: Score) -> str:
 
 def _interval(estimate: Estimate, sign: str = '') -> str:
     """The two ends of an interval."""
+    if math.isnan(estimate.low):
+        return 'of one item'
     return f'[{estimate.low:{sign}.3f}, {estimate.high:{sign}.3f}]'

@@ -36,3 +36,9 @@ def test_lines_name_task_method_and_all_numbers():
     assert base.startswith('t  base  1/2 = 0.500 [0.095, 0.905]  1.500 nats per answer token [')
     assert base.endswith('likeliest_letter 1.000')
     assert 'loss is not finite' in other and 'against base: score +0.500 [+0.000, +1.000]' in other
+
+
+def test_one_item_has_no_interval():
+    _, line = comparison.lines('t', [*rows('base', [1], [2.0]), *rows('x', [1], [1.5])])
+    assert '1.500 nats per answer token of one item' in line
+    assert 'score +0.000 of one item' in line and 'loss -0.500 of one item' in line
