@@ -6,8 +6,9 @@ held-outs: these are drawn again, with all their methods. Prints answers to some
 
 `--own_prompts` also trains on what the source answers to the held-outs' own training prompts, whose
 labels nobody reads (a run's 'distilled' asks the anchors' prompts): from a fresh adapter, from the
-reweighted one on, and to another held-out's teacher, a placebo. And scores the teachers. Kept in
-`own_prompts.jsonl`.
+reweighted one on, and to another held-out's teacher, a placebo. From the map on it trains
+on answers to half of the prompts of which 'distilled' chose the surest half; and it scores the
+teachers. Kept in `own_prompts.jsonl`.
 """
 
 import functools
@@ -22,7 +23,7 @@ from absl import app, flags
 from lorajax import io
 from lorajax.distillation import pseudo_labels, teacher
 from lorajax.evaluation import evaluate as evaluation
-from lorajax.experiment import models, options
+from lorajax.experiment import anchor_rows, models, options
 from lorajax.experiment import tasks as tasks_by_name
 from lorajax.experiment.adapters import load_predicted, load_trained
 from lorajax.experiment.config import Experiment
@@ -75,22 +76,33 @@ def own_prompts(experiment: Experiment) -> list[dict[str, Any]]:
     """Trains on answers to the held-outs' own prompts; returns outcomes of these adapters."""
     source, chat = models.load_side(experiment, 'source')
     target, target_chat = models.load_side(experiment, 'target')
-    length = experiment.max_new_tokens
-    limits = {'batch_size': experiment.eval_batch_size, 'max_len': experiment.max_len}
+    limits = {
+        'batch_size': experiment.eval_batch_size,
+        'max_len': experiment.max_len,
+        'max_new_tokens': experiment.max_new_tokens,
+    }
     teachers = {t: load_trained(experiment, 'source', t) for t in experiment.heldouts}
     others = dict(zip(teachers, [*list(teachers)[2:], *list(teachers)[:2]], strict=True))
-    rows: dict[str, dict[str, list[Encoded]]] = {'own': {}, 'other': {}}
+    rows: dict[str, dict[str, list[Encoded]]] = {'own': {}, 'other': {}, 'any': {}}
+    any_rows = anchor_rows.interleaved(experiment)[: 2 * experiment.train_per_task : 2]
+    answered = teacher.answer(source, chat, teachers, [row.asked for row in any_rows], **limits)
     for task in teachers:
         prompts = [row.prompt for row in examples.read(experiment.files.train_data(task))]
         asked = {'own': teachers[task], 'other': teachers[others[task]]}
-        said = teacher.answer(source, chat, asked, prompts, max_new_tokens=length, **limits)
-        for kind, answers in said.items():
+        said = teacher.answer(source, chat, asked, prompts, **limits)
+        others_prompts = [row.prompt for row in any_rows]
+        given = {kind: (prompts, answers) for kind, answers in said.items()}
+        given['any'] = others_prompts, answered[task]
+        for kind, pairs in given.items():
             rows[kind][task] = [
                 target_chat.encode(pseudo_labels.example(task, prompt, answer.text))
-                for prompt, answer in zip(prompts, answers, strict=True)
+                for prompt, answer in zip(*pairs, strict=True)
                 if np.isfinite(answer.nll)
             ]
-    start = {task: load_predicted(experiment, 'reweighted', task) for task in teachers}
+    start, mapped = (
+        {task: load_predicted(experiment, method, task) for task in teachers}
+        for method in ('reweighted', experiment.distill_from)
+    )
     train = functools.partial(
         train_adapters, target, config=experiment.train_config, pad_id=target_chat.pad_id
     )
@@ -98,6 +110,7 @@ def own_prompts(experiment: Experiment) -> list[dict[str, Any]]:
         'own prompts': train(rows['own'], start_from=start),
         'own prompts, fresh': train(rows['own']),
         'own prompts, another teacher': train(rows['other'], start_from=start),
+        "anchors' prompts, any answers": train(rows['any'], start_from=mapped),
     }
     found = []
     for task in teachers:
@@ -105,7 +118,6 @@ def own_prompts(experiment: Experiment) -> list[dict[str, Any]]:
             evaluation.evaluate,
             task=tasks_by_name.get(task),
             examples=examples.read(experiment.files.eval_data(task)),
-            max_new_tokens=length,
             **limits,
         )
         theirs = {way: by_task[task] for way, by_task in made.items()}
