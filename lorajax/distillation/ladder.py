@@ -65,7 +65,8 @@ class Reached:
     """How far an adapter came.
 
     Attributes:
-      adapter: of the target, on the host, of the translation's rank.
+      adapter: of the target, on the host, of the translation's rank or, where weights of anchors
+        were fitted, of at least `ReweightConfig.widening` times theirs.
       rung: one of `RUNGS`.
       learned: answers or examples that the last rung was fitted to.
       losses: nats per token of answers that were kept out, by `NONE` and rung, in the order in
@@ -129,8 +130,8 @@ def climb(
       start: their translations.
       prompts: user messages, the same for all; none for no answers.
       limits: sizes.
-      training: recipe of the rung 'distilled', whose rank and targets are those of `start`; None
-        to leave it out.
+      training: recipe of the rung 'distilled', whose rank and targets are those of the rung below;
+        None to leave it out.
       examples: returns labelled examples of the one task that all adapters are of.
       config: how weights are fitted.
 
@@ -264,7 +265,10 @@ def _by_weights(target: _Target, anchors: Mapping[str, Adapter], config: Reweigh
             pad_id=target.chat.pad_id, start_from=below, config=config,
             adapters_per_step=target.limits.adapters_per_step,
         )  # fmt: skip
-        return {name: truncate(wide, _rank(below[name])) for name, wide in fitted.items()}
+        least = config.widening * max(_rank(anchor) for anchor in anchors.values())
+        return {
+            name: truncate(wide, max(least, _rank(below[name]))) for name, wide in fitted.items()
+        }
 
     return fit
 

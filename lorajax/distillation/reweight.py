@@ -44,11 +44,14 @@ class ReweightConfig:
       learning_rate: of Adam, on weights.
       penalty: nats per token that a change as long as a mean anchor costs; it grows with the
         square of the length. Chosen on left-out anchors of the demo's world (docs/results.md).
+      widening: rank of the result over the anchors', where the start is not wider. A sum of
+        anchors that do not share their `a` does not fit into the rank of one (docs/results.md).
     """
 
     steps: int = 60
     learning_rate: float = 0.05
     penalty: float = 0.1
+    widening: int = 2
 
 
 DEFAULTS = ReweightConfig()

@@ -250,7 +250,7 @@ def test_with_prompts_and_labels_it_climbs_and_says_how_far(toy_translation, mon
     everything = [*TOY, f'--prompts={root}/prompts', f'--examples={root}/rows', *SIZES, FORCE]
     translate(root, *everything)
     config, adapter = lora.load_peft(root / 'out')
-    assert config.base_model == 'a/target' and config.rank == 2
+    assert config.base_model == 'a/target' and config.rank == 4  # twice the anchors'
     alone = mapping.load(root / 'mapping').predict(lora.load_peft(root / 'query')[1])
     assert not np.allclose(adapter['layers']['q_proj']['b'], alone['layers']['q_proj']['b'])
     card = (root / 'out' / 'README.md').read_text()
