@@ -4,8 +4,6 @@ import dataclasses
 import pathlib
 from typing import NamedTuple
 
-import jax
-
 from lorajax import toy
 from lorajax.commands.command import Command
 from lorajax.experiment import base_arrays, checks, forecast, memory, methods, models
@@ -47,7 +45,7 @@ def doctor(flags: Flags, experiment: Experiment) -> None:
     for config in configs:
         checks.check_mesh(experiment, config, is_here=False)
     print(memory.describe_mesh(experiment.mesh))
-    rate = forecast.matrix_rate(experiment.dtype) * jax.device_count()
+    rate = forecast.matrix_rate(experiment.dtype)  # of one device, also for those elsewhere
     for work, config in zip(works, configs, strict=True):
         print('\n'.join(_describe(work, config, experiment, rate)))
     if not flags.model:
@@ -155,15 +153,16 @@ def _describe(work: _Work, config: ModelConfig, experiment: Experiment, rate: fl
         lines.append(f'{label}: fits')
     tokens = experiment.max_len / 2
     rows = work.trained * experiment.train_per_task * experiment.num_epochs
-    training = forecast.training_seconds(config, rows * tokens, rate, experiment.remat)
+    count = memory.num_devices(experiment.mesh)
+    training = forecast.training_seconds(config, rows * tokens, count * rate, experiment.remat)
     times = [f'training {forecast.show(training)}']
     if work.items:
         answers = work.variants * work.items * tokens
-        evaluation = forecast.evaluation_seconds(config, answers, rate)
+        evaluation = forecast.evaluation_seconds(config, answers, count * rate)
         times.append(f'evaluation {forecast.show(evaluation)}')
     lines.append(
         f'{label}: estimated time: {", ".join(times)}, for rows of {tokens:.0f} tokens, with '
-        f'{rate / 1e9:,.0f} GFLOP/s, as just measured'
+        f'{count} x {rate / 1e9:,.0f} GFLOP/s, as just measured on one device here'
     )
     return lines
 

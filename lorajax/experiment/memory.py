@@ -201,9 +201,14 @@ def describe_mesh(mesh: Sequence[int]) -> str:
       ArgumentError: if it is no mesh.
     """
     planned = plan_mesh(mesh, jax.device_count())
-    count = math.prod(planned.shape.values())
+    count = num_devices(mesh)
     here = '' if count == jax.device_count() else f'; {count} devices, of which some are elsewhere'
     return f'mesh (data, fsdp, tensor[, adapters]): {mesh_text(planned)}{here}'
+
+
+def num_devices(mesh: Sequence[int]) -> int:
+    """Returns the devices of a mesh, which need not be here."""
+    return math.prod(plan_mesh(mesh, jax.device_count()).shape.values())
 
 
 def fits(sizes: Mapping[str, int]) -> bool | None:

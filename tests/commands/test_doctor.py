@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from lorajax.errors import ArgumentError, InputError
-from lorajax.experiment import memory, models
+from lorajax.experiment import forecast, memory, models
 from lorajax.models import config as config_lib
 from lorajax.models import presets
 from tests.commands.command_line import run
@@ -41,6 +41,20 @@ def test_a_flagfile_is_measured_with_both_models(capsys):
     assert 'evaluation' in lines[-3] and 'GFLOP/s, as just measured' in lines[-3]
     assert lines[-2].endswith('in common: strangers')
     assert lines[-1].startswith('advice: check what the map makes')
+
+
+def test_time_is_that_of_all_devices_of_a_mesh_wherever_they_are(monkeypatch, capsys):
+    monkeypatch.setattr(forecast, 'matrix_rate', lambda dtype: 1e9)
+    monkeypatch.setattr(forecast, 'show', lambda seconds: f'<{seconds}>')
+    times = []
+    for mesh, count in (('1,1,1', 1), ('4,1,1,8', 32)):
+        run('doctor', '--flagfile=launch/toy.flags', f'--mesh={mesh}')
+        lines = capsys.readouterr().out.splitlines()
+        line = next(x for x in lines if x.startswith('target') and 'estimated time' in x)
+        times.append([float(part.split('>')[0]) for part in line.split('<')[1:]])
+        assert f'with {count} x 1 GFLOP/s' in line
+    assert len(times[0]) == 2
+    assert times[0] == pytest.approx([32 * seconds for seconds in times[1]])
 
 
 def test_shapes_of_known_models_are_built_in_and_flags_that_fit_are_named(monkeypatch, capsys):
