@@ -18,7 +18,7 @@ from lorajax.training.slots import Slots, assign
 
 
 @functools.lru_cache(maxsize=1024)  # the epoch under way of every adapter
-def _order(seed: int, names: tuple[str | int, ...], count: int) -> np.ndarray:
+def _epoch_order(seed: int, names: tuple[str | int, ...], count: int) -> np.ndarray:
     """Returns int64[count], the order of the examples in one epoch."""
     return generator(seed, *names).permutation(count)
 
@@ -48,7 +48,6 @@ class TrainPlan:
     pad_id: int
     program_tokens: float = 0.0
     piece_tokens: float = np.inf
-
     num_slots: int = 0
     num_parts: int = 1
 
@@ -164,4 +163,4 @@ class TrainPlan:
         names = ('order', config.data_order or task, epoch) + (
             ('repeat', config.repeat) if config.repeat else ()
         )
-        return _order(config.seed, names, count)[index * size : (index + 1) * size]
+        return _epoch_order(config.seed, names, count)[index * size : (index + 1) * size]
