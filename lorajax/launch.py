@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in _SIGNALS:
         signal.signal(number, _interrupt)
     atexit.register(_ignore_signals)
+    # A line that PyTorch is missing, which is not needed.
+    os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')
     for name in ('stdout', 'stderr'):
         if getattr(sys, name) is None:  # closed by who started it
             setattr(sys, name, open(os.devnull, 'w'))  # noqa: SIM115  as long as the process

@@ -66,7 +66,8 @@ class Progress:
         self._label, self._total, self._done = label, total, initial
         self._values: dict[str, Any] = {}
         self._every, self._last = every_seconds, time.monotonic()
-        self._first, self._start = initial, self._last
+        self._began = self._first = initial
+        self._start = self._last
         self._bar = None
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=initial, desc=label, leave=False)
@@ -82,6 +83,8 @@ class Progress:
         Raises:
           Interrupted: after a step (a `count` above 0), if `interrupt` was called before.
         """
+        if count and self._done == self._began:  # time is counted from here: it was compiled before
+            self._first, self._start = self._done + count, time.monotonic()
         self._done += count
         self._values |= values
         if self._bar is not None:

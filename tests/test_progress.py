@@ -26,13 +26,18 @@ def test_the_last_values_stay_when_the_work_is_done(lines):
 
 
 def test_lines_in_between_carry_the_latest_values_and_the_time_left(lines, monkeypatch):
-    """What a resumed work did before counts in no rate."""
-    clock = iter([0.0, 1.0, 1.0, 100.0, 100.0])
-    monkeypatch.setattr(progress.time, 'monotonic', lambda: next(clock))
-    with progress.Progress('mine', 9, initial=2, every_seconds=-1.0) as bar:
+    """Neither what a resumed work did before nor the first step, which compiles, is in the rate."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
+    with progress.Progress('mine', 10, initial=2, every_seconds=-1.0) as bar:
         bar.update(0, loss=0.5)
-        bar.update()
-    assert lines == ['mine: 2 of 9, loss 0.5', 'mine: 3 of 9, loss 0.5, 10 min left']
+        for now[0] in (1000.0, 1100.0):
+            bar.update()
+    assert lines == [
+        'mine: 2 of 10, loss 0.5',
+        'mine: 3 of 10, loss 0.5',
+        'mine: 4 of 10, loss 0.5, 10 min left',
+    ]
     assert [progress._show(s) for s in (0.4, 89, 91, 7300)] == ['0 s', '89 s', '2 min', '2 h 2 min']
 
 
