@@ -292,7 +292,7 @@ UNEXPRESSED = {
     'pickle': (
         _pickled,
         '{d}/adapter_model.bin: pickle weights are never loaded, expected '
-        'adapter_model.safetensors',
+        'adapter_model.safetensors, which save_pretrained of peft writes',
     ),
 }
 MALFORMED = {

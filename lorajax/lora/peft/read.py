@@ -54,7 +54,8 @@ def load_peft(
     path = directory / WEIGHTS_FILE
     if not path.is_file() and (directory / PICKLE_FILE).is_file():
         raise InputError(
-            f'{directory / PICKLE_FILE}: pickle weights are never loaded, expected {WEIGHTS_FILE}'
+            f'{directory / PICKLE_FILE}: pickle weights are never loaded, expected {WEIGHTS_FILE}, '
+            'which save_pretrained of peft writes'
         )
     tensors, prefix = _read_factors(path)
     factors = {factor: tensor.astype(np.float32) for factor, (_, tensor) in tensors.items()}
