@@ -61,8 +61,8 @@ def _ends(chat, answer: str, row: Encoded) -> np.ndarray:  # type: ignore[no-unt
     return np.maximum.accumulate(np.pad(known, (0, len(row.answer) - len(known)), mode='edge'))
 
 
-def learned(experiment: Experiment) -> tuple[dict[str, dict[str, Adapter]], dict[str, Adapter]]:
-    """Returns the adapters of all ways by task and way, and the source adapters."""
+def learned(experiment: Experiment) -> tuple[dict[str, dict[str, Adapter]], dict[str, list[float]]]:
+    """Returns the adapters by task and way; and the share of its domain in what each way keeps."""
     sides, sources, start = bench.translated(experiment)
     model, chat = models.load_side(experiment, 'source')
     target, target_chat = models.load_side(experiment, 'target')
@@ -70,6 +70,7 @@ def learned(experiment: Experiment) -> tuple[dict[str, dict[str, Adapter]], dict
     rows: dict[str, dict[str, list[Encoded]]] = {}
     made: dict[str, dict[str, Adapter]] = {task: {'map': start[task]} for task in sources}
     recipe = dataclasses.replace(experiment.train_config, num_epochs=30, batch_size=_KEPT)
+    shares: dict[str, list[float]] = {}
     rng = np.random.default_rng(0)
     for task, adapter in sources.items():
         domain = tasks_by_name.get(task).domain
@@ -100,7 +101,9 @@ def learned(experiment: Experiment) -> tuple[dict[str, dict[str, Adapter]], dict
         }
         ours = [target_chat.encode(row) for row in said]
         kept = {way: selection.best(values, _KEPT) for way, values in scores.items()}
+        is_own = np.array([prompt in own for prompt in pool])
         for way, chosen in kept.items():
+            shares.setdefault(way, []).append(float(is_own[chosen].mean()))
             rows.setdefault(way, {})[task] = [ours[i] for i in chosen]
         rows.setdefault('fresh', {})[task] = rows['excess'][task]
         some = selection.best(-np.array([answer.nll for answer in near]), _KEPT)
@@ -137,7 +140,7 @@ def learned(experiment: Experiment) -> tuple[dict[str, dict[str, Adapter]], dict
         )  # fmt: skip
         for task, adapter in trained.items():
             made[task][way] = adapter
-    return made, sources
+    return made, shares
 
 
 def scores(root: pathlib.Path, name: str) -> JsonDict:
@@ -146,9 +149,9 @@ def scores(root: pathlib.Path, name: str) -> JsonDict:
     if stored.exists():
         return io.read_json(stored)
     experiment = bench.world(root, name)
-    made, _ = learned(experiment)
+    made, shares = learned(experiment)
     loaded = models.load_side(experiment, 'target')
-    result: JsonDict = {'world': name, 'tasks': {}}
+    result: JsonDict = {'world': name, 'tasks': {}, 'own_domain': shares}
     for task, adapters in made.items():
         tried = {'base': None, **adapters, 'oracle': load_trained(experiment, 'target', task)}
         values: dict[str, list[tuple[float, float]]] = {}
@@ -179,6 +182,9 @@ def main(argv: Sequence[str]) -> None:
         shares = (bench.over_worlds(worlds, way, column) for column in (0, 1))
         cells = ['{:.3f} [{:.3f}, {:.3f}]'.format(*share) for share in shares]
         print(f'| {way} | {cells[0]} | {cells[1]} | {np.mean([t[way][0] for t in tasks]):.3f} |')
+    for world in worlds:
+        means = {way: round(float(np.mean(of)), 2) for way, of in world['own_domain'].items()}
+        print(f'{world["world"]}, share of the own domain in what is kept: {means}')
 
 
 if __name__ == '__main__':
