@@ -14,8 +14,9 @@ import sys
 import jax
 import jax.numpy as jnp
 
-from benchmarks.memory import Structs, device_bytes
+from lorajax import sharding
 from lorajax.distillation.reweight import ADAM, DEFAULTS, Problem, State, take_step
+from lorajax.experiment import programs
 from lorajax.experiment.config import Experiment
 from lorajax.models import ModelConfig
 from lorajax.models import config as config_lib
@@ -25,16 +26,18 @@ from tests.models import shapes
 RANK = 16  # of every anchor
 
 
-def compiled_step(structs: Structs, anchors: int, adapters: int, rows: int, length: int):  # type: ignore[no-untyped-def]
+def compiled_step(
+    base: programs.Base, anchors: int, adapters: int, rows: int, length: int
+) -> programs.Program:
     """Compiles one step for answers that fill half of their rows."""
-    target = structs.adapters(anchors)
-    depth = structs.config.num_layers
+    target = programs.stacked_adapters(base, anchors)
+    depth = base.config.num_layers
 
     def floats(*shape: int) -> jax.ShapeDtypeStruct:
-        return structs.make(shape, jnp.float32)
+        return programs.array(base, shape, jnp.float32)
 
     def ints(*shape: int) -> jax.ShapeDtypeStruct:
-        return structs.make(shape, jnp.int32)
+        return programs.array(base, shape, jnp.int32)
 
     names = list(target['layers'])
     weights = {name: floats(adapters, depth, anchors) for name in names}
@@ -45,11 +48,12 @@ def compiled_step(structs: Structs, anchors: int, adapters: int, rows: int, leng
         ints(adapters, rows, length), ints(adapters, rows, length),
         ints(adapters, rows, length // 2), floats(adapters, rows, length // 2),
     )  # fmt: skip
-    problem = Problem(structs.adapters(adapters), weights, batch, floats(adapters))
-    return take_step.lower(
-        structs.module, structs.params, target, grams, state, problem,
+    problem = Problem(programs.stacked_adapters(base, adapters), weights, batch, floats(adapters))
+    compiled = take_step.lower(
+        base.module, base.params, target, grams, state, problem,
         DEFAULTS.learning_rate, DEFAULTS.penalty,
     ).compile()  # fmt: skip
+    return programs.Program('reweighting', compiled)
 
 
 def operations(config: ModelConfig, rank: int, rows: int, length: int) -> float:
@@ -84,19 +88,20 @@ def main() -> None:
         lora_rank=RANK, lora_alpha=2.0 * RANK, mesh=(1, 1, 1), param_dtype=args.dtype,
         dtype=args.dtype, remat='full',
     )  # fmt: skip
-    structs = Structs(experiment, config)
+    base = programs.make_base(experiment, config, sharding.make_mesh(experiment.mesh))
     print('| model | dtype | anchors | adapters | rows | tokens a row | GiB | of it arguments '
           '| TFLOP a step and adapter | s an adapter | adapters a minute |')  # fmt: skip
     print('| --- | --- |' + ' ---: |' * 9)
     for adapters in map(int, args.adapters.split(',')):
-        step = compiled_step(structs, args.anchors, adapters, args.rows, args.length)
+        step = compiled_step(base, args.anchors, adapters, args.rows, args.length)
         rank = RANK * (args.anchors + 1)
         flops = operations(config, rank, args.rows, args.length)
         seconds = DEFAULTS.steps * flops / args.flops
-        account = step.memory_analysis()
+        account = step.compiled.memory_analysis()
+        total = step.device_bytes
         cells = [
             args.model, args.dtype, args.anchors, adapters, args.rows, args.length,
-            f'{device_bytes(step) / 2**30:.1f}', f'{account.argument_size_in_bytes / 2**30:.1f}',
+            f'{total / 2**30:.1f}', f'{account.argument_size_in_bytes / 2**30:.1f}',
             f'{flops / 1e12:.1f}', f'{seconds:.1f}', f'{60 / seconds:.1f}',
         ]  # fmt: skip
         print('| ' + ' | '.join(map(str, cells)) + ' |')

@@ -2,11 +2,23 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from lorajax import toy
+import jax
+
+from lorajax import sharding, toy
 from lorajax.commands.command import Command
-from lorajax.experiment import base_arrays, checks, forecast, memory, methods, models
+from lorajax.experiment import (
+    base_arrays,
+    checks,
+    forecast,
+    memory,
+    methods,
+    models,
+    programs,
+    targets,
+)
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option, options_of
 from lorajax.mapping import advice
@@ -20,6 +32,10 @@ class Flags:
     model: str = option(
         '', 'a model to train one adapter on, instead of the two of a run; named as source_model'
     )
+    compile_for: str = option(
+        '', 'accelerators to compile the programs for; their compiler must be here, they need not: '
+        f'{", ".join(targets.names())}, and how many, such as h100-8 or v5e-8'
+    )  # fmt: skip
 
 
 def doctor(flags: Flags, experiment: Experiment) -> None:
@@ -29,13 +45,16 @@ def doctor(flags: Flags, experiment: Experiment) -> None:
     in, so no network is needed. Where both models are here, their weights are compared, and the
     last line says which way to take between them. Where something does not fit, the flags are named
     with which it does. Time is estimated from a matrix product that is timed here. With a model,
-    what is measured is `train` on it, with the recipe of that command.
+    what is measured is `train` on it, with the recipe of that command. With `compile_for` the
+    programs are compiled, which takes minutes, and XLA's own account of their memory is shown.
 
     Raises:
       InputError: if a model is not to be had, a name is unknown, or the mesh does not divide
         what it must.
+      ArgumentError: if there are no such accelerators, or their compiler is not installed.
     """
     print('\n'.join(memory.describe_machine()), flush=True)  # before anything can fail
+    devices = targets.devices(flags.compile_for) if flags.compile_for else []
     if flags.model:
         works = [_Work('model', flags.model, adapters=1, trained=1, variants=2, items=0)]
     else:
@@ -45,11 +64,40 @@ def doctor(flags: Flags, experiment: Experiment) -> None:
     for config in configs:
         checks.check_mesh(experiment, config, is_here=False)
     print(memory.describe_mesh(experiment.mesh))
-    rate = forecast.matrix_rate(experiment.dtype)  # of one device, also for those elsewhere
+    device = _there(flags.compile_for) if devices else _here(experiment.dtype)
     for work, config in zip(works, configs, strict=True):
-        print('\n'.join(_describe(work, config, experiment, rate)))
+        print('\n'.join(_describe(work, config, experiment, device)), flush=True)
+        if devices:
+            _compile(work, config, experiment, devices, device.memory)
     if not flags.model:
         print('\n'.join(_advice(experiment)))
+
+
+class _Device(NamedTuple):
+    """One of the devices that are asked about, here or elsewhere.
+
+    Attributes:
+      memory: its bytes, if they are known.
+      rate: operations a second in products of large matrices.
+      source: where the rate comes from, in words.
+    """
+
+    memory: int | None
+    rate: float
+    source: str
+
+
+def _here(dtype: str) -> _Device:
+    """Returns a device of this machine."""
+    rate = forecast.matrix_rate(dtype)
+    return _Device(memory.device_bytes(), rate, 'as just measured on one device here')
+
+
+def _there(name: str) -> _Device:
+    """Returns a device of a target."""
+    found = targets.look_up(name)
+    share = forecast.PEAK_SHARE
+    return _Device(found.memory, share * found.peak, f'{share:.0%} of the peak, which is a guess')
 
 
 class _Work(NamedTuple):
@@ -81,6 +129,30 @@ def _works(experiment: Experiment) -> list[_Work]:
         _Work('source', experiment.source_model, count, count, variants, 0),
         _Work('target', experiment.target_model, count, count + again, variants, items),
     ]
+
+
+def _compile(
+    work: _Work,
+    config: ModelConfig,
+    experiment: Experiment,
+    devices: Sequence[jax.Device],
+    limit: int | None,
+) -> None:
+    """Compiles the programs of one model for devices of `limit` bytes each, and says their size."""
+    mesh = sharding.make_mesh(experiment.mesh, devices)
+    base = programs.make_base(experiment, config, mesh, experiment.attention)
+    compiled = programs.compile_all(
+        base,
+        experiment.adapters_per_step or work.adapters,
+        experiment.adapters_per_step or work.variants,
+        limit,
+    )
+    for program in compiled:
+        size = program.device_bytes / 2**30
+        print(
+            f'{work.side} {work.model}: compiled for {devices[0].device_kind}, {program.what}: '
+            f'{size:.2f} GiB', flush=True,
+        )  # fmt: skip
 
 
 def _advice(experiment: Experiment) -> list[str]:
@@ -133,13 +205,16 @@ def _sizes(
     return training, decoding
 
 
-def _describe(work: _Work, config: ModelConfig, experiment: Experiment, rate: float) -> list[str]:
+def _describe(
+    work: _Work, config: ModelConfig, experiment: Experiment, device: _Device
+) -> list[str]:
     """Returns the lines on one model."""
     label = f'{work.side} {work.model}'
     lines = memory.describe_model(label, config, *_sizes(work, config, experiment))
 
     def is_fit(changed: Experiment) -> bool:
-        return all(memory.fits(sizes) is not False for sizes in _sizes(work, config, changed))
+        sizes = _sizes(work, config, changed)
+        return all(memory.fits(parts, device.memory) is not False for parts in sizes)
 
     advice = forecast.advise(experiment, work.adapters, work.variants, is_fit)
     if advice:
@@ -149,20 +224,22 @@ def _describe(work: _Work, config: ModelConfig, experiment: Experiment, rate: fl
             f'{label}: does not fit; take --param_dtype=bfloat16 --dtype=bfloat16, a lower '
             '--batch_size or --max_len, or shard over more devices with --mesh'
         )
-    elif memory.fits({}) is not None:
+    elif device.memory is not None:
         lines.append(f'{label}: fits')
     tokens = experiment.max_len / 2
     rows = work.trained * experiment.train_per_task * experiment.num_epochs
     count = memory.num_devices(experiment.mesh)
-    training = forecast.training_seconds(config, rows * tokens, count * rate, experiment.remat)
+    training = forecast.training_seconds(
+        config, rows * tokens, count * device.rate, experiment.remat
+    )
     times = [f'training {forecast.show(training)}']
     if work.items:
         answers = work.variants * work.items * tokens
-        evaluation = forecast.evaluation_seconds(config, answers, count * rate)
+        evaluation = forecast.evaluation_seconds(config, answers, count * device.rate)
         times.append(f'evaluation {forecast.show(evaluation)}')
     lines.append(
         f'{label}: estimated time: {", ".join(times)}, for rows of {tokens:.0f} tokens, with '
-        f'{count} x {rate / 1e9:,.0f} GFLOP/s, as just measured on one device here'
+        f'{count} x {device.rate / 1e9:,.0f} GFLOP/s, {device.source}'
     )
     return lines
 

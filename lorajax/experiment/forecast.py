@@ -87,6 +87,9 @@ def matrix_rate(dtype: str, repeats: int = 3) -> float:
     return 2 * size**3 / min(seconds)
 
 
+PEAK_SHARE = 0.4  # of an accelerator's bfloat16 peak in large products: a guess, not measured
+
+
 def training_seconds(config: ModelConfig, tokens: float, rate: float, remat: str) -> float:
     """Estimates how long a number of tokens is trained.
 

@@ -211,12 +211,11 @@ def num_devices(mesh: Sequence[int]) -> int:
     return math.prod(plan_mesh(mesh, jax.device_count()).shape.values())
 
 
-def fits(sizes: Mapping[str, int]) -> bool | None:
-    """Returns whether a device holds some parts together; None where its memory is not known.
+def fits(sizes: Mapping[str, int], available: int | None) -> bool | None:
+    """Returns whether a device of so many bytes holds some parts; None where they are not known.
 
     A tenth is left to what the estimate does not know.
     """
-    available = device_bytes()
     return None if available is None else sum(sizes.values()) < 0.9 * available
 
 

@@ -66,7 +66,9 @@ def _no_cudnn(device: jax.Device, config: ModelConfig, dtype: jnp.dtype) -> str:
     Source: the checks of jax._src.cudnn.fused_attention_stablehlo, jax 0.10.2.
     """
     capability = float(getattr(device, 'compute_capability', None) or 0)
-    if device.platform not in ('gpu', 'cuda') or 'cuda' not in device.client.platform_version:
+    # Clients that only compile do not speak of CUDA, but their devices do of NVIDIA.
+    words = f'{device.client.platform_version} {device.device_kind}'.lower()
+    if device.platform not in ('gpu', 'cuda') or not ('cuda' in words or 'nvidia' in words):
         return f'needs an NVIDIA GPU, this is a {device.platform}'
     if capability < 8.0:
         return f'needs a GPU of capability 8.0, this one has {capability}'

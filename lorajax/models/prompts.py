@@ -55,13 +55,13 @@ def read_prompts(
     if in_pieces:
         fitting = max(_PIECE // length, 1)
         rows = max(n for n in range(1, min(rows, fitting) + 1) if rows % n == 0)
-    return _read_prompts(
+    return read_jit(
         module, params, adapter, tokens, segment_ids, rows=rows, in_pieces=in_pieces
     )
 
 
 @functools.partial(jax.jit, static_argnames=('module', 'rows', 'in_pieces'))
-def _read_prompts(
+def read_jit(
     module: Transformer,
     params: Params,
     adapter: Adapter | None,
@@ -71,7 +71,12 @@ def _read_prompts(
     rows: int,
     in_pieces: bool,
 ) -> Prompts:
-    """Reads prompts at once, or one adapter and `rows` prompts after the other."""
+    """Reads prompts at once, or one adapter and `rows` prompts after the other.
+
+    Args are those of `read_prompts`, and:
+      rows: prompts at a time, where they are read in pieces.
+      in_pieces: whether they are.
+    """
 
     def read(adapter: Adapter | None, tokens: jax.Array, segment_ids: jax.Array) -> Prompts:
         hidden, (k, v) = forward(module, params, adapter, tokens, segment_ids, return_kv=True)

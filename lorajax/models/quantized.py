@@ -18,7 +18,7 @@ the sign of the scale.
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import chex
@@ -71,13 +71,11 @@ def quantize_kernel(kernel: jax.Array, kind: str) -> dict[str, jax.Array]:
     chex.assert_rank(kernel, 3)
     shapes = shapes_of(kernel.shape, kind)
     where: Any = kernel.sharding
-    placed: Any = (where, where)
+    both: Any = (where, where)
     if isinstance(where, NamedSharding):
-        spec = (*where.spec, None, None, None)[:3]
-        placed = tuple(
-            NamedSharding(where.mesh, _fitting(where.mesh, spec, shape)) for shape, _ in shapes
-        )
-    values, scale = _round(kind, *placed)(kernel)
+        spec = where.spec
+        both = tuple(placed(where.mesh, spec, shape) for shape, _ in shapes)
+    values, scale = _round(kind, *both)(kernel)
     jax.block_until_ready(values)
     kernel.delete()
     return {'kernel': values, SCALE: scale}
@@ -171,14 +169,17 @@ def dense(kernel: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
     return np.asarray(_written_out(jnp.asarray(kernel), jnp.asarray(scale), jnp.float32))
 
 
-def _fitting(mesh: Any, spec: tuple[Any, ...], shape: tuple[int, ...]) -> PartitionSpec:
-    """Returns the partition of an array like a kernel, whole along axes that are not divided."""
+def placed(mesh: Any, spec: Iterable[Any], shape: tuple[int, ...]) -> NamedSharding:
+    """Returns where values or scales [L, ...] lie beside a kernel's partition.
+
+    They are whole along axes that the mesh does not divide.
+    """
     entries = []
-    for size, entry in zip(shape, spec, strict=False):
+    for size, entry in zip(shape, (*spec, None, None, None), strict=False):
         names = entry if isinstance(entry, tuple) else (entry,) if entry else ()
         divides = size % math.prod(mesh.shape[name] for name in names) == 0
         entries.append(entry if divides else None)
-    return PartitionSpec(*entries)
+    return NamedSharding(mesh, PartitionSpec(*entries))
 
 
 @functools.cache

@@ -85,9 +85,9 @@ def test_a_sliding_window_bounds_the_reach():
     assert kernels._reach(Blocking(16, 3), 8) == 7
 
 
-def device(platform, version='', capability=None):
+def device(platform, version='', capability=None, kind=''):
     client = types.SimpleNamespace(platform_version=version)
-    made = types.SimpleNamespace(platform=platform, client=client)
+    made = types.SimpleNamespace(platform=platform, client=client, device_kind=kind)
     if capability:
         made.compute_capability = capability
     return made
@@ -95,7 +95,8 @@ def device(platform, version='', capability=None):
 
 CPU, TPU = device('cpu'), device('tpu')
 T4, A100, H100 = (device('gpu', 'PJRT cuda 12', c) for c in ('7.5', '8.0', '9.0'))
-MI300 = device('gpu', 'PJRT rocm 6')
+MI300 = device('gpu', 'PJRT rocm 6', kind='AMD Instinct MI300X')
+ABSENT_H100 = device('gpu', 'PJRT C API', '9.0', 'NVIDIA H100 80GB HBM3')
 WIDE = dataclasses.replace(CONFIG, head_dim=192)
 
 
@@ -110,6 +111,7 @@ WIDE = dataclasses.replace(CONFIG, head_dim=192)
         (H100, GEMMA2_TINY, 'bfloat16', 'xla'),  # bounds its scores
         (T4, CONFIG, 'float16', 'xla'),
         (MI300, CONFIG, 'bfloat16', 'xla'),
+        (ABSENT_H100, CONFIG, 'bfloat16', 'cudnn'),
         (TPU, CONFIG, 'float32', 'splash'),
         (TPU, QWEN2_TINY, 'float32', 'xla'),  # narrow heads
         (TPU, dataclasses.replace(GEMMA2_TINY, head_dim=128), 'float32', 'xla'),  # two masks

@@ -22,8 +22,8 @@ def test_prompts_read_in_pieces_are_those_read_at_once(model, stacked):
     tokens = jnp.array(tokens_for(model.config, (2, 4, 6) if stacked else (4, 6)))
     segments = jnp.ones_like(tokens).at[..., 1, :2].set(0)
     arguments = model.module, model.params, adapter, tokens, segments
-    whole = prompts._read_prompts(*arguments, rows=4, in_pieces=False)
-    pieces = prompts._read_prompts(*arguments, rows=2, in_pieces=True)
+    whole = prompts.read_jit(*arguments, rows=4, in_pieces=False)
+    pieces = prompts.read_jit(*arguments, rows=2, in_pieces=True)
     for part, expected in zip(jax.tree.leaves(pieces), jax.tree.leaves(whole), strict=True):
         assert part.shape == expected.shape
         np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-5)  # float32, other shapes
