@@ -108,7 +108,9 @@ def _take_step(
         nll = target_nll(module, params, fold_scale(adapter, scale), *rows.batch)
         place = jax.nn.one_hot(rows.chunk, rows.wanted.shape[1])  # B M C
         found = -jnp.einsum('bm,bmc->bc', nll, place)
-        return (divergence(jnp.asarray(rows.wanted), found) * rows.is_chunk).sum() / rows.is_chunk.sum()
+        return (
+            divergence(jnp.asarray(rows.wanted), found) * rows.is_chunk
+        ).sum() / rows.is_chunk.sum()
 
     grads = jax.grad(loss)(adapter)
     updates, opt_state = optimizer.update(grads, opt_state, adapter)
