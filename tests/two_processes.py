@@ -16,7 +16,7 @@ import numpy as np
 
 from lorajax import models, processes, progress, sharding
 from lorajax.errors import ArgumentError, Interrupted
-from lorajax.models import presets
+from lorajax.models import presets, step
 from lorajax.models.hf import checkpoint
 from lorajax.models.model import param_shardings
 from lorajax.training import train_adapters
@@ -33,6 +33,7 @@ def train(mesh):
     flat = checkpoint.flatten(model.params)
     placed = {path: processes.place(np.asarray(leaf), where[path]) for path, leaf in flat.items()}
     model = dataclasses.replace(model, params=checkpoint.unflatten(placed))
+    step.pays(model.params)  # asks no device of another process
     config = dataclasses.replace(SMOOTH, num_epochs=1, targets=('k_proj', 'down_proj'))
     return train_adapters(model, TASKS, config, pad_id=0)
 
