@@ -58,9 +58,7 @@ class Experiment:
       ArgumentError: on a value of another type, out of range, or not among the choices.
     """
 
-    workdir: str = option(
-        'runs/toy', 'where all files of the run go', group='run', required=True
-    )
+    workdir: str = option('runs/toy', 'where all files of the run go', group='run', required=True)
     stages: tuple[str, ...] = option(
         STAGES, 'what to do if it is not done yet', group='run', choices=STAGES
     )
