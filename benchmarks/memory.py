@@ -84,12 +84,14 @@ def one(name: str, model: str) -> None:
     setting += f' | {sharding.mesh_text(mesh)} | {base.module.attention}'
     for program in compiled:
         actual, estimate = program.device_bytes, estimates[program.what]
+        says = 'does not fit' if actual is None else f'{actual / 2**30:.2f}'
+        error = '' if actual is None else f'{estimate / actual - 1:+.1%}'
         print(
-            f'bytes | {setting} | {program.what} | {actual / 2**30:.2f} | {estimate / 2**30:.2f} | '
-            f'{estimate / actual - 1:+.1%} |'
+            f'bytes | {setting} | {program.what} | {says} | {estimate / 2**30:.2f} | {error} |',
+            flush=True,
         )
     for program in compiled:
-        for found in collectives(program.compiled.as_text()):
+        for found in collectives(program.compiled.as_text()) if program.compiled else ():
             print(
                 f'sent | {setting} | {program.what} | {found.kind} | {found.dtype} | '
                 f'{found.count} | {found.sent / 1e6:,.2f} |'

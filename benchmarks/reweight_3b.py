@@ -28,7 +28,7 @@ RANK = 16  # of every anchor
 
 def compiled_step(
     base: programs.Base, anchors: int, adapters: int, rows: int, length: int
-) -> programs.Program:
+) -> programs.Compiled:
     """Compiles one step for answers that fill half of their rows."""
     target = programs.stacked_adapters(base, anchors)
     depth = base.config.num_layers
@@ -49,11 +49,10 @@ def compiled_step(
         ints(adapters, rows, length // 2), floats(adapters, rows, length // 2),
     )  # fmt: skip
     problem = Problem(programs.stacked_adapters(base, adapters), weights, batch, floats(adapters))
-    compiled = take_step.lower(
+    return take_step.lower(
         base.module, base.params, target, grams, state, problem,
         DEFAULTS.learning_rate, DEFAULTS.penalty,
     ).compile()  # fmt: skip
-    return programs.Program('reweighting', compiled)
 
 
 def operations(config: ModelConfig, rank: int, rows: int, length: int) -> float:
@@ -97,8 +96,8 @@ def main() -> None:
         rank = RANK * (args.anchors + 1)
         flops = operations(config, rank, args.rows, args.length)
         seconds = DEFAULTS.steps * flops / args.flops
-        account = step.compiled.memory_analysis()
-        total = step.device_bytes
+        account = step.memory_analysis()
+        total = programs.Program('reweighting', step).device_bytes
         cells = [
             args.model, args.dtype, args.anchors, adapters, args.rows, args.length,
             f'{total / 2**30:.1f}', f'{account.argument_size_in_bytes / 2**30:.1f}',

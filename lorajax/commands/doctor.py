@@ -147,12 +147,11 @@ def _compile(
         experiment.adapters_per_step or work.variants,
         limit,
     )
+    label = f'{work.side} {work.model}: compiled for {devices[0].device_kind}'
     for program in compiled:
-        size = program.device_bytes / 2**30
-        print(
-            f'{work.side} {work.model}: compiled for {devices[0].device_kind}, {program.what}: '
-            f'{size:.2f} GiB', flush=True,
-        )  # fmt: skip
+        size = program.device_bytes
+        says = 'does not fit' if size is None else f'{size / 2**30:.2f} GiB'
+        print(f'{label}, {program.what}: {says}', flush=True)
 
 
 def _advice(experiment: Experiment) -> list[str]:

@@ -114,18 +114,20 @@ class Program(NamedTuple):
 
     Attributes:
       what: it does.
-      compiled: by XLA.
+      compiled: by XLA; None if it does not fit, which the compiler of TPUs says.
       beside: bytes on each device that the program does not see: the stacked layers, where
         decoding has them apart.
     """
 
     what: str
-    compiled: Compiled
+    compiled: Compiled | None
     beside: int = 0
 
     @property
-    def device_bytes(self) -> int:
+    def device_bytes(self) -> int | None:
         """XLA's account of one device: arguments, temporaries, results in no argument's place."""
+        if self.compiled is None:
+            return None
         account: Any = self.compiled.memory_analysis()
         results = account.output_size_in_bytes - account.alias_size_in_bytes
         sizes = account.argument_size_in_bytes, account.temp_size_in_bytes, results, self.beside
@@ -147,10 +149,11 @@ def compile_all(
     yield from compile_decoding(base, decoded, memory)
 
 
-def compile_training(base: Base, adapters: int) -> Compiled:
+def compile_training(base: Base, adapters: int) -> Compiled | None:
     """Compiles a training step of stacked adapters, in which every example has `max_len` tokens.
 
-    Half of each example are answers. The step is computed in one piece.
+    Half of each example are answers. The step is computed in one piece. Returns None if it does not
+    fit.
     """
     experiment, recipe = base.experiment, base.experiment.train_config
     optimizer = make_optimizer(recipe)
@@ -176,11 +179,11 @@ def compile_training(base: Base, adapters: int) -> Compiled:
     train_step = make_train_step(base.module, base.mesh, optimizer, recipe.targets)
     rates, scale = array(base, (adapters,), jnp.float32), array(base, (), jnp.float32)
     blocking = Blocking(block, -(-(experiment.max_len - 1) // block))
-    return train_step.lower(base.params, state, pack, rates, scale, blocking, 1).compile()
+    return _compile(train_step.lower(base.params, state, pack, rates, scale, blocking, 1))
 
 
 def compile_decoding(base: Base, adapters: int, memory: int | None = None) -> Iterator[Program]:
-    """Yields the pass over one evaluation batch's prompts, and the decoding that follows it.
+    """Yields the pass over one evaluation batch's prompts, and the decoding if they fit.
 
     Args:
       base: the model.
@@ -196,8 +199,10 @@ def compile_decoding(base: Base, adapters: int, memory: int | None = None) -> It
     lowered = prompts.read_jit.lower(
         base.module, base.params, given, tokens, tokens, rows=shape[1], in_pieces=False
     )
-    reading = lowered.compile()
+    reading = _compile(lowered)
     yield Program('prompts', reading)
+    if reading is None:
+        return  # where its results would lie is not known
     read = _placed(lowered.out_info, reading.output_shardings)
     keys = jax.eval_shape(
         lambda: jnp.broadcast_to(jax.random.key_data(jax.random.key(0)), (*shape, 2))
@@ -215,7 +220,17 @@ def compile_decoding(base: Base, adapters: int, memory: int | None = None) -> It
         base.module, params, given, begun, stops, array(base, (adapters,), jnp.int32), **options
     )
     beside = _bytes(base.params['layers']) if step.is_split(params) else 0
-    yield Program('decoding', loop.compile(), beside)
+    yield Program('decoding', _compile(loop), beside)
+
+
+def _compile(lowered: Any) -> Compiled | None:
+    """Compiles a program; None if its compiler says that the device is too small."""
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if 'RESOURCE_EXHAUSTED' not in str(error):
+            raise
+        return None
 
 
 def _apart(base: Base, memory: int | None) -> Params:

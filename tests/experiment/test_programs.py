@@ -32,6 +32,7 @@ def test_programs_hold_the_base_and_the_adapters():
     weights, factors = size(made.params), size(programs.stacked_adapters(made, ADAPTERS))
     held = {'training': weights + 3 * factors, 'prompts': weights + factors}  # and two moments
     for program in programs.compile_all(made, ADAPTERS, ADAPTERS):
+        assert program.compiled is not None
         found = program.compiled.memory_analysis().argument_size_in_bytes
         assert program.device_bytes >= found
         if program.what in held:
@@ -47,3 +48,12 @@ def test_quantized_weights_are_a_quarter_of_float32():
         if name.endswith('_proj')
     )
     assert whole - kernels * 3 / 4 <= small < whole - kernels * 0.7
+
+
+def test_a_program_that_does_not_fit_is_none():
+    class TooLarge:
+        def compile(self):
+            raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: 20G of 15.75G hbm')
+
+    assert programs._compile(TooLarge()) is None
+    assert programs.Program('training', None).device_bytes is None
