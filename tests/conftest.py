@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pathlib
+import sys
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('HF_HUB_OFFLINE', '1')  # tests never wait for a network
@@ -17,7 +18,7 @@ if 'PYTEST_XDIST_WORKER' in os.environ:  # workers share the cores; threads woul
 # Many tests compile the same small programs, some in processes of their own.
 _CACHE = pathlib.Path(__file__).resolve().parent.parent / '.pytest_cache' / 'jax'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
 
 import pytest  # noqa: E402
 
@@ -63,6 +64,18 @@ def pytest_runtest_makereport(item, call):
         report.outcome = 'failed'
         report.longrepr = f'parity test skipped: {report.longrepr}'
     return report
+
+
+@pytest.fixture(scope='module', autouse=True)
+def compiled_programs():
+    """Forgets programs before they are too many: each holds nine maps of memory or more.
+
+    Linux allows a process 65,530; a whole suite in one process died of a segmentation fault.
+    """
+    yield
+    maps = pathlib.Path('/proc/self/maps')
+    if maps.exists() and maps.read_bytes().count(b'\n') > 30_000:
+        sys.modules['jax'].clear_caches()
 
 
 @pytest.fixture(scope='session')
