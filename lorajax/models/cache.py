@@ -15,16 +15,16 @@ Layers = Any
 class Cache:
     """Keys and values of the tokens so far.
 
-    With stacked adapters every leaf has an axis A before B; the layer axis stays first, so
-    that the layer scan reads the cache without a transpose. A cache for weights whose layers are
-    apart (`step.split_layers`) is apart too, with the heads before the slots: so attention reads
-    it as it lies.
+    With stacked adapters every leaf has an axis A before B; the layer axis stays first, so that the
+    layer scan reads the cache without a transpose. A cache for weights whose layers are apart
+    (`step.split_layers`) is apart too. The heads stand before the slots, so attention reads it as
+    it lies: with the slots first a GPU turned the whole cache over and kept both.
 
     The slots are a ring. All rows write to the same slot at the same time, whenever their prompts
     came in: attention does not ask in which order keys lie, only which of them are valid.
 
     Attributes:
-      k: [L, (A,) B, S, K, H] or L times [(A,) B, K, S, H], keys after rotation.
+      k: [L, (A,) B, K, S, H] or L times [(A,) B, K, S, H], keys after rotation.
       v: like `k`.
       valid: bool[(A,) B, S], which slots hold a token of the row.
     """
@@ -57,9 +57,14 @@ def from_prompts(
     k, v = kv
     chex.assert_equal_shape((k, v))
     chex.assert_shape(k, (None, *valid.shape, None, None))
-    k, v = (_widen(array, -3, num_slots) for array in kv)
+    k, v = (_widen(heads_first(array), -2, num_slots) for array in kv)
     wide = _widen(valid, -1, num_slots)
-    return Cache(_split(k), _split(v), wide) if split else Cache(k, v, wide)
+    return Cache(tuple(k), tuple(v), wide) if split else Cache(k, v, wide)
+
+
+def heads_first(array: jax.Array) -> jax.Array:
+    """[..., S, K, H] -> [..., K, S, H], and back."""
+    return jnp.swapaxes(array, -3, -2)
 
 
 def write(cache: Cache, kv: tuple[jax.Array, jax.Array], slot: jax.Array) -> Cache:
@@ -74,10 +79,10 @@ def write(cache: Cache, kv: tuple[jax.Array, jax.Array], slot: jax.Array) -> Cac
     def put(array: jax.Array, update: jax.Array, axis: int) -> jax.Array:
         return jax.lax.dynamic_update_slice_in_dim(array, update.astype(array.dtype), slot, axis)
 
-    k, v = kv
-    chex.assert_shape((k, v), (*cache.k.shape[:-3], 1, *cache.k.shape[-2:]))
+    k, v = map(heads_first, kv)
+    chex.assert_shape((k, v), (*cache.k.shape[:-2], 1, cache.k.shape[-1]))
     true = jnp.ones((*cache.valid.shape[:-1], 1), bool)
-    return Cache(put(cache.k, k, -3), put(cache.v, v, -3), put(cache.valid, true, -1))
+    return Cache(put(cache.k, k, -2), put(cache.v, v, -2), put(cache.valid, true, -1))
 
 
 def insert(
@@ -103,7 +108,7 @@ def insert(
     """
     ring = cache.valid.shape[-1]
     length = valid.shape[-1]
-    k, v = (jnp.roll(_widen(x, -3, ring - length), slot - length, axis=-3) for x in kv)
+    k, v = (jnp.roll(_widen(heads_first(x), -2, ring - length), slot - length, axis=-2) for x in kv)
     turned = jnp.roll(_widen(valid, -1, ring - length), slot - length, axis=-1)
     new_valid = put_rows(cache.valid, turned, group, lanes)
     if is_split(cache):
@@ -112,7 +117,7 @@ def insert(
             return put_rows(array, update, group, lanes)
 
         return Cache(
-            jax.tree.map(put, cache.k, _split(k)), jax.tree.map(put, cache.v, _split(v)), new_valid
+            jax.tree.map(put, cache.k, tuple(k)), jax.tree.map(put, cache.v, tuple(v)), new_valid
         )
     of_layers = jax.vmap(put_rows, in_axes=(0, 0, None, None))
     return Cache(
@@ -134,8 +139,3 @@ def _widen(array: jax.Array, axis: int, count: int) -> jax.Array:
     pad = [(0, 0)] * array.ndim
     pad[axis] = (0, count)
     return jnp.pad(array, pad)
-
-
-def _split(array: jax.Array) -> tuple[jax.Array, ...]:
-    """[L, ..., S, K, H] -> L times [..., K, S, H]."""
-    return tuple(jnp.swapaxes(layer, -3, -2) for layer in array)

@@ -8,7 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from lorajax.models.cache import Cache
+from lorajax.models import cache as cache_lib
 from lorajax.models.loss import token_nll
 from lorajax.models.prompts import Prompts
 from lorajax.models.stacked import forward
@@ -49,7 +49,7 @@ def continuation_nll(
             tokens[..., :-1],
             segment_ids[..., :-1],
             prompts.valid.sum(axis=-1)[..., None] + jnp.arange(tokens.shape[-1] - 1),
-            Cache(prompts.k, prompts.v, prompts.valid),
+            cache_lib.from_prompts((prompts.k, prompts.v), prompts.valid, num_slots=0),
         )
         before = jnp.concatenate([before, hidden], axis=-2)
     softcap = module.config.logit_softcap

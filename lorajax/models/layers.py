@@ -12,6 +12,7 @@ from lorajax import sharding
 from lorajax.lora.delta import blocked_delta, low_rank_delta
 from lorajax.models import kernels, quantized, rope
 from lorajax.models.attention import Blocking, KeyValues, attend
+from lorajax.models.cache import heads_first
 from lorajax.models.config import ModelConfig
 
 
@@ -209,7 +210,7 @@ class Block(nn.Module):
 
         Args:
           x: [B, T, D], the residual stream.
-          cached: keys and values [B, S, K, H] of earlier tokens, or None.
+          cached: keys and values [B, K, S, H] of earlier tokens, or None.
           angle: float32[B, T, H / 2], rotation of each new token.
           mask: bool[B, T, T], who sees whom among the new tokens; with `blocking` as
             `kernels.visibility` says.
@@ -245,7 +246,8 @@ class Block(nn.Module):
             else:
                 kv_blocks: tuple[KeyValues, ...] = (KeyValues(k, v, mask),)
                 if cached is not None and cached_mask is not None:
-                    kv_blocks = (KeyValues(*cached, cached_mask), *kv_blocks)
+                    keys, values = map(heads_first, cached)
+                    kv_blocks = (KeyValues(keys, values, cached_mask), *kv_blocks)
                 q = q.reshape(b, t, c.num_kv_heads, -1, c.head_dim)
                 out = attend(q, kv_blocks, c.score_scale, c.attention_softcap)
         out = project('o_proj', out.reshape(b, t, -1))  # from B T (N H)

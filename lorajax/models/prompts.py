@@ -55,9 +55,7 @@ def read_prompts(
     if in_pieces:
         fitting = max(_PIECE // length, 1)
         rows = max(n for n in range(1, min(rows, fitting) + 1) if rows % n == 0)
-    return read_jit(
-        module, params, adapter, tokens, segment_ids, rows=rows, in_pieces=in_pieces
-    )
+    return read_jit(module, params, adapter, tokens, segment_ids, rows=rows, in_pieces=in_pieces)
 
 
 @functools.partial(jax.jit, static_argnames=('module', 'rows', 'in_pieces'))

@@ -19,9 +19,8 @@ def prompt(rows, length=T, seed=0):
 
 def whole(layers):
     """[L, (A,) B, S, K, H], however the layers lie."""
-    if isinstance(layers, tuple):
-        layers = np.swapaxes(np.stack(layers), -2, -3)
-    return np.asarray(layers)
+    stacked = np.stack(layers) if isinstance(layers, tuple) else np.asarray(layers)
+    return np.swapaxes(stacked, -2, -3)
 
 
 @pytest.mark.parametrize('split', [False, True], ids=['scanned', 'apart'])
@@ -42,9 +41,10 @@ def test_prompt_and_new_tokens_stand_one_after_the_other(rows, split):
     new = tuple(part[..., :1, :, :] + 1 for part in kv)
     written = cache_lib.write(cache, new, jnp.int32(T + 1))
     for array, part, before in zip((written.k, written.v), new, (cache.k, cache.v), strict=True):
-        np.testing.assert_array_equal(array[..., T + 1 : T + 2, :, :], part)
+        after, former = whole(array), whole(before)
+        np.testing.assert_array_equal(after[..., T + 1 : T + 2, :, :], part)
         for slot in set(range(T + FREE)) - {T + 1}:
-            np.testing.assert_array_equal(array[..., slot, :, :], before[..., slot, :, :])
+            np.testing.assert_array_equal(after[..., slot, :, :], former[..., slot, :, :])
             np.testing.assert_array_equal(written.valid[..., slot], cache.valid[..., slot])
     assert np.asarray(written.valid[..., T + 1]).all()
 
