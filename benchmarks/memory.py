@@ -73,12 +73,16 @@ def one(name: str, model: str) -> None:
         config, adapters=decoded, batch_size=experiment.eval_batch_size,
         max_new_tokens=experiment.max_new_tokens or experiment.max_len, **common,
     )  # fmt: skip
+    apart = memory.layers_apart(
+        config, mesh=experiment.mesh, param_dtype=experiment.param_dtype,
+        quantize=experiment.quantize, devices=list(mesh.devices.flat), limit=limit,
+    )  # fmt: skip
     compiled = list(programs.compile_all(base, trained, decoded, limit))
     # The cache is not there yet where the first prompts are read, and these are read before it.
     estimates = {
         'training': sum(training.values()),
         'prompts': sum(decoding.values()) - decoding['cache'],
-        'decoding': sum(decoding.values()) - decoding['prompts'],
+        'decoding': sum(decoding.values()) - decoding['prompts'] + apart,
     }
     setting = f'{name} | {devices[0].device_kind if devices else "CPU"} | {model}'
     setting += f' | {sharding.mesh_text(mesh)} | {base.module.attention}'

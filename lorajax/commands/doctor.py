@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -54,7 +53,7 @@ def doctor(flags: Flags, experiment: Experiment) -> None:
       ArgumentError: if there are no such accelerators, or their compiler is not installed.
     """
     print('\n'.join(memory.describe_machine()), flush=True)  # before anything can fail
-    devices = targets.devices(flags.compile_for) if flags.compile_for else []
+    target = _there(flags.compile_for) if flags.compile_for else None
     if flags.model:
         works = [_Work('model', flags.model, adapters=1, trained=1, variants=2, items=0)]
     else:
@@ -64,11 +63,11 @@ def doctor(flags: Flags, experiment: Experiment) -> None:
     for config in configs:
         checks.check_mesh(experiment, config, is_here=False)
     print(memory.describe_mesh(experiment.mesh))
-    device = _there(flags.compile_for) if devices else _here(experiment.dtype)
+    device = target or _here(experiment.dtype)
     for work, config in zip(works, configs, strict=True):
         print('\n'.join(_describe(work, config, experiment, device)), flush=True)
-        if devices:
-            _compile(work, config, experiment, devices, device.memory)
+        if target:
+            _compile(work, config, experiment, target)
     if not flags.model:
         print('\n'.join(_advice(experiment)))
 
@@ -80,24 +79,28 @@ class _Device(NamedTuple):
       memory: its bytes, if they are known.
       rate: operations a second in products of large matrices.
       source: where the rate comes from, in words.
+      devices: it and those like it.
     """
 
     memory: int | None
     rate: float
     source: str
+    devices: list[jax.Device]
 
 
 def _here(dtype: str) -> _Device:
     """Returns a device of this machine."""
     rate = forecast.matrix_rate(dtype)
-    return _Device(memory.device_bytes(), rate, 'as just measured on one device here')
+    return _Device(
+        memory.device_bytes(), rate, 'as just measured on one device here', jax.devices()
+    )
 
 
 def _there(name: str) -> _Device:
-    """Returns a device of a target."""
-    found = targets.look_up(name)
-    share = forecast.PEAK_SHARE
-    return _Device(found.memory, share * found.peak, f'{share:.0%} of the peak, which is a guess')
+    """Returns a device of a target, whose compiler is here."""
+    found, share = targets.look_up(name), forecast.PEAK_SHARE
+    source = f'{share:.0%} of the peak, which is a guess'
+    return _Device(found.memory, share * found.peak, source, targets.devices(name))
 
 
 class _Work(NamedTuple):
@@ -131,23 +134,17 @@ def _works(experiment: Experiment) -> list[_Work]:
     ]
 
 
-def _compile(
-    work: _Work,
-    config: ModelConfig,
-    experiment: Experiment,
-    devices: Sequence[jax.Device],
-    limit: int | None,
-) -> None:
-    """Compiles the programs of one model for devices of `limit` bytes each, and says their size."""
-    mesh = sharding.make_mesh(experiment.mesh, devices)
+def _compile(work: _Work, config: ModelConfig, experiment: Experiment, device: _Device) -> None:
+    """Compiles the programs of one model for a target, and says their size."""
+    mesh = sharding.make_mesh(experiment.mesh, device.devices)
     base = programs.make_base(experiment, config, mesh, experiment.attention)
     compiled = programs.compile_all(
         base,
         experiment.adapters_per_step or work.adapters,
         experiment.adapters_per_step or work.variants,
-        limit,
+        device.memory,
     )
-    label = f'{work.side} {work.model}: compiled for {devices[0].device_kind}'
+    label = f'{work.side} {work.model}: compiled for {device.devices[0].device_kind}'
     for program in compiled:
         size = program.device_bytes
         says = 'does not fit' if size is None else f'{size / 2**30:.2f} GiB'
@@ -172,7 +169,7 @@ def _config(name: str) -> ModelConfig:
 
 
 def _sizes(
-    work: _Work, config: ModelConfig, experiment: Experiment
+    work: _Work, config: ModelConfig, experiment: Experiment, device: _Device
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Returns what training and evaluation need per device, bytes by part."""
     training = memory.training_bytes(
@@ -201,7 +198,15 @@ def _sizes(
         quantize=experiment.quantize,
         dtype=experiment.dtype,
     )
-    return training, decoding
+    apart = memory.layers_apart(
+        config,
+        mesh=experiment.mesh,
+        param_dtype=experiment.param_dtype,
+        quantize=experiment.quantize,
+        devices=device.devices,
+        limit=device.memory,
+    )
+    return training, decoding | ({'layers apart': apart} if apart else {})
 
 
 def _describe(
@@ -209,10 +214,10 @@ def _describe(
 ) -> list[str]:
     """Returns the lines on one model."""
     label = f'{work.side} {work.model}'
-    lines = memory.describe_model(label, config, *_sizes(work, config, experiment))
+    lines = memory.describe_model(label, config, *_sizes(work, config, experiment, device))
 
     def is_fit(changed: Experiment) -> bool:
-        sizes = _sizes(work, config, changed)
+        sizes = _sizes(work, config, changed, device)
         return all(memory.fits(parts, device.memory) is not False for parts in sizes)
 
     advice = forecast.advise(experiment, work.adapters, work.variants, is_fit)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import AbstractMesh
 
 from lorajax.experiment.provenance import versions
-from lorajax.models import ModelConfig, quantized
+from lorajax.models import ModelConfig, quantized, step
 from lorajax.models.hf import names as hf_names
 from lorajax.models.model import adapter_shardings, param_shardings
 from lorajax.sharding import mesh_text, pad_adapters, pad_rows, plan_mesh
@@ -144,16 +144,46 @@ def decoding_bytes(
     }
 
 
+def layers_apart(
+    config: ModelConfig,
+    *,
+    mesh: Sequence[int],
+    param_dtype: str,
+    quantize: str,
+    devices: Sequence[jax.Device],
+    limit: int | None,
+) -> int:
+    """Returns the bytes of the second copy of the layers that decoding makes on GPUs, if it does.
+
+    Args:
+      config: of the base model.
+      mesh: see `sharding.make_mesh`.
+      param_dtype: of the weights.
+      quantize: kind of the base's kernels, see `models.quantized`.
+      devices: of the kind that the mesh is made of.
+      limit: bytes of one of them, if they are known; see `models.step.pays_on`.
+    """
+    planned = plan_mesh(mesh, jax.device_count())
+    size = _params(planned, config, np.dtype(param_dtype).itemsize, quantize, 'layers/')
+    is_whole = planned.shape['fsdp'] == planned.shape['tensor'] == 1
+    pays = step.pays_on(devices, size, config.num_layers, is_whole, limit)
+    return size if pays and devices[0].platform == 'gpu' else 0
+
+
 def _kv_heads(config: ModelConfig, parts: int) -> int:
     """Returns the key and value heads of a device; all, where the tensor axis divides them not."""
     heads = config.num_kv_heads
     return heads if heads % parts else heads // parts
 
 
-def _params(mesh: AbstractMesh, config: ModelConfig, item: int, quantize: str) -> int:
-    """Returns the bytes of a device's part of the base."""
+def _params(
+    mesh: AbstractMesh, config: ModelConfig, item: int, quantize: str, prefix: str = ''
+) -> int:
+    """Returns the bytes of a device's part of the weights whose path begins with a prefix."""
     shapes, where = hf_names.shapes(config), param_shardings(mesh, config)
-    parts = {path: where[path].shard_shape(shapes[path]) for path in shapes}
+    parts = {
+        path: where[path].shard_shape(shapes[path]) for path in shapes if path.startswith(prefix)
+    }
     return sum(
         quantized.bytes_of(part, quantize)
         if quantize != quantized.NONE and quantized.is_quantized(path)

@@ -15,6 +15,7 @@ from jax.experimental import topologies
 from lorajax.errors import ArgumentError
 
 _GIB = 2**30
+_TAKEN = 0.75  # XLA_PYTHON_CLIENT_MEM_FRACTION
 _GRIDS = {1: '1x1', 4: '2x2', 8: '2x4', 16: '4x4', 32: '4x8', 64: '8x8', 128: '8x16', 256: '16x16'}
 
 
@@ -43,7 +44,7 @@ class Gpu(NamedTuple):
       cache: bytes of the L2 cache.
       clock: GHz.
       bandwidth: bytes a second of the memory.
-      memory: bytes of the device.
+      size: bytes of the device.
       peak: operations a second in bfloat16, of dense matrices.
     """
 
@@ -56,8 +57,13 @@ class Gpu(NamedTuple):
     cache: int
     clock: float
     bandwidth: float
-    memory: int
+    size: int
     peak: float
+
+    @property
+    def memory(self) -> int:
+        """Bytes that a program may use: what JAX takes of a GPU unless it is told otherwise."""
+        return int(_TAKEN * self.size)
 
 
 # TPUs: what the compiler says when a program is too large, and Google's pages of each generation.
@@ -85,7 +91,7 @@ GPUS = {
 _RESERVED = 1024  # bytes of shared memory that a block cannot have
 _DESCRIPTION = """
 gpu_device_info {{
-  name: "{name}" device_memory_size: {memory} memory_bandwidth: {bandwidth:.0f}
+  name: "{name}" device_memory_size: {size} memory_bandwidth: {bandwidth:.0f}
   cuda_compute_capability {{ major: {major} minor: {minor} {features} }}
   core_count: {cores} fpus_per_core: {units} clock_rate_ghz: {clock} l2_cache_size: {cache}
   threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: {threads}

@@ -1,6 +1,7 @@
 """Bytes from shapes: exact where they are exact, and divided as the mesh divides."""
 
 import os
+import types
 
 import pytest
 
@@ -144,3 +145,18 @@ def test_heads_that_the_tensor_axis_does_not_divide_are_whole_everywhere():
         for parts in (1, 2, 4)
     ]  # fmt: skip
     assert qwen[0] == 2 * qwen[1] == qwen[2]  # of two heads
+
+
+@pytest.mark.parametrize(
+    ('platform', 'mesh', 'is_twice'),
+    [('gpu', (1, 1, 1), True), ('gpu', (1, 8, 1), False), ('cpu', (1, 1, 1), False)],
+)
+def test_a_gpu_holds_the_layers_twice_where_decoding_has_them_apart(platform, mesh, is_twice):
+    config = presets.LLAMA3_2_3B
+    found = memory.layers_apart(
+        config, mesh=mesh, param_dtype='bfloat16', quantize='none',
+        devices=[types.SimpleNamespace(platform=platform)], limit=60 * 2**30,
+    )  # fmt: skip
+    embedding = config.vocab_size * config.embed_dim
+    expected = 2 * (config.num_params - embedding - config.embed_dim)  # and the final norm
+    assert found == (expected if is_twice else 0)
