@@ -126,7 +126,7 @@ def _by_pairs(known: Known, is_related: bool) -> Advice:
     if known.anchors < _ENOUGH:
         figure = f'{pairs}; from 4 to 8 half or more of all maps are worse than no adapter'
         return Advice(MAP, f'check what the map makes before you use it; {more}', figure)
-    figure = '0.53 [0.31, 0.73] of the gap between unrelated models, from 16 pairs'
+    figure = '0.55 [0.36, 0.72] of the gap between unrelated models, from 16 pairs'
     if is_related:
         figure = '0.79 and 0.89 of the gap from 16 pairs where the target was trained on'
     return Advice(MAP, f'check what the map makes before you use it; {more}', figure)
