@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lorajax.errors import InputError
-from lorajax.evaluation import ablation_stats, references
+from lorajax.evaluation import ablation_stats, references, source_side
 from lorajax.evaluation.outcomes import Row, Table
 from lorajax.evaluation.stats import experiment1
 from lorajax.types import JsonDict, ReadOnlyJson
@@ -35,18 +35,20 @@ def build(
     ablations: Mapping[str, Mapping[str, Sequence[Row]]] | None = None,
     diagnostics: Mapping[str, ReadOnlyJson] | None = None,
     cosines: Mapping[str, Mapping[str, float]] | None = None,
+    source: Mapping[str, Table] | None = None,
     selected_method: str | None = None,
 ) -> JsonDict:
     """Returns what results.json holds.
 
     Args:
-      config: content of config.json; 'source_model', 'target_model', 'methods' and 'domains'
-        {task: domain} are used where present.
+      config: content of config.json; 'source_model', 'target_model', 'methods', 'domains' {task:
+        domain} and 'twins' {held-out: anchors of the same pool} are used where present.
       outcomes: of every held-out, in the order of the tables; see `outcomes.read_table`.
       eval_items: {task: its evaluation items}, for the 'problem_ids' that items share.
       ablations: {'experiment2' or 'experiment3': {task: rows}}.
       diagnostics: {method: content of its diagnostics.json}.
       cosines: {task: {method: cosine of its update with the oracle's}}.
+      source: outcomes of the source model, of some held-outs; see `source_side`.
       selected_method: the method fixed before evaluation.
 
     Returns:
@@ -63,17 +65,29 @@ def build(
     items = {task: list(table['base']) for task, table in outcomes.items()}
     problems = _problems(items, eval_items or {})
     correct = {task: _column(table, 'correct', order) for task, table in main.items()}
-    experiment = experiment1(
-        {
-            task: {'n': len(items[task])} | {m: int(sum(v)) for m, v in answers.items()}
-            for task, answers in correct.items()
-        },
-        outcomes=correct,
-        nll={task: _column(table, 'nll', order) for task, table in main.items()},
-        clusters=problems,
-        selected_method=selected_method,
-        domains=config.get('domains') or None,
-    )
+    nll = {task: _column(table, 'nll', order) for task, table in main.items()}
+
+    def compare(tasks: Iterable[str]) -> JsonDict:
+        tasks = list(tasks)
+        return experiment1(
+            {
+                task: {'n': len(items[task])} | {m: int(sum(v)) for m, v in correct[task].items()}
+                for task in tasks
+            },
+            outcomes={task: correct[task] for task in tasks},
+            nll={task: nll[task] for task in tasks},
+            clusters={task: problems[task] for task in tasks},
+            selected_method=selected_method,
+            domains=config.get('domains') or None,
+        )
+
+    experiment = compare(correct)
+    twins = {task: names for task, names in (config.get('twins') or {}).items() if task in correct}
+    if twins and len(twins) < len(correct):
+        rest = compare(task for task in correct if task not in twins)
+        experiment['without_twins'] = {
+            'twins': twins, 'pooled_gap_recovered': rest['pooled_gap_recovered']
+        }  # fmt: skip
     for row in experiment['rows']:
         row['nll_undefined'] = _undefined(main[row['task']], order)
         row['details'] = _detail_rates(main[row['task']], order)
@@ -108,6 +122,7 @@ def build(
             problems,
             cosines or {},
         ),
+        'source': source_side.summary(main, source or {}, ['mean', *methods, 'oracle']),
         'diagnostics': known,
     }
 

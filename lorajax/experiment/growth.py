@@ -11,6 +11,7 @@ is missing:
     mappings/METHOD             the adapters of all anchors
     predicted/METHOD/TASK       mappings/METHOD, adapters/source/TASK
     outcomes/TASK               data/eval/TASK, and of each method its adapter; a row for each item
+    outcomes/source/TASK        data/eval/TASK, adapters/source/TASK; likewise
     outcomes/experiment2, 3     the adapters of all anchors, outcomes, settings of the tables
     results.json, report        all outcomes
 
@@ -111,13 +112,13 @@ class Growth:
         stood among them.
       is_refitted: whether the mappings' anchors are others, or other adapters.
       stale: what is to be made again, and is there.
-      outcomes: held-out -> rows that still hold, of those that are there.
+      outcomes: file -> rows that still hold, of those that are there.
     """
 
     retrained: frozenset[str]
     is_refitted: bool
     stale: tuple[Stale, ...]
-    outcomes: Mapping[str, list[outcomes.Row]]
+    outcomes: Mapping[pathlib.Path, list[outcomes.Row]]
 
 
 def measure(
@@ -146,23 +147,25 @@ def measure(
     anchors = set(experiment.anchors)
     is_refitted = anchors != set(stored['anchors']) or bool(anchors & retrained)
     kept = {
-        task: _kept(experiment, stored, task, drawn[task].eval, task in retrained, is_refitted)
+        path: _kept(experiment, stored, task, path, drawn[task].eval, task in retrained, refitted)
         for task in stored['heldouts']
-        if files.outcomes(task).exists()
-    }
+        for path, refitted in (
+            (files.outcomes(task), is_refitted), (files.source_outcomes(task), False)
+        )
+        if path.exists()
+    }  # fmt: skip
     found = _stale(experiment, stored, retrained, is_refitted)
     existing = tuple(entry for entry in found if entry.path.exists())
     return Growth(retrained, is_refitted, existing, kept)
 
 
-def apply(experiment: Experiment, growth: Growth) -> None:
+def apply(growth: Growth) -> None:
     """Removes what is stale, so that the stages make it again."""
-    files = experiment.files
-    for task, rows in growth.outcomes.items():
+    for path, rows in growth.outcomes.items():
         if rows:
-            outcomes.write(files.outcomes(task), rows)
+            outcomes.write(path, rows)
         else:
-            files.outcomes(task).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
     for path, reason in growth.stale:
         logging.info('%s: made again, as %s changed', path, reason)
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -196,6 +199,7 @@ def _kept(
     experiment: Experiment,
     stored: Mapping[str, Any],
     task: str,
+    path: pathlib.Path,
     items: Sequence[Example],
     is_retrained: bool,
     is_refitted: bool,
@@ -214,7 +218,7 @@ def _kept(
     methods = {BASE} if is_retrained else {BASE, ORACLE, REPEATED}
     return [
         row
-        for row in outcomes.read(files.outcomes(task), task)
+        for row in outcomes.read(path, task)
         if row['item'] in same and (row['method'] in methods or not (is_refitted or is_retrained))
     ]
 

@@ -49,6 +49,7 @@ def read_config(path: pathlib.Path) -> JsonDict:
         if not name.isidentifier():  # it becomes the name of a file
             raise InputError(f'{path}: heldouts has {fields.show(name)}, expected names of tasks')
     fields.require(path, config, 'domains', fields.object_of(fields.TEXT), {})
+    fields.require(path, config, 'twins', fields.object_of(fields.list_of(fields.TEXT)), {})
     return config
 
 

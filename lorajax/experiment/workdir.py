@@ -158,6 +158,10 @@ class Workdir:
         """One row per item and method."""
         return self.all_outcomes / f'{task}.jsonl'
 
+    def source_outcomes(self, task: str) -> pathlib.Path:
+        """One row per item of the source model, bare ('base') and with its adapter ('oracle')."""
+        return self.all_outcomes / 'source' / f'{task}.jsonl'
+
     def study(self, experiment: str) -> pathlib.Path:
         """Directory of the outcomes of 'experiment2' or 'experiment3'."""
         return self.all_outcomes / experiment

@@ -48,6 +48,7 @@ def make_document(
         statistics.loss(results),
         statistics.scoring(results),
         mappings.references(results),
+        mappings.source_side(results),
         mappings.diagnostics(results),
         mappings.costs(diagnostics),
         run.training('loss' in pictures),

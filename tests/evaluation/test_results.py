@@ -25,6 +25,7 @@ def test_schema(fake_results):
         'experiment2',
         'experiment3',
         'references',
+        'source',
         'diagnostics',
     ]
     assert fake_results['schema'] == 1
@@ -91,6 +92,17 @@ def test_not_run(small):
 def test_tasks_with_common_problem_ids_are_linked(small):
     linked = small.results()['experiment1']['bootstrap']['linked_tasks']
     assert [sorted(tasks) for tasks in linked] == [['gsm8k_test_500', 'gsm_hard']]
+
+
+def test_twins_are_left_out_of_a_second_pool(small):
+    assert 'without_twins' not in small.results()['experiment1']
+    small.config['twins'] = {'gsm8k_test_500': ['gsm8k'], 'elsewhere': ['gsm8k']}
+    part = small.results()['experiment1']
+    assert part['without_twins']['twins'] == {'gsm8k_test_500': ['gsm8k']}
+    del small.outcomes['gsm8k_test_500']
+    small.config['heldouts'].remove('gsm8k_test_500')
+    rest = small.results()['experiment1']['pooled_gap_recovered']
+    assert part['without_twins']['pooled_gap_recovered'] == rest != part['pooled_gap_recovered']
 
 
 def test_ablations_resample_the_problems_that_experiment_1_resamples(fake_run, fake_results):

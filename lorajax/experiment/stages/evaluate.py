@@ -1,12 +1,17 @@
-"""Fourth stage: outcomes of base, every prediction and the oracle; experiments 2 and 3."""
+"""Fourth stage: outcomes of base, every prediction and the oracle; experiments 2 and 3.
+
+With diagnostics, also those of the source model: what its adapters can do, which is all that a
+translation has to carry over.
+"""
 
 import functools
+import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorajax import processes
-from lorajax.evaluation import ablations, outcomes
+from lorajax.evaluation import ablations, outcomes, source_side
 from lorajax.evaluation.evaluate import evaluate as evaluate_task
 from lorajax.evaluation.inference import decode_length
 from lorajax.experiment import adapters, methods, models, tasks
@@ -35,28 +40,25 @@ def evaluate(experiment: Experiment, shard: Shard = WHOLE) -> bool:
             name: [files.study_outcomes(name, task) for task in experiment.heldouts]
             for name in plan
         }
-        lacking = {task: _lacking(experiment, task) for task in heldouts}
         return [
-            [[task, [*some.items()]] for task, some in lacking.items() if some],
+            _all_lacking(experiment, 'target', heldouts),
+            _all_lacking(experiment, 'source', heldouts),
             [name for name in plan if not all(path.exists() for path in studied[name])],
         ]
 
-    missing, studies = processes.on_first(undone)
-    if not missing and not studies:
+    missing, of_source, studies = processes.on_first(undone)
+    if not missing and not of_source and not studies:
         return False
     processes.on_first(lambda: check_trained(experiment))
+    if of_source:
+        _complete(experiment, 'source', of_source, *models.load_side(experiment, 'source'))
     plan = {name: plan[name] for name in studies}
+    if not missing and not plan:
+        return True
     model, chat = models.load_side(experiment, 'target')
-    score = functools.partial(_score, experiment, model, chat)
-    for task, lacking in missing:
-        items = {example.item: example for example in _items(experiment, task)}
-        rows = _stored(experiment, task)
-        for left, names in lacking:
-            compared = {name: _adapter(experiment, name, task) for name in names}
-            rows += score(task, compared, [items[item] for item in left])
-        rows = _in_order(rows, _names(experiment), list(items))
-        processes.on_first(functools.partial(outcomes.write, files.outcomes(task), rows))
+    _complete(experiment, 'target', missing, model, chat)
     if plan:
+        score = functools.partial(_score, experiment, model, chat)
         studied = functools.partial(_items, experiment, count=experiment.study_items)
         _ablate(experiment, plan, lambda task, some: score(task, some, studied(task)))
     return True
@@ -67,20 +69,49 @@ def _items(experiment: Experiment, task: str, count: int | None = None) -> tuple
     return tuple(examples.read(experiment.files.eval_data(task))[:count])
 
 
-def _stored(experiment: Experiment, task: str) -> list[outcomes.Row]:
+Lacking = list[Any]  # of [task, [[items, methods], ...]]
+
+
+def _complete(
+    experiment: Experiment, side: str, missing: Lacking, model: Model, chat: ChatFormat
+) -> None:
+    """Answers what is missing on one side and writes its outcomes."""
+    for task, lacking in missing:
+        items = {example.item: example for example in _items(experiment, task)}
+        rows = _stored(experiment, side, task)
+        for left, names in lacking:
+            compared = {name: _adapter(experiment, side, name, task) for name in names}
+            rows += _score(experiment, model, chat, task, compared, [items[item] for item in left])
+        rows = _in_order(rows, _names(experiment, side), list(items))
+        processes.on_first(functools.partial(outcomes.write, _path(experiment, side, task), rows))
+
+
+def _path(experiment: Experiment, side: str, task: str) -> pathlib.Path:
+    """Returns where the outcomes of one side lie."""
+    files = experiment.files
+    return files.outcomes(task) if side == 'target' else files.source_outcomes(task)
+
+
+def _stored(experiment: Experiment, side: str, task: str) -> list[outcomes.Row]:
     """Returns the outcomes of a held-out that are there."""
-    path = experiment.files.outcomes(task)
+    path = _path(experiment, side, task)
     return outcomes.read(path, task) if path.exists() else []
 
 
-def _lacking(experiment: Experiment, task: str) -> dict[tuple[str, ...], list[str]]:
-    """Returns what there is no outcome of: items -> the methods that have not answered them."""
+def _all_lacking(experiment: Experiment, side: str, heldouts: Sequence[str]) -> Lacking:
+    """Returns what there is no outcome of on one side."""
+    lacking = {task: _lacking(experiment, side, task) for task in heldouts}
+    return [[task, [*some.items()]] for task, some in lacking.items() if some]
+
+
+def _lacking(experiment: Experiment, side: str, task: str) -> dict[tuple[str, ...], list[str]]:
+    """Returns items -> the methods that have not answered them."""
     answered: dict[str, set[str]] = {}
-    for row in _stored(experiment, task):
+    for row in _stored(experiment, side, task):
         answered.setdefault(row['method'], set()).add(row['item'])
     items = [example.item for example in _items(experiment, task)]
     lacking: dict[tuple[str, ...], list[str]] = {}
-    for name in _names(experiment):
+    for name in _names(experiment, side):
         left = tuple(item for item in items if item not in answered.get(name, ()))
         if left:
             lacking.setdefault(left, []).append(name)
@@ -98,19 +129,20 @@ def _in_order(
     )
 
 
-def _names(experiment: Experiment) -> list[str]:
-    """Returns the methods of the main table, in its order."""
+def _names(experiment: Experiment, side: str) -> list[str]:
+    """Returns the methods of the main table, in its order; of the source what it can do."""
+    if side == 'source':
+        return [source_side.BARE, source_side.ADAPTED] if experiment.diagnostics else []
     repeated = [REPEATED] if experiment.diagnostics else []
     return ['base', *methods.predicted(experiment), *repeated, 'oracle']
 
 
-def _adapter(experiment: Experiment, name: str, task: str) -> Adapter | None:
+def _adapter(experiment: Experiment, side: str, name: str, task: str) -> Adapter | None:
     """Returns the adapter of a method of the main table; None for the base model."""
     if name == 'base':
         return None
     if name in (REPEATED, 'oracle'):
-        side = REPEATED if name == REPEATED else 'target'
-        return adapters.load_trained(experiment, side, task)
+        return adapters.load_trained(experiment, REPEATED if name == REPEATED else side, task)
     return adapters.load_predicted(experiment, name, task)
 
 

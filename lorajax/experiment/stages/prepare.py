@@ -13,7 +13,7 @@ from lorajax.experiment import checks, growth, models, provenance, story_rows, t
 from lorajax.experiment.adapters import SIDES
 from lorajax.experiment.config import Experiment
 from lorajax.io import fields
-from lorajax.tasks import data, examples, overlap
+from lorajax.tasks import data, examples, overlap, registry
 from lorajax.types import JsonDict
 
 
@@ -61,7 +61,7 @@ def _grow(experiment: Experiment, stored: JsonDict, drawn: Mapping[str, data.Tas
     grown = growth.measure(experiment, stored, drawn)
     names = growth.changes(experiment, stored)
     logging.info('%s: grows in %s', experiment.workdir, ', '.join(names))
-    growth.apply(experiment, grown)
+    growth.apply(grown)
     step = {'git_commit': stored.get('git_commit'), **{name: stored.get(name) for name in names}}
     return {
         'generations': growth.generations(stored, experiment.tasks, grown),
@@ -139,6 +139,11 @@ def _record(experiment: Experiment) -> JsonDict:
         'schema': 1,
         **experiment.to_json(),
         'domains': {task.name: task.domain for task in chosen},
+        'twins': {
+            task: twins
+            for task in experiment.heldouts
+            if (twins := [t for t in registry.TWINS.get(task, ()) if t in experiment.anchors])
+        },
         'generations': [list(experiment.tasks)],
         'task_versions': {task.name: task.version for task in chosen},
         'versions': provenance.versions(),

@@ -57,6 +57,11 @@ def rebuild_report(files: Workdir) -> None:
         ablations={name: _ablation(files, name, heldouts) for name in ABLATIONS},
         diagnostics=diagnostics,
         cosines=_read_object(files.cosines) if files.cosines.exists() else None,
+        source={
+            task: outcomes.read_table(path, task)
+            for task in heldouts
+            if (path := files.source_outcomes(task)).exists()
+        },
         selected_method=selection.get('selected_method'),
     )
     io.write_json(files.results, summary)

@@ -38,6 +38,47 @@ def references(results: Results) -> Section | None:
     return Section('What bounds a translation', blocks)
 
 
+def source_side(results: Results) -> Section | None:
+    """What the source can do with its adapters, and what every method loses of it."""
+    part = results.get('source') or {}
+    if not part.get('run'):
+        return None
+    tasks = part['tasks']
+    columns = [
+        Column('Task'),
+        Column('n', 'd'),
+        Column('source, bare', '.3f', 'accuracy of the source model'),
+        Column('source, with its adapter', '.3f', 'accuracy of what is to be translated'),
+    ]
+    rows = [[task, row['n'], row['base'], row['adapter']] for task, row in tasks.items()]
+    methods = list(dict.fromkeys(m for row in tasks.values() for m in row['flips']))
+    flips = [[m, *(_pooled(tasks, m, kind) for kind in ('negative', 'positive'))] for m in methods]
+    return Section(
+        'Beside the source',
+        [
+            Table(columns, rows, 'The same items, asked of the source model.'),
+            Table(
+                [
+                    Column('Method'),
+                    Column('lost', '.3f', 'items that the source answers rightly, and it wrongly'),
+                    Column('won', '.3f', 'items that it answers rightly, and the source wrongly'),
+                ],
+                flips,
+                'Share of all items. A user of the old model sees what is lost.',
+            ),
+        ],
+    )
+
+
+def _pooled(tasks: Mapping[str, Any], method: str, kind: str) -> float | None:
+    """Returns the share of flips over the items of all tasks that a method answered."""
+    found = [
+        (row['n'], row['flips'][method][kind]) for row in tasks.values() if method in row['flips']
+    ]
+    total = sum(n for n, _ in found)
+    return sum(n * share for n, share in found) / total if total else None
+
+
 def diagnostics(results: Results) -> Section | None:
     """What fitting found out: single numbers and words of each mapping."""
     fitted = {m: v for m, v in results['diagnostics'].items() if isinstance(v, dict)}

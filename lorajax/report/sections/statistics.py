@@ -70,6 +70,12 @@ def primary(results: Results) -> Section:
         Column('needs', '', 'what must be given to make an adapter this way'),
         Column('tasks', 'd', 'usable held-out tasks that it answered'),
     ]
+    rest = part.get('without_twins')
+    if rest:
+        columns.insert(2, Column('without twins', '.3f', 'the same over held-outs that have none'))
+        values = [*(rest['pooled_gap_recovered'].get(m) for m in methods), 0.0, 1.0]
+        for row, value in zip(rows, values, strict=True):
+            row.insert(2, value)
     bars = []
     for m in methods:
         if m in pooled:
@@ -93,6 +99,11 @@ def primary(results: Results) -> Section:
             f'{part["bootstrap"]["kind"]}, {part["bootstrap"]["draws"]} draws.',
         ),
     ]
+    if rest:
+        pairs = (f'{task} of {", ".join(names)}' for task, names in rest['twins'].items())
+        blocks.append(
+            Text(f'Twins, whose problems come from the pool of an anchor: {"; ".join(pairs)}.')
+        )
     if part['selected_minus_mean_pp']:
         value, low, high = part['selected_minus_mean_pp']
         blocks.append(
