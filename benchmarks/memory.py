@@ -67,8 +67,9 @@ def one(name: str, model: str) -> None:
         'dtype': experiment.dtype, 'quantize': experiment.quantize,
     }  # fmt: skip
     training = memory.training_bytes(
-        config, adapters=trained, batch_size=experiment.batch_size, remat=experiment.remat, **common
-    )
+        config, adapters=trained, batch_size=experiment.batch_size, remat=experiment.remat,
+        attention=base.module.attention, **common,
+    )  # fmt: skip
     decoding = memory.decoding_bytes(
         config, adapters=decoded, batch_size=experiment.eval_batch_size,
         max_new_tokens=experiment.max_new_tokens or experiment.max_len, **common,

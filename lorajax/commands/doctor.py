@@ -5,6 +5,7 @@ import pathlib
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from lorajax import sharding, toy
 from lorajax.commands.command import Command
@@ -21,7 +22,7 @@ from lorajax.experiment import (
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option, options_of
 from lorajax.mapping import advice
-from lorajax.models import ModelConfig, known
+from lorajax.models import ModelConfig, kernels, known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +185,9 @@ def _sizes(
         quantize=experiment.quantize,
         dtype=experiment.dtype,
         remat=experiment.remat,
+        attention=kernels.choose(
+            device.devices[0], config, jnp.dtype(experiment.dtype), experiment.attention
+        ),
     )
     decoding = memory.decoding_bytes(
         config,

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import AbstractMesh
 
 from lorajax.experiment.provenance import versions
-from lorajax.models import ModelConfig, quantized, step
+from lorajax.models import ModelConfig, kernels, quantized, step
 from lorajax.models.hf import names as hf_names
 from lorajax.models.model import adapter_shardings, param_shardings
 from lorajax.sharding import mesh_text, pad_adapters, pad_rows, plan_mesh
@@ -34,6 +34,7 @@ def training_bytes(
     dtype: str,
     remat: str,
     quantize: str = quantized.NONE,
+    attention: str = kernels.XLA,
 ) -> dict[str, int]:
     """Estimates the bytes per device of one training step.
 
@@ -52,6 +53,7 @@ def training_bytes(
       param_dtype, dtype: of the weights and of the computation.
       remat: what the backward pass computes again.
       quantize: kind of the base's kernels, see `models.quantized`.
+      attention: the kernel, see `models.kernels`; but for XLA's none writes its scores down.
 
     Returns:
       'params' (sharded as they are loaded); 'adapters' (factors, two moments, gradients and
@@ -69,7 +71,8 @@ def training_bytes(
     heads = config.num_heads // parts['tensor']
     queries = heads * config.head_dim
     keys = _kv_heads(config, parts['tensor']) * config.head_dim
-    window = max_len * 5 // 4  # a token looks back at the longest example and a block
+    # A token looks back at the longest example and a block.
+    window = max_len * 5 // 4 if attention == kernels.XLA else 0
     stored, item = np.dtype(param_dtype).itemsize, np.dtype(dtype).itemsize
     # The update of a single adapter is a product like those of the base, so it is kept, too.
     products = (2 * hidden + queries + 2 * keys + width) * (2 if own == 1 else 1)
@@ -134,8 +137,9 @@ def decoding_bytes(
     hidden = config.mlp_dim // parts['tensor']
     pair = 2 * config.num_layers * _kv_heads(config, parts['tensor']) * config.head_dim
     width, scores = config.embed_dim * item, heads * length * _SCORE
-    # Of the two halves of a layer the one that needs more; no backward pass keeps the other.
-    working = max(7 * hidden * item + 3 * width, 3 * scores + 5 * width)
+    # Of the two halves of a layer the one that needs more; no backward pass keeps the other. The
+    # numbers are fitted to programs for accelerators; on CPUs it is 7 and 3, and 3 and 5.
+    working = max(int(5.5 * hidden * item) + width, 2 * scores + 4 * width)
     return {
         'params': _params(devices, config, np.dtype(param_dtype).itemsize, quantize),
         'adapters': 2 * _adapters(devices, config, adapters, rank, targets),

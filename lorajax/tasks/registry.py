@@ -180,8 +180,8 @@ TASKS: dict[str, Task] = {task.name: task for task in _TABLE}
 HELDOUTS: tuple[str, ...] = tuple(task.name for task in _TABLE if task.role == 'heldout')
 ANCHORS: tuple[str, ...] = tuple(task.name for task in _TABLE if task.role == 'anchor')
 
-# Held-outs whose problems are drawn from the pool that an anchor's are. No problem is shared, but to
-# translate such an adapter is hardly to translate a new task.
+# Held-outs whose problems are drawn from the pool that an anchor's are. No problem is shared, but
+# to translate such an adapter is hardly to translate a new task.
 TWINS: dict[str, tuple[str, ...]] = {
     'gsm8k_test_500': ('gsm8k',),
     'mbpp_test_held': ('mbpp', 'mbpp_sanitized'),
