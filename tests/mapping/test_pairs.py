@@ -57,5 +57,5 @@ def test_an_adapter_of_another_base_is_named(small):
 def test_an_empty_or_absent_directory_is_refused(tmp_path):
     with pytest.raises(ArgumentError, match='no such directory'):
         pairs.read(tmp_path / 'no')
-    with pytest.raises(ArgumentError, match=r'expected <task>/\{source,target\}'):
+    with pytest.raises(ArgumentError, match=r'holds no <task>/\{source,target\}'):
         pairs.read(tmp_path)

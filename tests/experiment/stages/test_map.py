@@ -108,10 +108,12 @@ def test_weights_are_fitted_to_answers_one_held_out_after_the_other(copied_run, 
         return {name: ladder.Reached(adapter) for name, adapter in start.items()}
 
     monkeypatch.setattr(ladder, 'climb', climb)
-    run = dataclasses.replace(copied_run, methods=('reweighted',), reweight_prompts=8)
+    run = dataclasses.replace(
+        copied_run, methods=('reweighted',), reweight_prompts=8, distill_from='matched_ridge'
+    )
     assert stage.fit_and_predict(run)
     rows = examples.read(run.files.train_data(task))[:8]
-    assert calls == [([task], sorted(run.anchors), [row.prompt for row in rows], run.max_len)]
+    assert calls == [([task], sorted(run.anchors), [row.asked for row in rows], run.max_len)]
     start, end = (
         lora.load_peft(run.files.predicted(name, task))[1]
         for name in ('matched_ridge', 'reweighted')

@@ -307,4 +307,5 @@ def test_memory_held_while_loading(tmp_path):
     same, cast, with_a_copy = json.loads(done.stdout)
     assert 0.95 < same <= GOAL
     assert 0.95 < cast <= GOAL
-    assert with_a_copy > 1.9  # the meter notices a second copy
+    # The meter notices a second copy, but for what the allocator had kept of the loads before.
+    assert with_a_copy > 1.5 > GOAL
