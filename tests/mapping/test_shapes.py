@@ -46,7 +46,7 @@ def test_ranks_may_differ_where_only_products_count():
         shapes.check_matches(narrow, wide, 'it', any_rank=False)
     other = shapes.read_shapes(adapter(n_in=7), 'it')
     with pytest.raises(
-        InputError, match='it: q_proj: has 3 layers of 7 to 5, .* expected 3 layers of 4 to 5'
+        InputError, match=r'it: q_proj: has 3 layers of 7 to 5, .* expected 3 layers of 4 to 5'
     ):
         shapes.check_matches(other, wide, 'it', any_rank=True)
     assert shapes.widest([narrow, wide, narrow]) == wide
