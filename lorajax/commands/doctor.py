@@ -129,8 +129,9 @@ def _works(experiment: Experiment) -> list[_Work]:
     count, variants = len(experiment.tasks), len(methods.predicted(experiment)) + 2
     again = len(experiment.heldouts) if experiment.diagnostics else 0
     items = len(experiment.heldouts) * experiment.eval_per_task
+    asked = items if experiment.diagnostics else 0  # of the source, bare and with its adapters
     return [
-        _Work('source', experiment.source_model, count, count, variants, 0),
+        _Work('source', experiment.source_model, count, count, 2, asked),
         _Work('target', experiment.target_model, count, count + again, variants, items),
     ]
 
