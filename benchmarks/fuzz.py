@@ -357,10 +357,13 @@ def _write_run(path: pathlib.Path) -> None:
         files.outcomes(task).parent.mkdir(parents=True, exist_ok=True)
         _write_outcomes(files.outcomes(task).parent)
         rows = (files.outcomes(task).parent / 't.jsonl').read_text()
-        files.outcomes(task).write_text(rows.replace('"t"', f'"{task}"'))
+        for target in (files.outcomes(task), files.source_outcomes(task)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(rows.replace('"t"', f'"{task}"'))
     io.write_json(
         files.config,
         {**experiment.to_json(), 'domains': dict.fromkeys(experiment.heldouts, 'math'),
+         'twins': {task: ['gsm8k'] for task in experiment.heldouts},
          'data_hash': provenance.hash_rows(files.data), 'model_hashes': {}},
     )  # fmt: skip
     files.mappings.mkdir()
@@ -407,7 +410,11 @@ KINDS: dict[str, Kind] = {
         _write_pairs, _read_pairs, tuple(f'a/{side}/{name}' for side in ('source', 'target')
                                          for name in ADAPTER),
     ),
-    'run': Kind(_write_run, _read_run, ('config.json', 'mappings/selection.json', 'metrics.jsonl')),
+    'run': Kind(
+        _write_run, _read_run,
+        ('config.json', 'mappings/selection.json', 'metrics.jsonl',
+         'outcomes/source/toy_math_keep_7.jsonl'),
+    ),
     **{
         f'mapping by {method}': Kind(
             functools.partial(_write_mapping, method=method), _read_mapping,
