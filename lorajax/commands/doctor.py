@@ -55,6 +55,10 @@ def doctor(flags: Flags, experiment: Experiment) -> None:
     """
     print('\n'.join(memory.describe_machine()), flush=True)  # before anything can fail
     target = _there(flags.compile_for) if flags.compile_for else None
+    if target:  # whose devices an entry of -1 means, and not those that are here
+        mesh = sharding.make_mesh(experiment.mesh, target.devices)
+        sizes = tuple(mesh.shape[axis] for axis in ('data', 'fsdp', 'tensor', 'adapters'))
+        experiment = dataclasses.replace(experiment, mesh=sizes)
     if flags.model:
         works = [_Work('model', flags.model, adapters=1, trained=1, variants=2, items=0)]
     else:

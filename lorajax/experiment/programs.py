@@ -215,7 +215,11 @@ def compile_decoding(base: Base, adapters: int, memory: int | None = None) -> It
         array(base, shape, jnp.bool_, *batch[:2]), stops, max_new_tokens=length,
         num_slots=length, split=step.is_split(params), **options,
     )  # fmt: skip
-    begun = _placed(first.out_info, first.compile().output_shardings)
+    beginning = _compile(first)
+    if beginning is None:
+        yield Program('decoding', None)
+        return
+    begun = _placed(first.out_info, beginning.output_shardings)
     loop = decoding.decode.lower(
         base.module, params, given, begun, stops, array(base, (adapters,), jnp.int32), **options
     )

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from lorajax.errors import ArgumentError, InputError
-from lorajax.experiment import forecast, memory, models
+from lorajax.experiment import forecast, memory, models, programs, targets
 from lorajax.models import config as config_lib
 from lorajax.models import presets
 from tests.commands.command_line import run
@@ -94,3 +94,19 @@ def test_devices_are_named_before_anything_can_fail(capsys):
 def test_what_a_run_would_refuse_is_refused(flag, error, words):
     with pytest.raises(error, match=words):
         run('doctor', flag)
+
+
+def test_an_accelerator_that_is_none_is_refused_by_name():
+    with pytest.raises(ArgumentError, match='expected one of v5e, v6e, a100, h100'):
+        run('doctor', '--flagfile=launch/toy.flags', '--compile_for=h101')
+
+
+def test_the_rest_of_a_mesh_is_of_the_accelerators_asked_about(monkeypatch, capsys):
+    monkeypatch.setattr(targets, 'devices', lambda name: jax.devices()[:1])
+    monkeypatch.setattr(programs, 'compile_all', lambda *_: [programs.Program('training', None)])
+    run('doctor', '--flagfile=launch/toy.flags', '--mesh=1,-1,1', '--compile_for=h100')
+    out = capsys.readouterr().out
+    assert 'mesh (data, fsdp, tensor[, adapters]): 1,1,1' in out
+    assert out.count('training: does not fit') == 2 and '40% of the peak' in out
+    with pytest.raises(ArgumentError, match='a product of 1'):
+        run('doctor', '--flagfile=launch/toy.flags', '--mesh=8,1,1', '--compile_for=h100')
