@@ -63,6 +63,12 @@ WORLDS: Mapping[str, Experiment | Spec] = {
     'q': on_shipped_models(split_seed=0xD5A3, seed=0x43FB),
     # Digits of commit 43caf91086a4, when the other worlds on shipped models were done.
     'r': on_shipped_models(split_seed=0x43CA, seed=0xF910),
+    # Those of s to v are digits of commit c64720597aad7d240fab173a3099719c89bf62a0, in which the
+    # rung has twice the anchors' rank.
+    's': on_shipped_models(split_seed=0xC647, seed=0x2059),
+    't (separate A)': on_shipped_models(split_seed=0x7AAD, seed=0x7D24, separate_init=True),
+    'u': on_shipped_models(split_seed=0x0FAB, seed=0x173A),
+    'v': Spec('v', (1, 3, 6, 8), split_seed=0x3099, model_seed=0x719C, seed=0x3099),
     'k': Spec('k', (3, 4, 7, 9), split_seed=0x0B93, model_seed=0xC3FB, seed=0x0B93),
     'l (separate A)': Spec(
         'l', (1, 2, 4, 8), split_seed=0x1543, model_seed=0x4BD1, seed=0x1543, separate_init=True
