@@ -23,7 +23,7 @@ import pathlib
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import app, flags
 
@@ -61,23 +61,9 @@ def one(name: str, model: str) -> None:
     base = programs.make_base(experiment, config, mesh, flags.FLAGS.attention)
     trained = experiment.adapters_per_step or len(experiment.tasks)
     decoded = experiment.adapters_per_step or len(methods.predicted(experiment)) + 2
-    common: dict[str, Any] = {
-        'mesh': experiment.mesh, 'rank': experiment.lora_rank, 'targets': experiment.lora_targets,
-        'max_len': experiment.max_len, 'param_dtype': experiment.param_dtype,
-        'dtype': experiment.dtype, 'quantize': experiment.quantize,
-    }  # fmt: skip
-    training = memory.training_bytes(
-        config, adapters=trained, batch_size=experiment.batch_size, remat=experiment.remat,
-        attention=base.module.attention, **common,
-    )  # fmt: skip
-    decoding = memory.decoding_bytes(
-        config, adapters=decoded, batch_size=experiment.eval_batch_size,
-        max_new_tokens=experiment.max_new_tokens or experiment.max_len, **common,
-    )  # fmt: skip
-    apart = memory.layers_apart(
-        config, mesh=experiment.mesh, param_dtype=experiment.param_dtype,
-        quantize=experiment.quantize, devices=list(mesh.devices.flat), limit=limit,
-    )  # fmt: skip
+    training = memory.training_bytes(experiment, config, trained, base.module.attention)
+    decoding = memory.decoding_bytes(experiment, config, decoded)
+    apart = memory.layers_apart(experiment, config, list(mesh.devices.flat), limit)
     compiled = list(programs.compile_all(base, trained, decoded, limit))
     # The cache is not there yet where the first prompts are read, and these are read before it.
     estimates = {

@@ -178,43 +178,14 @@ def _sizes(
     work: _Work, config: ModelConfig, experiment: Experiment, device: _Device
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Returns what training and evaluation need per device, bytes by part."""
-    training = memory.training_bytes(
-        config,
-        mesh=experiment.mesh,
-        adapters=experiment.adapters_per_step or work.adapters,
-        rank=experiment.lora_rank,
-        targets=experiment.lora_targets,
-        batch_size=experiment.batch_size,
-        max_len=experiment.max_len,
-        param_dtype=experiment.param_dtype,
-        quantize=experiment.quantize,
-        dtype=experiment.dtype,
-        remat=experiment.remat,
-        attention=kernels.choose(
-            device.devices[0], config, jnp.dtype(experiment.dtype), experiment.attention
-        ),
+    first = device.devices[0]
+    attention = kernels.choose(first, config, jnp.dtype(experiment.dtype), experiment.attention)
+    trained, decoded = (
+        experiment.adapters_per_step or count for count in (work.adapters, work.variants)
     )
-    decoding = memory.decoding_bytes(
-        config,
-        mesh=experiment.mesh,
-        adapters=experiment.adapters_per_step or work.variants,
-        rank=experiment.lora_rank,
-        targets=experiment.lora_targets,
-        batch_size=experiment.eval_batch_size,
-        max_len=experiment.max_len,
-        max_new_tokens=experiment.max_new_tokens or experiment.max_len,
-        param_dtype=experiment.param_dtype,
-        quantize=experiment.quantize,
-        dtype=experiment.dtype,
-    )
-    apart = memory.layers_apart(
-        config,
-        mesh=experiment.mesh,
-        param_dtype=experiment.param_dtype,
-        quantize=experiment.quantize,
-        devices=device.devices,
-        limit=device.memory,
-    )
+    training = memory.training_bytes(experiment, config, trained, attention)
+    decoding = memory.decoding_bytes(experiment, config, decoded)
+    apart = memory.layers_apart(experiment, config, device.devices, device.memory)
     return training, decoding | ({'layers apart': apart} if apart else {})
 
 

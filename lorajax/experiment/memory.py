@@ -3,11 +3,13 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import AbstractMesh
 
+from lorajax.experiment.config import Experiment
 from lorajax.experiment.provenance import versions
 from lorajax.models import ModelConfig, kernels, quantized, step
 from lorajax.models.hf import names as hf_names
@@ -22,19 +24,7 @@ _TOKENS = 32768  # that `training.loop` computes at a time on an accelerator
 
 
 def training_bytes(
-    config: ModelConfig,
-    *,
-    mesh: Sequence[int],
-    adapters: int,
-    rank: int,
-    targets: tuple[str, ...],
-    batch_size: int,
-    max_len: int,
-    param_dtype: str,
-    dtype: str,
-    remat: str,
-    quantize: str = quantized.NONE,
-    attention: str = kernels.XLA,
+    experiment: Experiment, config: ModelConfig, adapters: int, attention: str = kernels.XLA
 ) -> dict[str, int]:
     """Estimates the bytes per device of one training step.
 
@@ -43,16 +33,10 @@ def training_bytes(
     compares all of it with XLA's own account.
 
     Args:
+      experiment: says mesh, recipe, dtypes and remat; all examples are taken to have `max_len`
+        tokens.
       config: of the base model.
-      mesh: see `sharding.make_mesh`.
       adapters: trained together.
-      rank: of the adapters.
-      targets: adapted projections.
-      batch_size: examples per step and adapter.
-      max_len: tokens of an example; all are taken to be as long.
-      param_dtype, dtype: of the weights and of the computation.
-      remat: what the backward pass computes again.
-      quantize: kind of the base's kernels, see `models.quantized`.
       attention: the kernel, see `models.kernels`; but for XLA's none writes its scores down.
 
     Returns:
@@ -61,129 +45,126 @@ def training_bytes(
       layers, and what it needs for one); 'logits' (those that exist at a time, and the gradient
       that is kept of each, answers taken as half of the tokens).
     """
-    devices = plan_mesh(mesh, jax.device_count())
-    parts = dict(devices.shape)
-    rows = parts['data'] * parts['fsdp']
-    adapters = pad_adapters(devices, adapters)
-    own = adapters // parts['adapters']  # of a device, where they are spread
-    tokens = min(-(-own * batch_size // rows) * max_len, _TOKENS)
-    width, hidden = config.embed_dim, config.mlp_dim // parts['tensor']
-    heads = config.num_heads // parts['tensor']
-    queries = heads * config.head_dim
-    keys = _kv_heads(config, parts['tensor']) * config.head_dim
+    part = _part(experiment, config, adapters)
+    tokens = min(
+        -(-part.adapters * experiment.batch_size // part.rows) * experiment.max_len, _TOKENS
+    )
+    width, hidden, item = config.embed_dim, part.hidden, part.item
+    queries, keys = part.heads * config.head_dim, part.kv_heads * config.head_dim
     # A token looks back at the longest example and a block.
-    window = max_len * 5 // 4 if attention == kernels.XLA else 0
-    stored, item = np.dtype(param_dtype).itemsize, np.dtype(dtype).itemsize
+    window = experiment.max_len * 5 // 4 if attention == kernels.XLA else 0
     # The update of a single adapter is a product like those of the base, so it is kept, too.
-    products = (2 * hidden + queries + 2 * keys + width) * (2 if own == 1 else 1)
+    products = (2 * hidden + queries + 2 * keys + width) * (2 if part.adapters == 1 else 1)
     kept = {
         'none': (6 * hidden + 5 * width + queries + 10 * keys) * item
-        + heads * window * (_SCORE + item),
+        + part.heads * window * (_SCORE + item),
         'dots': (products + width) * item,
         'full': width * item,
-    }[remat]
-    working = (8 * hidden + 13 * width) * item + 3 * heads * window * _SCORE
+    }[experiment.remat]
+    working = (8 * hidden + 13 * width) * item + 3 * part.heads * window * _SCORE
     kernel = width * config.mlp_dim * item
-    gathered = kernel + config.vocab_size * width * item if parts['fsdp'] > 1 else 0
-    logits = min(_LOGITS, tokens // 2 * config.vocab_size) // parts['tensor']
+    gathered = kernel + config.vocab_size * width * item if part.mesh.shape['fsdp'] > 1 else 0
+    logits = min(_LOGITS, tokens // 2 * config.vocab_size) // part.mesh.shape['tensor']
     return {
-        'params': _params(devices, config, stored, quantize),
-        'adapters': 5 * _adapters(devices, config, adapters, rank, targets),
+        'params': _params(part.mesh, config, experiment),
+        'adapters': 5 * _adapters(part.mesh, config, experiment, adapters),
         'activations': tokens * (kept * config.num_layers + working) + 2 * kernel + gathered,
         'logits': 2 * logits * _SCORE + tokens // 2 * width * item,
     }
 
 
-def decoding_bytes(
-    config: ModelConfig,
-    *,
-    mesh: Sequence[int],
-    adapters: int,
-    rank: int,
-    targets: tuple[str, ...],
-    batch_size: int,
-    max_len: int,
-    max_new_tokens: int,
-    param_dtype: str,
-    dtype: str,
-    quantize: str = quantized.NONE,
-) -> dict[str, int]:
+def decoding_bytes(experiment: Experiment, config: ModelConfig, adapters: int) -> dict[str, int]:
     """Estimates the bytes per device of one evaluation batch, while its prompts are read.
 
     Args:
+      experiment: says mesh, adapters, dtypes and lengths; all prompts are taken to have `max_len`
+        tokens.
       config: of the base model.
-      mesh: see `sharding.make_mesh`.
       adapters: decoded together, the base among them.
-      rank: of the adapters.
-      targets: adapted projections.
-      batch_size: prompts of each.
-      max_len: tokens of a prompt.
-      max_new_tokens: tokens that are decoded.
-      param_dtype, dtype: of the weights and of the computation.
-      quantize: kind of the base's kernels, see `models.quantized`.
 
     Returns:
       'params'; 'adapters' (as they are given, and again with the layers first); 'cache' (keys and
-      values, exact); 'prompts' (their own keys and values, and what one layer works with).
+      values, exact; layers with a window have as many slots as the others, as all share one ring);
+      'prompts' (their own keys and values, and what one layer works with).
     """
-    devices = plan_mesh(mesh, jax.device_count())
-    parts = dict(devices.shape)
-    adapters = pad_adapters(devices, adapters)
-    own = adapters // parts['adapters']
-    rows = own * pad_rows(devices, batch_size) // (parts['data'] * parts['fsdp'])
-    length = bucket(max_len)
-    item = np.dtype(dtype).itemsize
-    heads = config.num_heads // parts['tensor']
-    hidden = config.mlp_dim // parts['tensor']
-    pair = 2 * config.num_layers * _kv_heads(config, parts['tensor']) * config.head_dim
-    width, scores = config.embed_dim * item, heads * length * _SCORE
+    part = _part(experiment, config, adapters)
+    rows = part.adapters * pad_rows(part.mesh, experiment.eval_batch_size) // part.rows
+    length, item = bucket(experiment.max_len), part.item
+    slots = length + (experiment.max_new_tokens or experiment.max_len)
+    pair = 2 * config.num_layers * part.kv_heads * config.head_dim
+    width, scores = config.embed_dim * item, part.heads * length * _SCORE
     # Of the two halves of a layer the one that needs more; no backward pass keeps the other. The
     # numbers are fitted to programs for accelerators; on CPUs it is 7 and 3, and 3 and 5.
-    working = max(int(5.5 * hidden * item) + width, 2 * scores + 4 * width)
+    working = max(int(5.5 * part.hidden * item) + width, 2 * scores + 4 * width)
     return {
-        'params': _params(devices, config, np.dtype(param_dtype).itemsize, quantize),
-        'adapters': 2 * _adapters(devices, config, adapters, rank, targets),
-        'cache': rows * (length + max_new_tokens) * pair * item,
+        'params': _params(part.mesh, config, experiment),
+        'adapters': 2 * _adapters(part.mesh, config, experiment, adapters),
+        'cache': rows * slots * pair * item,
         'prompts': rows * length * (pair * item + working),
     }
 
 
 def layers_apart(
-    config: ModelConfig,
-    *,
-    mesh: Sequence[int],
-    param_dtype: str,
-    quantize: str,
-    devices: Sequence[jax.Device],
-    limit: int | None,
+    experiment: Experiment, config: ModelConfig, devices: Sequence[jax.Device], limit: int | None
 ) -> int:
     """Returns the bytes of the second copy of the layers that decoding makes on GPUs, if it does.
 
     Args:
+      experiment: says mesh and weights.
       config: of the base model.
-      mesh: see `sharding.make_mesh`.
-      param_dtype: of the weights.
-      quantize: kind of the base's kernels, see `models.quantized`.
       devices: of the kind that the mesh is made of.
       limit: bytes of one of them, if they are known; see `models.step.pays_on`.
     """
-    planned = plan_mesh(mesh, jax.device_count())
-    size = _params(planned, config, np.dtype(param_dtype).itemsize, quantize, 'layers/')
+    planned = plan_mesh(experiment.mesh, jax.device_count())
+    size = _params(planned, config, experiment, 'layers/')
     is_whole = planned.shape['fsdp'] == planned.shape['tensor'] == 1
     pays = step.pays_on(devices, size, config.num_layers, is_whole, limit)
     return size if pays and devices[0].platform == 'gpu' else 0
 
 
-def _kv_heads(config: ModelConfig, parts: int) -> int:
-    """Returns the key and value heads of a device; all, where the tensor axis divides them not."""
-    heads = config.num_kv_heads
-    return heads if heads % parts else heads // parts
+class _Part(NamedTuple):
+    """What one device of a mesh has.
+
+    Attributes:
+      mesh: all of the devices.
+      adapters: stacked ones that it computes.
+      rows: parts that a batch is cut into.
+      heads, kv_heads: of attention; all key and value heads, where the tensor axis divides them
+        not.
+      hidden: numbers between the two products of an MLP.
+      item: bytes of a number of the computation.
+    """
+
+    mesh: AbstractMesh
+    adapters: int
+    rows: int
+    heads: int
+    kv_heads: int
+    hidden: int
+    item: int
+
+
+def _part(experiment: Experiment, config: ModelConfig, adapters: int) -> _Part:
+    """Returns the part of one device in the work of some stacked adapters."""
+    mesh = plan_mesh(experiment.mesh, jax.device_count())
+    parts = dict(mesh.shape)
+    keys = config.num_kv_heads
+    return _Part(
+        mesh=mesh,
+        adapters=pad_adapters(mesh, adapters) // parts['adapters'],
+        rows=parts['data'] * parts['fsdp'],
+        heads=config.num_heads // parts['tensor'],
+        kv_heads=keys if keys % parts['tensor'] else keys // parts['tensor'],
+        hidden=config.mlp_dim // parts['tensor'],
+        item=np.dtype(experiment.dtype).itemsize,
+    )
 
 
 def _params(
-    mesh: AbstractMesh, config: ModelConfig, item: int, quantize: str, prefix: str = ''
+    mesh: AbstractMesh, config: ModelConfig, experiment: Experiment, prefix: str = ''
 ) -> int:
     """Returns the bytes of a device's part of the weights whose path begins with a prefix."""
+    item, quantize = np.dtype(experiment.param_dtype).itemsize, experiment.quantize
     shapes, where = hf_names.shapes(config), param_shardings(mesh, config)
     parts = {
         path: where[path].shard_shape(shapes[path]) for path in shapes if path.startswith(prefix)
@@ -197,11 +178,13 @@ def _params(
 
 
 def _adapters(
-    mesh: AbstractMesh, config: ModelConfig, adapters: int, rank: int, targets: tuple[str, ...]
+    mesh: AbstractMesh, config: ModelConfig, experiment: Experiment, adapters: int
 ) -> int:
     """Returns the bytes of a device's part of the factors of all adapters, in float32."""
+    adapters, rank = pad_adapters(mesh, adapters), experiment.lora_rank
+    placed = adapter_shardings(mesh, config, experiment.lora_targets, adapters)['layers']
     total = 0
-    for name, where in adapter_shardings(mesh, config, targets, adapters)['layers'].items():
+    for name, where in placed.items():
         fan_in, fan_out = config.projections[name]
         for key, shape in (('a', (fan_in, rank)), ('b', (rank, fan_out))):
             whole = (adapters, config.num_layers, *shape)

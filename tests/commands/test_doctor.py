@@ -7,6 +7,7 @@ import pytest
 
 from lorajax.errors import ArgumentError, InputError
 from lorajax.experiment import forecast, memory, models, programs, targets
+from lorajax.experiment.config import Experiment
 from lorajax.models import config as config_lib
 from lorajax.models import presets
 from tests.commands.command_line import run
@@ -22,10 +23,11 @@ def test_one_model_is_measured_with_the_recipe_of_train(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert f'model {tmp_path}: {shape.num_params / 1e6:,.1f} million parameters' in lines
     (line,) = [line for line in lines if 'estimated per device, training: ' in line]
-    parts = memory.training_bytes(
-        shape, mesh=(1, -1, 1), adapters=1, rank=16, targets=tuple(shape.projections),
-        batch_size=8, max_len=1024, param_dtype='bfloat16', dtype='bfloat16', remat='full',
+    recipe = Experiment(
+        mesh=(1, -1, 1), lora_rank=16, batch_size=8, max_len=1024, param_dtype='bfloat16',
+        dtype='bfloat16', remat='full',
     )  # fmt: skip
+    parts = memory.training_bytes(recipe, shape, 1)
     assert f'{parts["params"] / GIB:.2f} params' in line
     assert f'= {sum(parts.values()) / GIB:.2f} GiB' in line
     assert not any(line.startswith('source') for line in lines)

@@ -1,45 +1,43 @@
 """Bytes from shapes: exact where they are exact, and divided as the mesh divides."""
 
+import dataclasses
 import os
 import types
 
 import pytest
 
 from lorajax.experiment import memory
+from lorajax.experiment.config import Experiment
 from lorajax.models import presets
 
-COMMON = {'rank': 16, 'batch_size': 8, 'max_len': 512, 'dtype': 'bfloat16', 'remat': 'dots',
-          'param_dtype': 'bfloat16', 'mesh': (1, 1, 1)}  # fmt: skip
+EXPERIMENT = Experiment(
+    mesh=(1, 1, 1), lora_rank=16, batch_size=8, max_len=512, eval_batch_size=4, max_new_tokens=100,
+    param_dtype='bfloat16', dtype='bfloat16', remat='dots',
+)  # fmt: skip
 SHAPES = ((presets.QWEN2_5_3B, 29_933_568), (presets.LLAMA3_2_3B, 24_313_856))
+
+
+def training(config=presets.LLAMA3_2_3B, adapters=1, **changes):
+    return memory.training_bytes(dataclasses.replace(EXPERIMENT, **changes), config, adapters)
+
+
+def decoding(config=presets.LLAMA3_2_3B, **changes):
+    return memory.decoding_bytes(dataclasses.replace(EXPERIMENT, **changes), config, 3)
 
 
 @pytest.mark.parametrize(('config', 'factors'), SHAPES, ids=['qwen', 'llama'])
 def test_weights_and_adapters_are_counted_exactly(config, factors):
-    targets = tuple(config.projections)
-    parts = memory.training_bytes(config, adapters=2, targets=targets, **COMMON)
+    parts = training(config, 2)
     assert parts['params'] == 2 * config.num_params
     # Factors, two moments, gradients and factors with their scale, of two adapters in float32.
     assert parts['adapters'] == 2 * 5 * 4 * factors
-    fewer = memory.training_bytes(config, adapters=2, targets=('q_proj',), **COMMON)
+    fewer = training(config, 2, lora_targets=('q_proj',))
     assert fewer['adapters'] < parts['adapters'] and fewer['params'] == parts['params']
 
 
 def test_more_is_kept_the_less_is_computed_again():
-    def activations(remat):
-        return memory.training_bytes(
-            presets.LLAMA3_2_3B, adapters=1, targets=('q_proj',), **COMMON | {'remat': remat}
-        )['activations']
-
-    assert activations('full') < activations('dots') < activations('none')
-
-
-def decoding(**changes):
-    """Parts of an evaluation of the Llama shape."""
-    config = presets.LLAMA3_2_3B
-    options = {name: COMMON[name] for name in ('mesh', 'rank', 'max_len', 'param_dtype', 'dtype')}
-    options |= {'adapters': 3, 'batch_size': 4, 'max_new_tokens': 100}
-    options['targets'] = tuple(config.projections)
-    return memory.decoding_bytes(config, **options | changes)
+    full, dots, none = (training(remat=name)['activations'] for name in ('full', 'dots', 'none'))
+    assert full < dots < none
 
 
 def test_the_cache_is_that_of_the_model():
@@ -52,25 +50,18 @@ def test_the_cache_is_that_of_the_model():
 
 def test_a_second_adapter_keeps_less_than_the_first():
     """The update of a single one is a plain product, which `dots` keeps with those of the base."""
-
-    def kept(adapters):
-        options = COMMON | {'batch_size': 8 // adapters}
-        parts = memory.training_bytes(
-            presets.QWEN2_5_3B, adapters=adapters, targets=('q_proj',), **options
-        )
-        return parts['activations']
-
-    assert 1.7 < kept(1) / kept(2) < 2
+    one, two = (
+        training(presets.QWEN2_5_3B, count, batch_size=8 // count)['activations']
+        for count in (1, 2)
+    )
+    assert 1.7 < one / two < 2
 
 
 def test_no_more_is_kept_than_of_the_tokens_that_are_computed_at_a_time():
-    def activations(batch_size):
-        return memory.training_bytes(
-            presets.QWEN2_5_3B, adapters=4, targets=('q_proj',),
-            **COMMON | {'batch_size': batch_size},
-        )['activations']  # fmt: skip
-
-    assert activations(8) < activations(16) == activations(32)
+    found = [
+        training(presets.QWEN2_5_3B, 4, batch_size=rows)['activations'] for rows in (8, 16, 32)
+    ]
+    assert found[0] < found[1] == found[2]
 
 
 # XLA's own account of one device, in bytes, of `python -m benchmarks.memory --dtype=float32` with
@@ -94,15 +85,12 @@ COMPILED = {
 def test_the_estimate_is_near_what_is_compiled(name, adapters, remat):
     """Within 10 %, which is what `fits` leaves free."""
     config = {'qwen': presets.QWEN2_5_3B, 'llama': presets.LLAMA3_2_3B}[name]
-    options = COMMON | {'dtype': 'float32', 'param_dtype': 'float32', 'remat': remat}
-    parts = memory.training_bytes(
-        config, adapters=adapters, targets=tuple(config.projections), **options
-    )
+    parts = training(config, adapters, dtype='float32', param_dtype='float32', remat=remat)
     assert sum(parts.values()) == pytest.approx(COMPILED[name, adapters, remat], rel=0.1)
 
 
 def test_a_tenth_of_the_memory_is_left_free():
-    parts = memory.training_bytes(presets.LLAMA3_2_3B, adapters=1, targets=('q_proj',), **COMMON)
+    parts = training()
     total = sum(parts.values())
     for available, answer in (
         (2 * total, True), (total, False), (int(1.05 * total), False), (None, None)
@@ -111,9 +99,7 @@ def test_a_tenth_of_the_memory_is_left_free():
 
 
 def test_a_model_is_described_by_its_parts():
-    config = presets.LLAMA3_2_3B
-    training = memory.training_bytes(config, adapters=1, targets=('q_proj',), **COMMON)
-    lines = memory.describe_model('it', config, training, decoding())
+    lines = memory.describe_model('it', presets.LLAMA3_2_3B, training(), decoding())
     assert [line.split(', ')[-1].split(':')[0] for line in lines[1:]] == ['training', 'evaluation']
 
 
@@ -136,14 +122,7 @@ def test_devices_that_are_elsewhere_are_planned_for():
 
 def test_heads_that_the_tensor_axis_does_not_divide_are_whole_everywhere():
     assert decoding(mesh=(1, 1, 4))['cache'] == decoding()['cache'] / 4  # of 8 heads
-    options = {name: COMMON[name] for name in ('rank', 'max_len', 'param_dtype', 'dtype')}
-    qwen = [
-        memory.decoding_bytes(
-            presets.QWEN2_5_3B, mesh=(1, 1, parts), adapters=3, batch_size=4, max_new_tokens=9,
-            targets=('q_proj',), **options,
-        )['cache']
-        for parts in (1, 2, 4)
-    ]  # fmt: skip
+    qwen = [decoding(presets.QWEN2_5_3B, mesh=(1, 1, parts))['cache'] for parts in (1, 2, 4)]
     assert qwen[0] == 2 * qwen[1] == qwen[2]  # of two heads
 
 
@@ -154,8 +133,8 @@ def test_heads_that_the_tensor_axis_does_not_divide_are_whole_everywhere():
 def test_a_gpu_holds_the_layers_twice_where_decoding_has_them_apart(platform, mesh, is_twice):
     config = presets.LLAMA3_2_3B
     found = memory.layers_apart(
-        config, mesh=mesh, param_dtype='bfloat16', quantize='none',
-        devices=[types.SimpleNamespace(platform=platform)], limit=60 * 2**30,
+        dataclasses.replace(EXPERIMENT, mesh=mesh), config,
+        [types.SimpleNamespace(platform=platform)], 60 * 2**30,
     )  # fmt: skip
     embedding = config.vocab_size * config.embed_dim
     expected = 2 * (config.num_params - embedding - config.embed_dim)  # and the final norm

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from lorajax import lora, models, sharding
 from lorajax.errors import InputError
 from lorajax.experiment import base_arrays, memory
+from lorajax.experiment.config import Experiment
 from lorajax.models import decoding, presets, quantized, stacked
 from lorajax.models import step as step_lib
 from lorajax.models.hf import names as hf_names
@@ -160,13 +161,10 @@ def test_it_lies_as_the_kernel_lay(kind):
 
 def test_doctor_counts_its_bytes(pair):
     _, small = pair
-    options = {
-        'mesh': (1, 1, 1), 'adapters': 1, 'rank': 2, 'targets': ('q_proj',), 'batch_size': 1,
-        'max_len': 8, 'param_dtype': 'float32', 'dtype': 'float32', 'remat': 'none',
-    }  # fmt: skip
+    experiment = Experiment(mesh=(1, 1, 1), lora_targets=('q_proj',), quantize=kind_of(small))
     expected = sum(leaf.nbytes for leaf in jax.tree.leaves(small.params))
     assert set(hf_names.shapes(SHAPE)) >= {'layers/q_proj/kernel'}
-    assert memory.training_bytes(SHAPE, **options, quantize=kind_of(small))['params'] == expected
+    assert memory.training_bytes(experiment, SHAPE, 1)['params'] == expected
 
 
 def test_layers_apart_keep_their_scales(pair):
