@@ -2,7 +2,8 @@
 
 from lorajax.models.config import ModelConfig, RopeScaling
 from lorajax.models.hf import merge_and_save
-from lorajax.models.model import Model, load_model, random_model
+from lorajax.models.loading import load_model, random_model
+from lorajax.models.model import Model
 from lorajax.models.sampling import Greedy, Sampling
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""`load_model` and `Model`: a base model ready to run, with or without adapters."""
+"""`Model`: a base ready to run, with or without adapters; and where its arrays lie on a mesh."""
 
 import dataclasses
 import functools
@@ -12,19 +12,16 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
 from lorajax import sharding
-from lorajax.errors import ArgumentError, InputError
+from lorajax.errors import InputError
 from lorajax.lora import PeftAdapter
-from lorajax.models import config as config_lib
-from lorajax.models import decoding, kernels, quantized
+from lorajax.models import decoding
 from lorajax.models.config import ModelConfig
-from lorajax.models.hf import checkpoint, hub
 from lorajax.models.hf import names as hf_names
+from lorajax.models.inputs import check_adapter, check_tokens
 from lorajax.models.sampling import Sampler
 from lorajax.models.stacked import forward, is_stacked
 from lorajax.models.transformer import PARAM_AXES, Transformer, unembed
 from lorajax.types import Adapter, Array, Params
-
-DTYPES = ('float32', 'bfloat16', 'float16')  # of weights and of the computation
 
 
 class TextFormat(Protocol):
@@ -90,7 +87,7 @@ class Model:
         Returns:
           float32[B, T, V] or float32[A, B, T, V].
         """
-        adapter = self._check_adapter(adapter)
+        adapter = check_adapter(self.config, adapter)
         tokens, segment_ids = self._rows(tokens, attention_mask, adapter)
         return _logits(self.module, self.params, adapter, tokens, segment_ids)
 
@@ -126,23 +123,18 @@ class Model:
         Raises:
           InputError: if a row is padded on the right, or for texts where `text` is None.
         """
-        if isinstance(tokens, str):
-            answers = self.generate(
-                [tokens], None, adapter, max_new_tokens, eos_ids, pad_id, sampler, key
-            )
-            return [rows[0] for rows in answers] if isinstance(answers[0], list) else answers[0]
-        if isinstance(tokens, list | tuple) and tokens and isinstance(tokens[0], str):
+        is_one = isinstance(tokens, str)
+        if is_one or (isinstance(tokens, list | tuple) and tokens and isinstance(tokens[0], str)):
             text = self._text()
-            rows, mask = _pad_left([text.encode_prompt(prompt) for prompt in tokens])
+            prompts = [tokens] if is_one else tokens
+            rows, mask = _pad_left([text.encode_prompt(prompt) for prompt in prompts])
             output = self.generate(
                 rows, mask, adapter, max_new_tokens, eos_ids or text.stop_ids, text.pad_id,
                 sampler, key,
             )  # fmt: skip
             found = np.asarray(output)
-            if found.ndim == 2:
-                return [text.decode(row) for row in found]
-            return [[text.decode(row) for row in rows] for rows in found]
-        adapter = self._check_adapter(adapter)
+            return _decoded(text, found[..., 0, :] if is_one else found)
+        adapter = check_adapter(self.config, adapter)
         if attention_mask is not None and (np.diff(np.asarray(attention_mask), axis=-1) < 0).any():
             raise InputError('attention_mask: a 1 is followed by a 0, expected left padding')
         tokens, segment_ids = self._rows(tokens, attention_mask, adapter)
@@ -160,57 +152,11 @@ class Model:
             )
         return self.text
 
-    def _check_adapter(self, adapter: Adapter | PeftAdapter | None) -> Adapter | None:
-        """Refuses an adapter that does not fit; returns None for an empty one."""
-        if isinstance(adapter, PeftAdapter):
-            adapter = adapter.tree
-        if adapter is not None and not isinstance(adapter, dict):
-            raise InputError(
-                f'adapter: is a {type(adapter).__name__}, expected a tree of factors or what '
-                'lorajax.lora.load_peft returns'
-            )
-        layers = (adapter or {}).get('layers') or {}
-        for name, entry in layers.items():
-            if name not in self.config.projections:
-                raise InputError(
-                    f'adapter: unknown projection {name!r}, expected some of '
-                    f'{", ".join(self.config.projections)}'
-                )
-            fan_in, fan_out = self.config.projections[name]
-            a, b = np.shape(entry['a'])[-3:], np.shape(entry['b'])[-3:]
-            depth = self.config.num_layers
-            if a[:2] != (depth, fan_in) or b != (depth, a[-1], fan_out):
-                raise InputError(
-                    f'adapter: {name} has factors {a} and {b}, expected '
-                    f'({depth}, {fan_in}, R) and ({depth}, R, {fan_out})'
-                )
-        return adapter if layers else None
-
-    def _check_tokens(self, tokens: Any) -> Array:
-        """Refuses what are no rows of tokens of this model; arrays of JAX are not looked into.
-
-        An id outside of the vocabulary would be taken for the nearest within.
-        """
-        if isinstance(tokens, jax.Array):
-            return tokens
-        try:
-            found = np.asarray(tokens)
-        except ValueError:
-            raise InputError('tokens: rows differ in length, expected them padded') from None
-        if found.ndim not in (2, 3) or found.dtype.kind not in 'iu':
-            raise InputError(f'tokens: are {found.dtype}{list(found.shape)}, expected int32[B, T]')
-        if found.size and not 0 <= found.min() <= found.max() < self.config.vocab_size:
-            raise InputError(
-                f'tokens: hold {found.min()} to {found.max()}, expected 0 to '
-                f'{self.config.vocab_size - 1}'
-            )
-        return found
-
     def _rows(
         self, tokens: Array, attention_mask: Array | None, adapter: Adapter | None
     ) -> tuple[jax.Array, jax.Array]:
         """Returns tokens and segment ids as int32, repeated for stacked adapters."""
-        tokens = jnp.asarray(self._check_tokens(tokens), jnp.int32)
+        tokens = jnp.asarray(check_tokens(self.config.vocab_size, tokens), jnp.int32)
         mask = jnp.ones_like(tokens) if attention_mask is None else attention_mask
         segment_ids = jnp.asarray(mask, jnp.int32)
         if is_stacked(adapter) and tokens.ndim == 2:
@@ -218,6 +164,11 @@ class Model:
             tokens = jnp.broadcast_to(tokens, (count, *tokens.shape))
             segment_ids = jnp.broadcast_to(segment_ids, (count, *segment_ids.shape))
         return tokens, segment_ids
+
+
+def _decoded(text: TextFormat, ids: np.ndarray) -> Any:
+    """Returns the texts of int32[..., M] tokens, in lists as the leading axes are."""
+    return text.decode(ids) if ids.ndim == 1 else [_decoded(text, row) for row in ids]
 
 
 def _pad_left(prompts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -292,94 +243,3 @@ def adapter_shardings(
             'b': sharding.sharding(mesh, spread, None, None, fan_out),
         }
     return {'layers': layers}
-
-
-def load_model(
-    path_or_id: str,
-    param_dtype: Any = 'float32',
-    dtype: Any = 'float32',
-    mesh: Mesh | None = None,
-    remat: str = 'none',
-    revision: str | None = None,
-    attention: str = kernels.AUTO,
-    quantize: str = quantized.NONE,
-) -> Model:
-    """Loads a model in HF format.
-
-    Args:
-      path_or_id: a directory, a hub id, 'owner/name' or 'owner/name@revision', or a shipped
-        model's name, such as 'toy-target'.
-      param_dtype: dtype in which weights are stored: 'float32' or 'bfloat16'.
-      dtype: dtype of the computation.
-      mesh: from `sharding.make_mesh`; all devices on the fsdp axis if None.
-      remat: what the backward pass keeps: 'none', 'dots' or 'full' (see `transformer`).
-      revision: of the hub id, if it names none.
-      attention: the kernel of training, 'auto' or one that the devices have (see `kernels`).
-      quantize: 'int8' or 'int4' for projections of so many bits (see `quantized`), or 'none'.
-
-    Returns:
-      The model, its weights sharded over the mesh.
-
-    Raises:
-      InputError: naming file and tensor, for anything that does not fit.
-      ArgumentError: for a dtype that is none of `DTYPES`, a mesh that does not divide the model, or
-        a kernel that cannot be had.
-    """
-    for argument, value in (('param_dtype', param_dtype), ('dtype', dtype)):
-        if jnp.dtype(value).name not in DTYPES:
-            raise ArgumentError(argument, value, f'expected one of {", ".join(DTYPES)}')
-    directory = hub.resolve(str(path_or_id), revision)
-    config = config_lib.read(directory)
-    mesh = mesh or sharding.make_mesh((1, -1, 1))
-    params = checkpoint.load_params(
-        directory, config, jnp.dtype(param_dtype), param_shardings(mesh, config),
-        functools.partial(_quantized, quantize) if quantize != quantized.NONE else None,
-    )  # fmt: skip
-    # The files decide, as they do in transformers.
-    config = dataclasses.replace(config, tie_embeddings='lm_head' not in params)
-    module = make_module(config, param_dtype, dtype, mesh, remat, attention)
-    return Model(config, params, module, mesh, directory)
-
-
-def make_module(
-    config: ModelConfig,
-    param_dtype: Any,
-    dtype: Any,
-    mesh: Mesh,
-    remat: str = 'none',
-    attention: str = kernels.AUTO,
-) -> Transformer:
-    """Returns the decoder for the devices of a mesh; arguments are those of `load_model`.
-
-    Raises:
-      ArgumentError: for a kernel that the devices do not have.
-    """
-    kernel = kernels.choose(mesh.devices.flat[0], config, jnp.dtype(dtype), attention)
-    return Transformer(
-        config, jnp.dtype(param_dtype), jnp.dtype(dtype), remat, kernel,
-        mesh if kernel == kernels.SPLASH else None, mesh if mesh.size > 1 else None,
-    )  # fmt: skip
-
-
-def _quantized(kind: str, path: str, leaf: jax.Array) -> dict[str, jax.Array]:
-    """Returns what takes the place of a leaf of the base, by path."""
-    if not quantized.is_quantized(path):
-        return {path: leaf}
-    parent = path.removesuffix('kernel')
-    return {parent + name: new for name, new in quantized.quantize_kernel(leaf, kind).items()}
-
-
-def random_model(
-    config: ModelConfig,
-    key: jax.Array,
-    param_dtype: Any = 'float32',
-    dtype: Any = 'float32',
-    mesh: Mesh | None = None,
-) -> Model:
-    """Returns a model with fresh weights: kernels scaled by fan-in, unit norms, no bias."""
-    module = Transformer(config, jnp.dtype(param_dtype), jnp.dtype(dtype))
-    tokens = jnp.zeros((1, 2), jnp.int32)
-    params = jax.jit(module.init)(key, tokens, jnp.ones_like(tokens))['params']
-    mesh = mesh or sharding.make_mesh((1, -1, 1))
-    module = module.clone(mesh=mesh if mesh.size > 1 else None)
-    return Model(config, params, module, mesh)

@@ -1,0 +1,13 @@
+"""Models out of files; that their logits are right is tested in `test_model.py`."""
+
+import pytest
+
+from lorajax import models
+from lorajax.errors import ArgumentError
+
+
+@pytest.mark.parametrize('argument', ['param_dtype', 'dtype'])
+def test_a_dtype_without_floats_is_refused(tmp_path, argument):
+    with pytest.raises(ArgumentError) as error:
+        models.load_model(str(tmp_path), **{argument: 'int8'})
+    assert (error.value.argument, error.value.value) == (argument, 'int8')
