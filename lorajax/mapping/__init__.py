@@ -8,7 +8,7 @@ From the files that know only arrays to those that know everything: compiling, f
 tensor_loop (how to compute); gram, ridge, bilinear, subspace (mathematics); shapes, anchors,
 queries (adapters); solvers, topk, pca, mlp, layer_alignment, kernel_alignment, anchor_weights
 (weights of the anchors); combination, bilinear_part, stacking, baselines (families of mappings);
-methods, storage, api.
+methods; manifest, integrity, storage (files); api.
 """
 
 from lorajax.mapping.anchors import Anchors, read_pair

@@ -7,7 +7,7 @@ from typing import Any
 from lorajax import io
 from lorajax.errors import InputError
 from lorajax.lora import LoraConfig, PeftAdapter, load_peft, pad_rank
-from lorajax.mapping import combination, storage
+from lorajax.mapping import combination, manifest, storage
 from lorajax.mapping.anchors import AnchorSource, read_pair
 from lorajax.mapping.methods import method_named
 from lorajax.mapping.options import Options, parse
@@ -181,7 +181,7 @@ class TransferMap:
         Raises:
           ArgumentError: on another dtype.
         """
-        header = storage.Header(
+        header = manifest.Header(
             self.method, self.options, self.tasks, self.query_shapes, self.output_rank
         )
         storage.save(directory, header, self.state, dtype)
