@@ -1,9 +1,7 @@
 """Answers of many adapters to many prompts: finished rows leave, waiting rows enter.
 
-Rows lie on a grid of groups and lanes. A group has one adapter at a time and its lanes decode
-prompts of that adapter; all groups decode in one compiled loop. When enough lanes of a group are
-finished, the loop returns and they take the next prompts; a group whose adapter has no prompt left
-takes another adapter. So neither a long answer nor an adapter of long answers holds up the rest.
+Rows lie on a grid of groups and lanes (`grid.py`), and all groups decode in one compiled loop. When
+enough lanes of a group are finished, the loop returns and they take the next prompts.
 
 What a row says does not depend on the rows beside it: it has a lane of the cache and a random key
 of its own.
@@ -12,11 +10,10 @@ Where adapters are spread over devices, each device has groups of its own, and a
 prompts at the same time.
 """
 
-import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lorajax import processes, sharding
+from lorajax.evaluation.grid import Grid, split_by_length
 from lorajax.evaluation.inference import losses_after, on_mesh
 from lorajax.models import Model, ModelConfig, decoding
 from lorajax.models import step as step_lib
@@ -33,7 +31,7 @@ from lorajax.models.sampling import Greedy, Sampler
 from lorajax.models.stacked import is_stacked
 from lorajax.tasks.batching import bucket, pad_left
 from lorajax.tasks.chat import ChatFormat, Encoded
-from lorajax.types import Adapter
+from lorajax.types import Adapter, JsonDict, Params
 
 _REFILLS = 4  # a group takes new prompts when a quarter of its lanes is free
 
@@ -49,110 +47,6 @@ class Answers(NamedTuple):
 
     tokens: np.ndarray
     nll: np.ndarray
-
-
-@dataclasses.dataclass
-class Grid:
-    """Which lane of which group works on what, on the host.
-
-    Attributes:
-      adapters: int[G], the adapter of each group.
-      items: int[G, B], what each lane works on, -1 for nothing.
-      waiting: per adapter the items that nobody has taken yet, in order.
-      refill: lanes that take new prompts together.
-    """
-
-    adapters: np.ndarray
-    items: np.ndarray
-    waiting: list[collections.deque[int]]
-    refill: int
-
-    @classmethod
-    def start(
-        cls, adapters: int, lanes: int, refill: int, items: Sequence[int], groups: int = 0
-    ) -> 'Grid':
-        """Returns a grid of one group per adapter, or more, where everything waits."""
-        groups = groups or adapters
-        return cls(
-            np.arange(groups) % adapters,
-            np.full((groups, lanes), -1),
-            [collections.deque(items) for _ in range(adapters)],
-            refill,
-        )
-
-    def num_waiting(self) -> int:
-        """Counts the items that nobody has taken, over all adapters."""
-        return sum(map(len, self.waiting))
-
-    def is_active(self) -> bool:
-        """Returns whether any lane works."""
-        return bool((self.items >= 0).any())
-
-    def thresholds(self) -> np.ndarray:
-        """Returns int32[G], the finished lanes at which a group can take new prompts."""
-        lanes = self.items.shape[1]
-        idle = lanes if self.num_waiting() else lanes + 1
-        return np.array([self.refill if self.waiting[a] else idle for a in self.adapters], np.int32)
-
-    def fill(self) -> None:
-        """Gives prompts to all lanes of a grid that does not work."""
-        for group in range(len(self.adapters)):
-            self._choose_adapter(group)
-            queue = self.waiting[self.adapters[group]]
-            for lane in range(min(len(queue), self.items.shape[1])):
-                self.items[group, lane] = queue.popleft()
-
-    def refills(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Gives prompts to free lanes, `refill` or fewer at a time.
-
-        Yields:
-          The group and its lanes, int[<= refill].
-        """
-        for group in range(len(self.adapters)):
-            while True:
-                free = np.flatnonzero(self.items[group] < 0)
-                if len(free) == self.items.shape[1]:
-                    self._choose_adapter(group)
-                queue = self.waiting[self.adapters[group]]
-                if not queue or len(free) < self.refill:
-                    break
-                lanes = free[: min(self.refill, len(queue))]
-                self.items[group, lanes] = [queue.popleft() for _ in lanes]
-                yield group, lanes
-
-    def refill_together(self) -> np.ndarray | None:
-        """Gives prompts to free lanes of all groups, if one of them has enough that are free.
-
-        Returns:
-          int32[G, refill], the lanes of each group, beyond the last where there are fewer; None
-          if there is nothing to do.
-        """
-        count = self.items.shape[1]
-        free = [np.flatnonzero(row < 0) for row in self.items]
-        for group, lanes in enumerate(free):
-            if len(lanes) == count:
-                self._choose_adapter(group)
-        queues = [self.waiting[adapter] for adapter in self.adapters]
-        if not any(q and len(f) >= self.refill for q, f in zip(queues, free, strict=True)):
-            return None
-        chosen = np.full((len(free), self.refill), count, np.int32)
-        for group, (queue, lanes) in enumerate(zip(queues, free, strict=True)):
-            taken = lanes[: min(self.refill, len(queue))]
-            self.items[group, taken] = [queue.popleft() for _ in taken]
-            chosen[group, : len(taken)] = taken
-        return chosen
-
-    def finish(self, is_done: np.ndarray) -> list[tuple[int, int, int, int]]:
-        """Frees lanes that are done; returns (group, lane, adapter, item) of each."""
-        places = np.argwhere(is_done & (self.items >= 0)).tolist()
-        ended = [(g, b, int(self.adapters[g]), int(self.items[g, b])) for g, b in places]
-        self.items[is_done] = -1
-        return ended
-
-    def _choose_adapter(self, group: int) -> None:
-        """Gives a group that does not work the adapter with most to do, if its own has nothing."""
-        if not self.waiting[self.adapters[group]]:
-            self.adapters[group] = np.argmax([len(queue) for queue in self.waiting])
 
 
 def answer(
@@ -198,28 +92,9 @@ def answer(
         sharding.pad_rows(model.mesh, min(batch_size, bucket(len(cut)))),
         sampler or Greedy(), jax.random.key(0) if key is None else key, on_done,
     )  # fmt: skip
-    for items in queues([len(e.prompt) for e in cut], run.lanes):
+    for items in split_by_length([len(e.prompt) for e in cut], run.lanes):
         run.work_through(items)
     return answers
-
-
-def queues(lengths: Sequence[int], lanes: int) -> list[list[int]]:
-    """Splits items into groups that are decoded with one cache, long prompts first.
-
-    A group ends where prompts need only half its cache and it has kept the lanes busy a while:
-    every group ends with lanes that wait for its last rows.
-
-    Args:
-      lengths: tokens of each prompt.
-      lanes: rows of the grid per adapter.
-    """
-    groups: list[list[int]] = []
-    for item in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        is_short = groups and 2 * bucket(lengths[item]) <= bucket(lengths[groups[-1][0]])
-        if not groups or (is_short and len(groups[-1]) >= 4 * lanes):
-            groups.append([])
-        groups[-1].append(item)
-    return groups
 
 
 @dataclasses.dataclass
@@ -247,7 +122,7 @@ class _Run:
         return step_lib.pays(self.model.params)
 
     @functools.cached_property
-    def weights(self) -> dict:
+    def weights(self) -> Params:
         """The base weights as the decode loop takes them."""
         params = self.model.params
         return step_lib.split_layers(params) if self.split else params
@@ -259,7 +134,7 @@ class _Run:
         groups = sharding.pad_adapters(self.model.mesh, count)
         grid = Grid.start(count, self.lanes, refill, items, groups)
         room = bucket(len(self.examples[items[0]].prompt)) + self.answers.tokens.shape[-1]
-        options = {'pad_id': self.chat.pad_id, 'sampler': self.sampler}
+        options: JsonDict = {'pad_id': self.chat.pad_id, 'sampler': self.sampler}
         grid.fill()
         state = self._begin(grid, room, options)
         while grid.is_active() or grid.num_waiting():
@@ -282,64 +157,64 @@ class _Run:
                 self.answers.tokens[adapter, item] = output[group, lane]
             self.on_done(len(ended))
 
-    def _begin(self, grid: Grid, room: int, options: dict) -> decoding.DecodeState:
+    def _begin(self, grid: Grid, room: int, options: JsonDict) -> decoding.DecodeState:
         """Reads the first prompts of all groups."""
-        taken = grid.items[grid.items >= 0]
-        length = bucket(max(len(self.examples[i].prompt) for i in taken))
-        rows = [self._prompts(row[row >= 0], self.lanes, length) for row in grid.items]
-        tokens, mask = (np.stack(part) for part in zip(*rows, strict=True))
-        adapters = self._take(grid.adapters)
-        prompts = self._read(adapters, tokens, mask)
-        for group, losses in enumerate(self._losses(adapters, prompts, grid.items)):
-            is_taken = grid.items[group] >= 0
-            self.answers.nll[grid.adapters[group], grid.items[group][is_taken]] = losses[is_taken]
-        keys = jax.vmap(lambda row: decoding.row_keys(self.key, row))(jnp.asarray(grid.items))
+        prompts, keys = self._read_groups(grid, grid.items)
         return decoding.begin(
             self.model.module, self.model.params, prompts, keys, grid.items < 0, self.stops,
-            max_new_tokens=self.answers.tokens.shape[-1], num_slots=room - length,
-            split=self.split, **options,
-        )  # fmt: skip
-
-    def _insert(
-        self, state: decoding.DecodeState, grid: Grid, group: int, lanes: np.ndarray, options: dict
-    ) -> decoding.DecodeState:
-        """Reads prompts for some lanes of a group."""
-        items = grid.items[group, lanes]
-        padded = np.full(grid.refill, -1)
-        padded[: len(items)] = items
-        targets = np.full(grid.refill, self.lanes, np.int32)  # beyond the lanes: left out
-        targets[: len(lanes)] = lanes
-        adapter = self._take(grid.adapters[group])
-        length = bucket(max(len(self.examples[i].prompt) for i in items))
-        prompts = self._read(adapter, *self._prompts(items, grid.refill, length))
-        losses = self._losses(adapter, prompts, padded)
-        self.answers.nll[grid.adapters[group], items] = losses[: len(items)]
-        return decoding.insert(
-            self.model.module, self.model.params, state, prompts,
-            decoding.row_keys(self.key, jnp.asarray(padded)), jnp.int32(group), targets,
-            self.stops, **options,
+            max_new_tokens=self.answers.tokens.shape[-1],
+            num_slots=room - self._length(grid.items), split=self.split, **options,
         )  # fmt: skip
 
     def _insert_all(
-        self, state: decoding.DecodeState, grid: Grid, chosen: np.ndarray, options: dict
+        self, state: decoding.DecodeState, grid: Grid, chosen: np.ndarray, options: JsonDict
     ) -> decoding.DecodeState:
         """Reads prompts for some lanes of all groups, int32[G, refill]."""
         lanes = grid.items.shape[1]
-        items = np.where(
-            chosen < lanes, np.take_along_axis(grid.items, np.minimum(chosen, lanes - 1), 1), -1
-        )
-        adapters = self._take(grid.adapters)
-        length = bucket(max(len(self.examples[i].prompt) for i in items[items >= 0]))
-        rows = [self._prompts(row[row >= 0], grid.refill, length) for row in items]
-        prompts = self._read(adapters, *(np.stack(part) for part in zip(*rows, strict=True)))
+        items = np.take_along_axis(grid.items, np.minimum(chosen, lanes - 1), 1)
+        prompts, keys = self._read_groups(grid, np.where(chosen < lanes, items, -1))
+        return decoding.insert(
+            self.model.module, self.model.params, state, prompts, keys, None, chosen, self.stops,
+            **options,
+        )  # fmt: skip
+
+    def _read_groups(self, grid: Grid, items: np.ndarray) -> tuple[Prompts, jax.Array]:
+        """Reads the prompts of int[G, lanes] items, and keeps the losses of their answers.
+
+        Returns:
+          The prompts, and a key for each of them.
+        """
+        adapters, length = self._take(grid.adapters), self._length(items)
+        rows = [self._prompts(row, length) for row in items]
+        tokens, mask = (np.stack(part) for part in zip(*rows, strict=True))
+        prompts = self._read(adapters, tokens, mask)
         for adapter, row, losses in zip(
             grid.adapters, items, self._losses(adapters, prompts, items), strict=True
         ):
             self.answers.nll[adapter, row[row >= 0]] = losses[row >= 0]
-        keys = jax.vmap(lambda row: decoding.row_keys(self.key, row))(jnp.asarray(items))
+        return prompts, jax.vmap(lambda row: decoding.row_keys(self.key, row))(jnp.asarray(items))
+
+    def _insert(
+        self,
+        state: decoding.DecodeState,
+        grid: Grid,
+        group: int,
+        lanes: np.ndarray,
+        options: JsonDict,
+    ) -> decoding.DecodeState:
+        """Reads prompts for some lanes of a group."""
+        items = np.full(grid.refill, -1)
+        items[: len(lanes)] = grid.items[group, lanes]
+        targets = np.full(grid.refill, self.lanes, np.int32)  # beyond the lanes: left out
+        targets[: len(lanes)] = lanes
+        adapter = self._take(grid.adapters[group])
+        prompts = self._read(adapter, *self._prompts(items, self._length(items)))
+        losses = self._losses(adapter, prompts, items)
+        self.answers.nll[grid.adapters[group], items[items >= 0]] = losses[items >= 0]
         return decoding.insert(
-            self.model.module, self.model.params, state, prompts, keys, None, chosen, self.stops,
-            **options,
+            self.model.module, self.model.params, state, prompts,
+            decoding.row_keys(self.key, jnp.asarray(items)), jnp.int32(group), targets,
+            self.stops, **options,
         )  # fmt: skip
 
     def _take(self, index: np.ndarray) -> Adapter:
@@ -351,10 +226,17 @@ class _Run:
         take = _make_take(self.model.mesh, self.model.config, targets, np.shape(index))
         return take(self.stacked, index)
 
-    def _prompts(self, items: np.ndarray, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pads the prompts of items on the left: int32[rows, length] tokens and mask."""
-        prompts = [self.examples[i].prompt for i in items]
-        return pad_left(prompts, rows, length, self.chat.pad_id)
+    def _length(self, items: np.ndarray) -> int:
+        """Returns the width that the longest prompt of some items needs, tokens."""
+        return bucket(max(len(self.examples[i].prompt) for i in items[items >= 0]))
+
+    def _prompts(self, items: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pads the prompts of items on the left: int32[lanes, length] tokens and mask.
+
+        Items that are none (-1) stand behind the others.
+        """
+        prompts = [self.examples[i].prompt for i in items[items >= 0]]
+        return pad_left(prompts, len(items), length, self.chat.pad_id)
 
     def _read(self, adapter: Adapter, tokens: np.ndarray, mask: np.ndarray) -> Prompts:
         """Reads prompts, with one adapter or with stacked ones."""
@@ -370,7 +252,7 @@ class _Run:
 @functools.cache
 def _make_take(
     mesh: Mesh, config: ModelConfig, targets: tuple[str, ...], shape: tuple[int, ...]
-) -> Any:
+) -> Callable[[Adapter, np.ndarray], Adapter]:
     """Returns the compiled function that picks adapters, or one, out of stacked ones."""
     where = adapter_shardings(mesh, config, targets, *shape)
     if not shape:
