@@ -11,7 +11,6 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import matplotlib
 
@@ -20,11 +19,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from absl import app, flags, logging
 
-from benchmarks import toy_worlds
+from benchmarks import toy_scores, toy_worlds
+from benchmarks.toy_scores import gaps
 from benchmarks.toy_worlds import Spec
 from lorajax import io, mapping
 from lorajax.errors import InputError
-from lorajax.evaluation import evaluate as evaluation
 from lorajax.experiment import base_arrays, models
 from lorajax.experiment import tasks as tasks_by_name
 from lorajax.experiment.adapters import REPEATED, SIDES, load_predicted, load_trained
@@ -32,7 +31,6 @@ from lorajax.experiment.config import Experiment
 from lorajax.experiment.stages.map import fit_and_predict
 from lorajax.lora import load_peft
 from lorajax.mapping.subspace import update_cosine
-from lorajax.tasks import examples
 from lorajax.toy import world as toy_world
 from lorajax.types import Adapter, JsonDict
 
@@ -50,7 +48,6 @@ CHOSEN = ('matched_scaled', 'distilled')
 ELSEWHERE = 'distilled_elsewhere'
 PLACEBOS = 8  # permutations of the tasks over which the placebo is averaged
 _LEAST = 0.95  # exact match that trained adapters must have for a world to take part
-_DRAWS = 2000
 
 
 def entrants() -> list[str]:
@@ -172,17 +169,13 @@ def check_world(experiment: Experiment, items: int) -> JsonDict:
     """
     lowest = {}
     for side in SIDES:
-        model, chat = models.load_side(experiment, side)
-        scores = []
-        for task in experiment.heldouts:
-            rows = evaluation.evaluate(
-                model, chat, tasks_by_name.get(task),
-                examples.read(experiment.files.eval_data(task))[:items],
-                {side: load_trained(experiment, side, task)},
-                batch_size=100, max_len=experiment.max_len, max_new_tokens=8,
-            )  # fmt: skip
-            scores.append(float(np.mean([row['correct'] for row in rows])))
-        lowest[side] = min(scores)
+        loaded = models.load_side(experiment, side)
+        lowest[side] = min(
+            toy_scores.of_task(
+                loaded, experiment, task, {side: load_trained(experiment, side, task)}, items
+            )[side][0]
+            for task in experiment.heldouts
+        )
         if lowest[side] < _LEAST:
             raise InputError(
                 f'{experiment.workdir}: a {side} adapter has exact match {lowest[side]:.2f} on its '
@@ -204,20 +197,14 @@ def contest(root: pathlib.Path, spec: Spec, items: int, rank: int) -> JsonDict:
         return result
     result.setdefault('trained', check_world(experiment, items))
     made, facts = predictions(experiment, missing, rank)
-    model, chat = models.load_side(experiment, 'target')
+    loaded = models.load_side(experiment, 'target')
     for task, adapters in made.items():
         oracle = load_trained(experiment, 'target', task)
-        rows = evaluation.evaluate(
-            model, chat, tasks_by_name.get(task),
-            examples.read(experiment.files.eval_data(task))[:items],
-            {'base': None, **adapters, 'oracle': oracle},
-            batch_size=100, max_len=experiment.max_len, max_new_tokens=8, adapters_per_step=12,
-        )  # fmt: skip
-        scores: dict[str, Any] = {}
-        for row in rows:
-            scores.setdefault(row['method'], []).append((row['correct'], row['nll']))
         kept = result['tasks'][task]
-        kept['methods'] |= {name: np.mean(pairs, 0).tolist() for name, pairs in scores.items()}
+        kept['methods'] |= toy_scores.of_task(
+            loaded, experiment, task, {'base': None, **adapters, 'oracle': oracle}, items,
+            adapters_per_step=12,
+        )  # fmt: skip
         kept['cosines'] |= {name: update_cosine(oracle, a) for name, a in adapters.items()}
     result['facts'] |= facts
     io.write_json(stored, result)
@@ -234,41 +221,6 @@ def averaged(world: JsonDict) -> JsonDict:
         methods['placebo'] = np.mean([methods.pop(name) for name in names], axis=0).tolist()
         tasks[task] = {**result, 'methods': methods}
     return {**world, 'facts': {**facts, 'placebo': world['facts'][names[0]]}, 'tasks': tasks}
-
-
-def gaps(worlds: Sequence[JsonDict], name: str, column: int) -> list[float]:
-    """Returns the pooled share of the oracle's gain and its 95 % interval.
-
-    Args:
-      worlds: results of `contest`.
-      name: of a method.
-      column: 0 for accuracy, 1 for nats per answer token.
-
-    Returns:
-      [value, low, high]; the interval is a bootstrap over held-out tasks of each world, since
-      tasks differ more than items do.
-    """
-    rows = np.array(
-        [
-            [
-                [task['methods'][who][column] for who in ('base', name, 'oracle')]
-                for task in world['tasks'].values()
-            ]
-            for world in worlds
-        ]
-    )
-    rng = np.random.default_rng(0)
-
-    def ratio(chosen: np.ndarray) -> float:
-        base, method, oracle = chosen.reshape(-1, 3).sum(0)
-        return float((method - base) / (oracle - base))
-
-    count = rows.shape[1]
-    draws = [
-        ratio(np.stack([world[rng.integers(count, size=count)] for world in rows]))
-        for _ in range(_DRAWS)
-    ]
-    return [ratio(rows), *np.quantile(draws, [0.025, 0.975]).tolist()]
 
 
 def table(worlds: Sequence[JsonDict]) -> str:

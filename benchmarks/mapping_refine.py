@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import app, flags
 
+from benchmarks import toy_scores
 from benchmarks.mapping_lab import WORLDS
 from lorajax import mapping
 from lorajax.distillation import reweight
 from lorajax.distillation.reweight import ReweightConfig
-from lorajax.evaluation import evaluate as evaluation
-from lorajax.experiment import models, tasks
+from lorajax.experiment import models
 from lorajax.experiment.adapters import SIDES
 from lorajax.lora import load_peft
 from lorajax.tasks import examples
@@ -44,14 +44,10 @@ def refine(root: pathlib.Path, name: str, method: str) -> None:
     }
 
     def accuracy(adapters: Mapping[str, Adapter | None]) -> float:
-        right = []
-        for task, adapter in adapters.items():
-            items = examples.read(files.eval_data(task))[:100]
-            rows = evaluation.evaluate(
-                model, chat, tasks.get(task), items, {'it': adapter},
-                batch_size=100, max_len=experiment.max_len, max_new_tokens=8,
-            )  # fmt: skip
-            right += [row['correct'] for row in rows]
+        right = [
+            toy_scores.of_task((model, chat), experiment, task, {'it': adapter})['it'][0]
+            for task, adapter in adapters.items()
+        ]
         return float(np.mean(right))
 
     scores = {'translated': accuracy(start)}

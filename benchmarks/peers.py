@@ -26,9 +26,9 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks import ladder as bench
+from benchmarks import toy_scores
 from lorajax import io
 from lorajax.distillation import likelihoods, lorahub, pseudo_labels, selection, teacher
-from lorajax.evaluation import evaluate as evaluation
 from lorajax.experiment import models
 from lorajax.experiment import tasks as tasks_by_name
 from lorajax.experiment.adapters import load_trained
@@ -39,7 +39,7 @@ from lorajax.tasks.chat import Encoded
 from lorajax.training import train_adapters
 from lorajax.types import Adapter, JsonDict
 
-_ITEMS, _POOL, _KEPT, _SEEDS, _SHARE = 100, 96, 32, 8, 0.6
+_POOL, _KEPT, _SEEDS, _SHARE = 96, 32, 8, 0.6
 
 
 def _features(model, chat, prompts: Sequence[str]) -> np.ndarray:  # type: ignore[no-untyped-def]
@@ -154,14 +154,7 @@ def scores(root: pathlib.Path, name: str) -> JsonDict:
     result: JsonDict = {'world': name, 'tasks': {}, 'own_domain': shares}
     for task, adapters in made.items():
         tried = {'base': None, **adapters, 'oracle': load_trained(experiment, 'target', task)}
-        values: dict[str, list[tuple[float, float]]] = {}
-        for row in evaluation.evaluate(
-            *loaded, tasks_by_name.get(task),
-            examples.read(experiment.files.eval_data(task))[:_ITEMS], tried,
-            batch_size=_ITEMS, max_len=experiment.max_len, max_new_tokens=8,
-        ):  # fmt: skip
-            values.setdefault(row['method'], []).append((row['correct'], row['nll']))
-        means = {way: np.mean(pairs, 0).tolist() for way, pairs in values.items()}
+        means = toy_scores.of_task(loaded, experiment, task, tried)
         result['tasks'][task] = {'methods': means}
     io.write_json(stored, result)
     return result
