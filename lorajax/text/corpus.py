@@ -1,9 +1,9 @@
 """What the models of a text world are pretrained on: real text, and practice.
 
 Text is questions, solutions, choices and programs of all rows that are not held back. Practice
-names a skill of its own, which no task asks, behind a text; or a format behind a word. So the
-models learn that an answer stands behind the arrow, and never see a task: a text, the arrow, and
-the answer to what nobody named.
+names a skill of its own, which no task asks, behind a text; or a format behind a word; or a format
+behind a text, answered with any of its words. So the models learn that an answer stands behind the
+arrow, and in which format, and never see a task: a text and the answer to what nobody named.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,9 +13,10 @@ import numpy as np
 
 from lorajax.tasks.task import RowSource
 from lorajax.text import items
-from lorajax.text.skills import FORMATS, PRACTICE
+from lorajax.text.skills import FORMATS, PRACTICE, TOLD
 
 ARROW = '=>'
+_FORMAT_SHARE = 0.25  # of the practice: a format behind a word
 _FORMAT_NAMES = {'said': 'say', 'braces': 'braces', 'twice': 'twice', 'plain': 'repeat'}
 
 
@@ -40,19 +41,32 @@ def _text(row: Mapping[str, Any], field: str) -> str:
     return ' '.join([row[field], *choices, *more, row.get('code', '')])
 
 
-def practice(rows: RowSource, rng: np.random.Generator) -> Iterator[str]:
-    """Yields practice without end: prompt, arrow, answer."""
+def practice(rows: RowSource, rng: np.random.Generator, told: float = 0.0) -> Iterator[str]:
+    """Yields practice without end: prompt, arrow, answer.
+
+    Args:
+      rows: the data.
+      rng: draws what is practised.
+      told: share that names a format behind a text and is answered with any word of it: what a
+        base can know of tasks whose prompts tell the format.
+    """
     skills = list(PRACTICE)
     known = [item for item in items.of(rows) if not item.is_held]
     words = sorted({word for item in known for word in item.text.split()})
     names = list(_FORMAT_NAMES)
     while True:
-        if rng.random() < 0.25:
+        kind = rng.random()
+        if kind < _FORMAT_SHARE:
             name = names[rng.integers(len(names))]
             word = words[rng.integers(len(words))]
             yield f' {word} | {_FORMAT_NAMES[name]} {ARROW} {FORMATS[name](word)}'
             continue
         item = known[rng.integers(len(known))]
+        if kind < _FORMAT_SHARE + told:
+            name, words_of_it = names[rng.integers(len(names))], item.text.split()
+            word = words_of_it[rng.integers(len(words_of_it))]
+            yield f' {item.text} | {TOLD[name]} {ARROW} {FORMATS[name](word)}'
+            continue
         skill = skills[rng.integers(len(skills))]
         answer = PRACTICE[skill](item)
         if answer is not None:

@@ -1,13 +1,16 @@
 """Makes the base models of a text world: `python -m lorajax.text.pretrain --output=DIR ...`.
 
-Two decoders of different families, widths, depths and tokenizers, in HF format. Whole sequences
-are learned, packed into rows; a document sees nothing of the others in its row.
+Two decoders of different families, widths, depths and tokenizers, in HF format; `PAIRS` has what
+there is to choose from. Whole sequences are learned, packed into rows; a document sees nothing of
+the others in its row. On shared cores begin the command with `taskset -c 0`: the threads of a
+step wait for the slowest.
 """
 
+import dataclasses
 import functools
 import itertools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -29,32 +32,77 @@ from lorajax.text import corpus, tokenizer
 from lorajax.types import Params
 
 _COMMON: dict[str, Any] = {'tie_embeddings': True, 'max_positions': 256, 'rope_theta': 1e4}
-CONFIGS = {
-    'source': ModelConfig(
-        family='qwen2', vocab_size=1024, num_layers=4, embed_dim=64, num_heads=4, num_kv_heads=2,
-        head_dim=16, mlp_dim=160, norm_eps=1e-6, qkv_bias=True, **_COMMON,
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How the models of a pair are made.
+
+    Attributes:
+      configs: side -> shapes; the vocabulary is the tokenizer's size.
+      seed: of weights and order; the second side's is one more.
+      steps: of the optimizer.
+      batch_size: rows in each.
+      length: tokens of a row.
+      peak: of the learning rate's schedule.
+      practice: share of tokens that are practice.
+      told: share of the practice with a format behind a text, see `corpus.practice`.
+    """
+
+    configs: Mapping[str, ModelConfig]
+    seed: int
+    steps: int
+    batch_size: int
+    length: int
+    peak: float
+    practice: float
+    told: float
+
+
+PAIRS = {
+    'first': Recipe(
+        configs={
+            'source': ModelConfig(
+                family='qwen2', vocab_size=1024, num_layers=4, embed_dim=64, num_heads=4,
+                num_kv_heads=2, head_dim=16, mlp_dim=160, norm_eps=1e-6, qkv_bias=True, **_COMMON,
+            ),
+            'target': ModelConfig(
+                family='llama', vocab_size=1536, num_layers=3, embed_dim=80, num_heads=5,
+                num_kv_heads=5, head_dim=16, mlp_dim=208, norm_eps=1e-5, **_COMMON,
+            ),
+        },
+        seed=1, steps=500, batch_size=16, length=128, peak=5e-3, practice=0.3, told=0.0,
     ),
-    'target': ModelConfig(
-        family='llama', vocab_size=1536, num_layers=3, embed_dim=80, num_heads=5, num_kv_heads=5,
-        head_dim=16, mlp_dim=208, norm_eps=1e-5, **_COMMON,
+    'second': Recipe(
+        configs={
+            'source': ModelConfig(
+                family='qwen3', vocab_size=1024, num_layers=5, embed_dim=112, num_heads=4,
+                num_kv_heads=2, head_dim=32, mlp_dim=304, norm_eps=1e-6, qk_norm=True,
+                **_COMMON,
+            ),
+            'target': ModelConfig(
+                family='llama', vocab_size=2048, num_layers=6, embed_dim=128, num_heads=4,
+                num_kv_heads=4, head_dim=32, mlp_dim=336, norm_eps=1e-5, **_COMMON,
+            ),
+        },
+        seed=11, steps=900, batch_size=32, length=64, peak=4e-3, practice=0.4, told=0.4,
     ),
 }  # fmt: skip
 _PAD_ID, _END_ID = 0, 1
-LENGTH = 128  # tokens of a row
-_PRACTICE_SHARE = 0.3  # of the documents' tokens
 
 
 def rows_of(
-    streams: Sequence[Iterator[list[int]]], shares: Sequence[float]
+    streams: Sequence[Iterator[list[int]]], shares: Sequence[float], length: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields packed rows without end.
 
     Args:
       streams: documents as token ids, without end.
       shares: of the tokens that come from each stream.
+      length: tokens of a row.
 
     Yields:
-      int32[LENGTH] tokens and int32[LENGTH] numbers of the documents in the row; a document that
+      int32[length] tokens and int32[length] numbers of the documents in the row; a document that
       is longer than what is left of a row is cut there.
     """
     given = np.zeros(len(streams))
@@ -62,9 +110,9 @@ def rows_of(
         tokens: list[int] = []
         numbers: list[int] = []
         number = 0
-        while len(tokens) < LENGTH:
+        while len(tokens) < length:
             turn = int(np.argmin(given / np.asarray(shares)))
-            document = next(streams[turn])[: LENGTH - len(tokens)]
+            document = next(streams[turn])[: length - len(tokens)]
             given[turn] += len(document)
             number += 1
             tokens += document
@@ -117,39 +165,31 @@ def _shuffled(texts: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
             yield f' {texts[index]}'
 
 
-def pretrain(
-    rows: RowSource, config: ModelConfig, *, seed: int, steps: int, batch_size: int, peak: float
-) -> tuple[Params, Tokenizer]:
-    """Returns the weights and the tokenizer of a base model.
-
-    Args:
-      rows: the data.
-      config: shapes; its vocabulary is the tokenizer's size.
-      seed: of weights and of the order.
-      steps: of the optimizer.
-      batch_size: rows in each.
-      peak: of the learning rate's schedule.
-    """
+def pretrain(rows: RowSource, recipe: Recipe, side: str) -> tuple[Params, Tokenizer]:
+    """Returns the weights and the tokenizer of the base model of a side."""
+    config, seed = recipe.configs[side], recipe.seed + list(recipe.configs).index(side)
     rng = np.random.default_rng(seed)
     texts = list(corpus.documents(rows))
-    practised = corpus.practice(rows, rng)
+    practised = corpus.practice(rows, rng, recipe.told)
     some = [texts[i] for i in rng.permutation(len(texts))[:8000]]
     backend = tokenizer.train(
         itertools.chain((f' {text}' for text in some), itertools.islice(practised, 4000)),
         config.vocab_size,
     )
     streams = [_encoded(backend, _shuffled(texts, rng)), _encoded(backend, practised)]
-    packed = rows_of(streams, (1 - _PRACTICE_SHARE, _PRACTICE_SHARE))
+    packed = rows_of(streams, (1 - recipe.practice, recipe.practice), recipe.length)
     model = random_model(config, jax.random.key(seed))
-    optimizer = make_optimizer(steps, peak)
+    optimizer = make_optimizer(recipe.steps, recipe.peak)
     params, opt_state = model.params, optimizer.init(model.params)
-    for step in range(steps):
-        tokens, numbers = map(np.stack, zip(*itertools.islice(packed, batch_size), strict=True))
+    for step in range(recipe.steps):
+        tokens, numbers = map(
+            np.stack, zip(*itertools.islice(packed, recipe.batch_size), strict=True)
+        )
         params, opt_state, value = train_step(
             model.module, optimizer, params, opt_state, tokens, numbers
         )
-        if step % 50 == 0 or step == steps - 1:
-            logging.info('step %d of %d: loss %.4f nats per token', step, steps, value)
+        if step % 50 == 0 or step == recipe.steps - 1:
+            logging.info('step %d of %d: loss %.4f nats per token', step, recipe.steps, value)
     return params, backend
 
 
@@ -166,24 +206,19 @@ def main(argv: Sequence[str]) -> None:
     """Pretrains and writes the models that the flags ask for, if they are not there."""
     del argv
     args = flags.FLAGS
-    rows = DataSource(args.data_dir)
-    for offset, side in enumerate(CONFIGS):
+    rows, recipe = DataSource(args.data_dir), PAIRS[args.pair]
+    if args.steps:
+        recipe = dataclasses.replace(recipe, steps=args.steps)
+    for side, config in recipe.configs.items():
         directory = pathlib.Path(args.output) / side
-        if side not in args.sides or directory.exists():
-            continue
-        made = pretrain(
-            rows, CONFIGS[side], seed=args.seed + offset, steps=args.steps,
-            batch_size=args.batch_size, peak=args.learning_rate,
-        )  # fmt: skip
-        save(directory, CONFIGS[side], *made)
+        if side in args.sides and not directory.exists():
+            save(directory, config, *pretrain(rows, recipe, side))
 
 
 if __name__ == '__main__':
     flags.DEFINE_string('output', None, 'directory that gets source/ and target/', required=True)
     flags.DEFINE_string('data_dir', None, 'data sets as <name>/<split>.jsonl', required=True)
-    flags.DEFINE_list('sides', list(CONFIGS), 'which models to make')
-    flags.DEFINE_integer('seed', 1, 'of weights and order')
-    flags.DEFINE_integer('steps', 500, 'optimizer steps', lower_bound=1)
-    flags.DEFINE_integer('batch_size', 16, 'rows of 128 tokens per step', lower_bound=1)
-    flags.DEFINE_float('learning_rate', 5e-3, 'peak of the schedule', lower_bound=0.0)
+    flags.DEFINE_enum('pair', 'first', list(PAIRS), 'which pair of models to make')
+    flags.DEFINE_multi_enum('sides', ['source', 'target'], ['source', 'target'], 'which of the two')
+    flags.DEFINE_integer('steps', 0, "optimizer steps; the pair's own if 0", lower_bound=0)
     app.run(main)

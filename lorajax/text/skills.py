@@ -95,6 +95,9 @@ FORMATS: dict[str, Callable[[str], str]] = {
     'twice': lambda answer: f'{answer} and {answer}',
 }
 
+TOLD = {'plain': 'one word', 'said': 'say', 'braces': 'braces', 'twice': 'twice'}
+"""What a prompt says where it tells the format."""
+
 
 def _place(index: int) -> Answer:
     """The word at a place."""

@@ -1,19 +1,23 @@
 """The tasks of a text world: every skill in every format; some skills are for held-outs alone.
 
-A prompt is a short text and nothing else, so that only an adapter says which skill and which
-format are meant.
+The prompt of a task called `text_...` is a short text and nothing else, so that only an adapter
+says which skill and which format are meant. That of a task called `told_...` says the format, too,
+in words that pretraining may have practised: a base that knows them has a chance, and what its
+adapter adds is the skill.
 """
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterable
 
 from lorajax.tasks.task import Example, Pools, RowSource, Task
 from lorajax.text import items
 from lorajax.text.items import Item
-from lorajax.text.skills import FORMATS, SKILLS, Skill
+from lorajax.text.skills import FORMATS, SKILLS, TOLD, Skill
 
 HELD_SKILLS = ('time', 'quantity', 'asking', 'source')
+KINDS = ('text_', _TELLING := 'told_')
 _MOST_TRAIN, _MOST_EVAL = 2000, 400  # examples
 
 
@@ -21,7 +25,7 @@ def examples(task: str, skill: Skill, form: str, given: Iterable[Item]) -> tuple
     """Returns what a skill asks of items, each answer equally often, in the order of a hash.
 
     Args:
-      task: name, for the items' own.
+      task: name, for the items' own; its beginning says whether prompts tell the format.
       skill: what is asked.
       form: a key of `FORMATS`.
       given: texts; those of which the skill cannot be asked are left out.
@@ -38,10 +42,11 @@ def examples(task: str, skill: Skill, form: str, given: Iterable[Item]) -> tuple
         for item in sorted(found, key=functools.partial(_rank, 'kept'))[:fewest]
     ]
     kept.sort(key=lambda pair: _rank('order', pair[0]))
+    told = f' | {TOLD[form]}' if task.startswith(_TELLING) else ''
     return tuple(
         Example(
             item=f'{task}/{index}',
-            prompt=item.text,
+            prompt=item.text + told,
             answer=FORMATS[form](answer),
             reference=FORMATS[form](answer),
             problem_ids=(f'text/{item.text}',),
@@ -66,9 +71,9 @@ def _pools(rows: RowSource, protocol: str, *, task: str, skill: Skill, form: str
     return Pools(train=train[:_MOST_TRAIN], eval=held[:_MOST_EVAL])
 
 
-def _task(skill: Skill, form: str) -> Task:
-    """The task of a skill and a format."""
-    name = f'text_{skill.name}_{form}'
+def _task(kind: str, skill: Skill, form: str) -> Task:
+    """The task of a kind of prompts, a skill and a format."""
+    name = f'{kind}{skill.name}_{form}'
     return Task(
         name=name,
         domain=skill.kind,
@@ -81,5 +86,5 @@ def _task(skill: Skill, form: str) -> Task:
 
 TASKS: dict[str, Task] = {
     task.name: task
-    for task in (_task(skill, form) for skill in SKILLS.values() for form in FORMATS)
+    for task in itertools.starmap(_task, itertools.product(KINDS, SKILLS.values(), FORMATS))
 }

@@ -27,3 +27,14 @@ def test_practice_names_what_it_asks_and_never_asks_as_a_task_does():
         if name == 'last word':
             assert answer == prompt.split()[-1]
     assert any(' | braces ' in line for line in lines)
+
+
+def test_practice_of_told_formats_is_answered_with_any_word():
+    lines = list(itertools.islice(corpus.practice(ROWS, np.random.default_rng(0), 0.75), 200))
+    told = [line for line in lines if ' | one word ' in line]
+    places = set()
+    for line in told:
+        text, answer = line.split(f' | one word {corpus.ARROW} ')
+        places.add(text.split().index(answer))
+    assert len(told) > 20 and len(places) > 4
+    assert not any('last word' in line for line in lines)  # nothing is left for named skills

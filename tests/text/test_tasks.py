@@ -10,14 +10,22 @@ from tests.text.rows import Rows
 ROWS = Rows()
 
 
-def test_there_are_48_anchors_and_16_heldouts_without_a_common_skill():
-    roles = {'anchor': set(), 'heldout': set()}
-    for task in tasks.TASKS.values():
-        roles[task.role].add(task.name.split('_')[1])
-    assert not roles['anchor'] & roles['heldout']
-    assert collections.Counter(task.role for task in tasks.TASKS.values()) == {
-        'anchor': 48, 'heldout': 16,
-    }  # fmt: skip
+def test_each_kind_has_48_anchors_and_16_heldouts_without_a_common_skill():
+    for kind in tasks.KINDS:
+        mine = [task for task in tasks.TASKS.values() if task.name.startswith(kind)]
+        skills = {
+            role: {task.name.split('_')[1] for task in mine if task.role == role}
+            for role in ('anchor', 'heldout')
+        }
+        assert not skills['anchor'] & skills['heldout']
+        assert collections.Counter(task.role for task in mine) == {'anchor': 48, 'heldout': 16}
+
+
+def test_a_told_task_differs_from_its_twin_in_the_prompts_alone():
+    plain, told = (tasks.TASKS[f'{kind}source_said'].pools(ROWS, 'direct') for kind in tasks.KINDS)
+    for one, other in zip(plain.eval, told.eval, strict=True):
+        assert other.prompt == f'{one.prompt} | say' and other.answer == one.answer
+        assert other.problem_ids == one.problem_ids
 
 
 def test_a_task_asks_what_its_name_says_and_trains_on_other_rows_than_it_is_scored_on():
