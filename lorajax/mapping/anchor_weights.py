@@ -109,12 +109,15 @@ class KernelWeighting:
         each tensor of each adapter scaled to norm 1.
       scope: 'global', 'module', 'tensor', or 'hierarchical' (a mixture of global and tensor
         chosen by leave-one-out).
+      equal_tensors: updates of the target are divided by their tensor's mean norm before the
+        solver sees them, so that each tensor counts alike.
     """
 
     solver: Solver
     space: str
     normalise: str = 'none'
     scope: str = 'global'
+    equal_tensors: bool = True
 
     @property
     def layout(self) -> Leaves:
@@ -135,7 +138,7 @@ class KernelWeighting:
         norms = self._norms(source.gram(self.space))
         kernels = source.gram(self.space) / (norms[:, :, None] * norms[:, None, :])
         targets = target.gram(self.space)
-        if self.space == 'delta':
+        if self.space == 'delta' and self.equal_tensors:
             targets = targets / gram.trace_scales(targets)[:, None, None]
         whole = kernels.sum(0)
         lengths = _positive(np.sqrt(whole.diagonal()))

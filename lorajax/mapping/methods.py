@@ -180,7 +180,7 @@ METHODS: dict[str, Method] = {
     'scaled_mean': weighting_method(
         'mean update times the scale that leave-one-out finds best',
         _TRIVIAL,
-        KernelWeighting(scaled(constant(1.0)), 'delta', 'trace'),
+        KernelWeighting(scaled(constant(1.0), alike=False), 'delta', 'trace', equal_tensors=False),
         is_learned=False,
     ),
     'nearest': weighting_method(

@@ -132,7 +132,10 @@ def neural_network() -> Solver:
 
     def fit(problem: Problem, options: Options) -> Fit:
         key = jax.random.key(options.seed)
-        checkpoint, rows = CHECKPOINTS - 1, np.zeros(problem.source.shape)
+        checkpoint = CHECKPOINTS - 1
+        rows = np.broadcast_to(
+            ridge.mean_leave_one_out(problem.anchors), problem.source.shape
+        )  # of two anchors nothing else can be learnt from one
         if problem.anchors > 2:
             candidates = _left_out_candidates(key, problem)
             checkpoint = int(np.argmax(_loo_r2(candidates, problem.target)))

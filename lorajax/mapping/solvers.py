@@ -210,21 +210,27 @@ def projection() -> Solver:
     return Solver(fit, weights)
 
 
-def scaled(solver: Solver) -> Solver:
-    """Multiplies a solver's weights by the scale that leave-one-out finds best, >= 0.
+def scaled(solver: Solver, alike: bool = True) -> Solver:
+    """Multiplies a solver's weights by the scale that leave-one-out finds best.
 
-    scale = sum_i <Y_i, P_i> / sum_i |P_i|^2 over left-out predictions P_i, each anchor divided
-    by its own squared norm. Averages are shorter than what they average; this undoes it.
+    scale = sum_i <Y_i, P_i> / sum_i |P_i|^2 over left-out predictions P_i. Averages are shorter
+    than what they average; this undoes it.
+
+    Args:
+      solver: whose weights are scaled.
+      alike: anchors count alike, each divided by its own squared norm, and the scale is >= 0.
+        Otherwise it is the formula as it stands, negative where predictions point away.
     """
 
     def fit(problem: Problem, options: Options) -> Fit:
         state, info, rows = solver.fit(problem, options)
         norms = np.einsum('gii->i', problem.target)
-        norms = np.where(norms > 0, norms, 1.0)
+        norms = np.where(norms > 0, norms, 1.0) if alike else 1.0
         predicted = rows @ problem.target
         overlap = np.einsum('gii->i', predicted) / norms
         length = np.einsum('gij,gij->i', predicted, rows) / norms
-        scale = max(0.0, overlap.sum() / length.sum()) if length.sum() > 0 else 1.0
+        scale = overlap.sum() / length.sum() if length.sum() > 0 else 1.0
+        scale = max(0.0, scale) if alike else scale
         return Fit(
             {**state, 'scale': np.array(scale)}, {**info, 'scale': float(scale)}, scale * rows
         )

@@ -220,15 +220,20 @@ def mbpp(row: Row, item: str, protocol: str) -> Example:
 
 
 def humaneval(row: Row, item: str, protocol: str) -> Example:
-    """openai_humaneval: the whole function, its given head included, is the answer."""
+    """openai_humaneval: the whole function, its given head included, is the answer.
+
+    What the head defines before the function is given to the tests as it is: three of them call
+    such a helper, and an answer that defines it anew would choose its own test.
+    """
     del protocol
     head = row['prompt'].strip('\n')
+    given, _, _ = head.rpartition(f'def {row["entry_point"]}(')
     code = f'{head}\n{row["canonical_solution"]}'
     program = f'{row["test"]}\ncheck({row["entry_point"]})\n'
     return _code(
         f'Complete this function.\n```python\n{head}\n```',
         code,
-        {'setup': '', 'base': [program]},
+        {'setup': given.strip(), 'base': [program]},
         item,
         f'humaneval/{row["task_id"]}',
         head,

@@ -109,6 +109,12 @@ def _with_marks(text: str, labels: Sequence[str], choices: Sequence[str]) -> str
         lambda m: f'{m[1]}⟦{m[2].upper()}⟧',
         text,
     )
+    # 'So B.' and 'It is B' at the end of a clause pick, whatever else was named
+    text = re.sub(
+        r"(?i)\b(so|therefore|thus|hence|it\ is|it['’]s)(\s*[:,]?\s*)(?=⟦\w⟧\s*(?:[.,;!\n]|$))",
+        r'\1 answer\2',
+        text,
+    )
     # one group of a list: 'A, B and C are wrong'
     one = r'(?:(?:option|choice|answer)s?\ )?⟦\w⟧'
     return re.sub(

@@ -35,6 +35,12 @@ def test_networks_learn_a_linear_map_and_depend_on_the_seed_alone():
     assert first.diagnostics['loo_r2'] > 0.3
 
 
+def test_of_two_anchors_each_is_predicted_by_the_other():
+    source, target = make_world(tasks=2)
+    diagnostics = mapping.fit('pertensor_mlp', source, target).diagnostics
+    assert diagnostics['loo_r2'] == pytest.approx(0.0, abs=1e-6)  # as good as the mean of the other
+
+
 def test_a_fresh_network_outputs_zero_and_training_comes_nearer():
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(2, 3, 6, 4)).astype('f')

@@ -28,6 +28,12 @@ def test_scale_is_the_least_squares_scale_of_left_out_predictions(data):
     expected = np.sum(np.sum(means * y, 1) / norms) / np.sum(np.sum(means**2, 1) / norms)
     assert info['scale'] == pytest.approx(expected)
     np.testing.assert_allclose(rows[0] @ y, expected * means)
+    for sign in (1.0, -1.0):  # c = sum <Y_i, M_-i> / sum |M_-i|^2 as it stands
+        shifted = y - (1.0 - sign) * y.mean(0)
+        plain = solvers.scaled(solvers.constant(1.0), alike=False)
+        means = (shifted.sum(0) - shifted) / 8
+        _, info, _ = plain.fit(problem_of(x, shifted), Options())
+        assert info['scale'] == pytest.approx(np.sum(means * shifted) / np.sum(means**2))
 
 
 def test_the_placebo_permutes_weights_and_keeps_its_hands_off_the_left_out(data):

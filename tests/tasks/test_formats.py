@@ -154,3 +154,7 @@ def test_humaneval_answers_with_the_whole_function():
     example = formats.humaneval(small_data.humaneval(2)[1], 'humaneval/test/1', 'direct')
     assert example.reference.startswith('def blend_1(a, b):') and '\n    return a' in example.answer
     assert example.meta['base'][0].endswith('check(blend_1)\n')
+    row = small_data.humaneval(2)[1]
+    helped = row | {'prompt': f'import math\n\n\ndef poly(x):\n    return x\n\n\n{row["prompt"]}'}
+    example = formats.humaneval(helped, 'humaneval/test/1', 'direct')
+    assert example.meta['setup'] == 'import math\n\n\ndef poly(x):\n    return x'

@@ -80,6 +80,8 @@ CHOICES = ['a wolf', 'a bear', 'A fox.', 'an owl']
         ('option B', 'B'),
         ('Option B is the one that fits.', 'B'),
         ('Neither A nor C nor D.', 'B'),
+        ('A wolf is small. B is a bear, which is large. So B.', 'B'),
+        ('I believe it is D, since a wolf cannot fly.', 'D'),
         ('A and D do not fit, and C is false.', 'B'),
     ],
 )

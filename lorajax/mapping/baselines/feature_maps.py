@@ -29,7 +29,7 @@ def cross_lora(source: Array, target: Array, rank: int) -> tuple[FeatureMap, Fea
 
     The paper's alignment, U_t U_s^T and V_t V_s^T, pairs singular vectors by their order, and
     each pair is defined only up to a joint sign: the paper states no rule. Here the entry of
-    largest magnitude of each input-side vector is positive.
+    largest magnitude of each output-side vector is positive (the paper's U, as its W is [out, in]).
 
     Args:
       source, target: float32[in, out] kernels of one projection.
@@ -125,6 +125,5 @@ def pad_or_cut(shape_x: int, shape_y: int) -> FeatureMap:
 def _leading_vectors(kernel: Array, rank: int) -> tuple[Array, Array]:
     """Leading singular vectors float32[in, rank] and float32[out, rank], signs fixed."""
     u, _, vt = jnp.linalg.svd(jnp.asarray(kernel, jnp.float32), full_matrices=False)
-    u, v = u[:, :rank], vt[:rank].T
-    u, signs = signed(np.asarray(u))
-    return u, v * signs
+    v, signs = signed(np.asarray(vt[:rank].T))
+    return u[:, :rank] * signs, v

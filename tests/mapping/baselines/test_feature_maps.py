@@ -31,7 +31,7 @@ def test_cross_lora_between_equal_weights_projects_on_their_leading_subspaces(up
 def test_cross_lora_does_not_depend_on_the_signs_that_svd_returns(update):
     rng = np.random.default_rng(2)
     source, target = (rng.normal(size=(8, 6)).astype('f') for _ in range(2))
-    for side in feature_maps.cross_lora(source, target, 4)[0]:
+    for side in feature_maps.cross_lora(source, target, 4)[1]:
         largest = np.take_along_axis(np.asarray(side), np.abs(side).argmax(0)[None], 0)
         assert (largest > 0).all()
 
