@@ -1,8 +1,8 @@
 """Adapters and checkpoints as files: round trips, refusals and merging, as Markdown.
 
 `python -m benchmarks.adapters round_trips FAMILY` (qwen2 or llama), `... scales` and `... refusals`
-print tables; `... flips` reads headers and configs with flipped bits; `... merge NAME` merges an
-adapter of rank 16 into a checkpoint of a real model's shapes and prints time and memory.
+print tables; `... merge NAME` merges an adapter of rank 16 into a checkpoint of a real model's shapes
+and prints time and memory.
 """
 
 import pathlib
@@ -77,40 +77,6 @@ def scales() -> None:
         print(f'| {text} = {factor:.4g} | {shares} |')
 
 
-def flips() -> None:
-    """Flips one or two bits at a time in headers and configs; any traceback ends the command."""
-    from tests.lora import refusals
-    from tests.models import malformed
-
-    rng = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as directory:
-        root = pathlib.Path(directory)
-        refusals.write_valid(root / 'adapter')
-        malformed.write_valid(root / 'model')
-        malformed.write_shards(root / 'shards')
-        for path, read, count in (
-            (root / 'adapter' / refusals.CONFIG, refusals.read, 1500),
-            (root / 'adapter' / refusals.WEIGHTS, refusals.read, 1500),
-            (root / 'model' / malformed.CONFIG, malformed.read_headers, 1500),
-            (root / 'model' / malformed.WEIGHTS, malformed.read_headers, 1500),
-            (root / 'shards' / malformed.INDEX, malformed.read_headers, 500),
-        ):
-            whole = path.read_bytes()
-            is_json = path.suffix == '.json'
-            end = len(whole) if is_json else 8 + int.from_bytes(whole[:8], 'little')
-            refused = 0
-            for _ in range(count):
-                damaged = bytearray(whole)
-                for position in rng.integers(0, end, rng.integers(1, 3)):
-                    damaged[position] ^= 1 << int(rng.integers(8))
-                path.write_bytes(damaged)
-                line = read(path.parent)
-                assert '\n' not in line
-                refused += line != 'accepted'
-            path.write_bytes(whole)
-            print(f'| {path.parent.name}/{path.name} | {count} | {refused} |')
-
-
 def merge(name: str) -> None:
     """Prints time and peak memory of merging at a real model's shapes, in a process of its own."""
     with tempfile.TemporaryDirectory() as directory:
@@ -153,5 +119,5 @@ def child(directory: str, size: str) -> None:
 
 if __name__ == '__main__':
     command, *arguments = sys.argv[1:]
-    commands = (round_trips, scales, refusals, flips, merge, child)
+    commands = (round_trips, scales, refusals, merge, child)
     {function.__name__: function for function in commands}[command](*arguments)
