@@ -1,8 +1,8 @@
 """Adapters and checkpoints as files: round trips, refusals and merging, as Markdown.
 
 `python -m benchmarks.adapters round_trips FAMILY` (qwen2 or llama), `... scales` and `... refusals`
-print tables; `... merge NAME` merges an adapter of rank 16 into a checkpoint of a real model's shapes
-and prints time and memory.
+print tables; `... merge NAME` merges an adapter of rank 16 into a checkpoint of a real model's
+shapes and prints time and memory.
 """
 
 import pathlib
