@@ -39,12 +39,6 @@ def storable(value: Any) -> Any:
     return value
 
 
-def mean_nll(rows: Iterable[Row]) -> float | None:
-    """Returns the mean loss of some rows, nats per answer token; None if one has no number."""
-    losses = [row['nll'] for row in rows]
-    return None if not losses or None in losses else sum(losses) / len(losses)
-
-
 def write(path: io.PathLike, rows: Iterable[Row]) -> None:
     """Writes rows as JSON lines with their sum beside them, NAME.sha256."""
     io.remove_sum(path)

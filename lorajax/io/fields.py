@@ -48,7 +48,6 @@ NUMBER = Kind(
 )
 POSITIVE = Kind('a positive number', lambda value: NUMBER.fits(value) and value > 0)
 FRACTION = Kind('a number from 0 to 1', lambda value: NUMBER.fits(value) and 0 <= value <= 1)
-LIST = Kind('a list', lambda value: isinstance(value, list))
 OBJECT = Kind('an object', lambda value: isinstance(value, dict))
 
 

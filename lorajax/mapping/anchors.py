@@ -8,7 +8,7 @@ layer, projections in the order of `TARGETS` and layers within them.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -102,11 +102,6 @@ class Anchors:
         rank = self.shapes[projection].rank
         pairs = [read_layer(tree, projection, layer, rank) for tree in self._trees]
         return np.stack([a for a, _ in pairs]), np.stack([b for _, b in pairs])
-
-    def stream(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields `layer(...)` for each tensor in the order of `tensors`."""
-        for projection, layer in self.tensors:
-            yield self.layer(projection, layer)
 
     def _over_tensors(self, function: Callable[[np.ndarray, np.ndarray], _Out]) -> list[_Out]:
         """Returns a function's values at `layer(...)` of each tensor in the order of `tensors`."""

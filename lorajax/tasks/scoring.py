@@ -5,7 +5,6 @@ reference answer scores 1 and an empty one 0 under every scorer.
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -266,26 +265,11 @@ def _from_verdict(outcome: Outcome, verdict: runner.Verdict) -> Outcome:
     """The outcome of a program that ran; `outcome` is the proxy's."""
     failures = verdict.failures
     return Outcome(
-        correct=all(failure is None for failure in failures.values()),
+        correct=all(map(verdict.passed, failures)),
         details={
             'by': 'sandbox',
             'proxy': outcome.correct,
-            **{f'passed_{test}': failure is None for test, failure in failures.items()},
+            **{f'passed_{test}': verdict.passed(test) for test in failures},
             'error': next((failure for failure in failures.values() if failure), None),
         },
     )
-
-
-def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Estimates the chance that one of k samples passes, from n samples of which some did.
-
-    Unbiased: 1 - C(n - correct, k) / C(n, k).
-
-    Raises:
-      ValueError: unless 0 <= correct <= n and 1 <= k <= n.
-
-    Source: Chen et al. 2021, "Evaluating large language models trained on code", equation 1.
-    """
-    if not (0 <= correct <= n and 1 <= k <= n):
-        raise ValueError(f'expected 0 <= correct <= n and 1 <= k <= n, got {n=} {correct=} {k=}')
-    return 1.0 - math.comb(n - correct, k) / math.comb(n, k)

@@ -57,12 +57,6 @@ def test_a_rewritten_file_has_its_own_sum(tmp_path, rows):
     assert outcomes.read(path, 'gsm_hard') == rows[:3]
 
 
-def test_mean_loss():
-    assert outcomes.mean_nll([{'nll': 1.0}, {'nll': 2.0}]) == 1.5
-    assert outcomes.mean_nll([{'nll': 1.0}, {'nll': None}]) is None
-    assert outcomes.mean_nll([]) is None
-
-
 def _drop(rows):
     del rows[-1]
 

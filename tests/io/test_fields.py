@@ -33,7 +33,6 @@ KINDS = [
     (fields.NUMBER, [0, 1, -1, 2**31, 1.0, 0.5, -2.5, 10**299]),
     (fields.POSITIVE, [1, 2**31, 1.0, 0.5, 10**299]),
     (fields.FRACTION, [0, 1, 1.0, 0.5]),
-    (fields.LIST, [[], [1]]),
     (fields.OBJECT, [{}, {'a': 1}]),
     (fields.list_of(fields.COUNT), [[], [1]]),
     (fields.list_of(fields.TEXT), [[]]),

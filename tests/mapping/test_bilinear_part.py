@@ -46,7 +46,7 @@ def test_diagnostics_say_what_reduced_bases_lose_and_how_anchors_were_left_out()
     for side, anchors in (('source', source), ('target', target)):
         assert info[24]['parts']['bilinear']['basis_lost'][side]['largest'] < 1e-5
         shares = []
-        for a, b in anchors.stream():
+        for a, b in (anchors.layer(*tensor) for tensor in anchors.tensors):
             updates = np.einsum('air,aro->aio', a, b).astype(np.float64)
             u = np.linalg.svd(np.concatenate(list(updates), axis=1))[0][:, :2]
             v = np.linalg.svd(np.concatenate(list(updates.swapaxes(1, 2)), axis=1))[0][:, :2]

@@ -36,7 +36,8 @@ def test_products_equal_those_of_dense_predictions(anchors, rows):
 
 def test_factor_products_equal_those_of_multiplied_sums(anchors, rows):
     products, norms = scores.factor_products(rows, anchors)
-    for p, (a, b) in enumerate(anchors.stream()):
+    for p, tensor in enumerate(anchors.tensors):
+        a, b = anchors.layer(*tensor)
         truth = np.einsum('air,aro->aio', a, b)
         prediction = np.einsum('it,tjr->ijr', rows[p], a) @ np.einsum('it,tro->iro', rows[p], b)
         expected = np.sum(prediction * truth, (1, 2))

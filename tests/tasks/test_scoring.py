@@ -176,16 +176,6 @@ def test_lengths_have_to_agree():
         scoring.score_batch('exact', [example('1')], [])
 
 
-def test_pass_at_k():
-    assert scoring.pass_at_k(10, 0, 5) == 0.0 and scoring.pass_at_k(10, 10, 1) == 1.0
-    assert scoring.pass_at_k(10, 3, 1) == pytest.approx(0.3)
-    assert scoring.pass_at_k(5, 2, 4) == 1.0
-    assert scoring.pass_at_k(4, 1, 2) == pytest.approx(0.5)  # 3 of 6 pairs hold the right one
-    for wrong in ((3, 4, 1), (3, 1, 0), (3, 1, 4)):
-        with pytest.raises(ValueError, match='expected'):
-            scoring.pass_at_k(*wrong)
-
-
 def test_an_expression_that_would_never_be_done_is_no_match(monkeypatch):
     monkeypatch.setattr(scoring, '_SECONDS', 0.05)
     hostile = example('x', pattern=r'(?:a|aa)+$')
