@@ -1,22 +1,28 @@
-"""What of a text task arrives: `python -m benchmarks.text_worlds --workdir=runs/text`.
+"""What of a text task arrives: `python -m benchmarks.text_worlds --runs=runs/text[,...]`.
 
-Reads the outcomes of a run of launch/text.flags. An answer is right when its format is and the word
-in it; the table has both apart, and the pooled shares of the gap with 95 % intervals over
-held-outs: these are drawn again, with all their methods. Prints answers to some prompts, too.
+Reads the outcomes of runs of launch/text.flags and launch/text_second.flags. An answer is right
+when its format is and the word in it; a table has both apart, and the pooled shares of the gap
+with 95 % intervals over held-outs: these are drawn again, with all their methods. Of several runs
+it also prints the shares over all of them, for which runs are drawn again and held-outs in each,
+and draws `--figure`. Prints answers to some prompts, too.
 
 `--own_prompts` also trains on what the source answers to the held-outs' own training prompts, whose
-labels nobody reads (a run's 'distilled' asks the anchors' prompts): from a fresh adapter, from the
-reweighted one on, and to another held-out's teacher, a placebo. From the map on it trains
-on answers to half of the prompts of which 'distilled' chose the surest half; and it scores the
-teachers. Kept in `own_prompts.jsonl`.
+labels nobody reads (a run's 'distilled' asks the anchors' prompts), from the reweighted adapter on;
+and it scores the teachers. `--controls` adds a fresh adapter, another held-out's teacher as placebo
+and, from the map on, answers to half of the prompts of which 'distilled' chose the surest half.
+Kept in `own_prompts.jsonl`.
 """
 
 import functools
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
+
+matplotlib.use('agg')
+import matplotlib.pyplot as plt
 import numpy as np
 from absl import app, flags
 
@@ -33,9 +39,14 @@ from lorajax.text.skills import FORMATS
 from lorajax.training import train_adapters
 
 _DRAWS = 4000
+_POOLED = (
+    'mean', 'nearest', 'matched_ridge', 'matched_scaled', 'placebo', 'span_oracle_tensor',
+    'reweighted', 'distilled', 'own prompts', 'source, its adapter', 'repeated',
+)  # fmt: skip
 _SHOWN = ('base', 'mean', 'matched_scaled', 'reweighted', 'distilled', 'oracle')
 
 Outcomes = dict[str, dict[str, np.ndarray]]  # task -> method -> float[4]: right, format, word, nats
+Rows = dict[str, list[Encoded]]
 
 
 def parts(task: str, prediction: str, reference: str) -> tuple[bool, bool]:
@@ -53,7 +64,7 @@ def read(workdir: pathlib.Path) -> Outcomes:
     """Returns the means of all tasks and methods of a run."""
     values: dict[str, dict[str, list[tuple[float, ...]]]] = {}
     more = workdir / 'own_prompts.jsonl'
-    paths = sorted((workdir / 'outcomes').glob('text_*.jsonl')) + ([more] if more.exists() else [])
+    paths = sorted((workdir / 'outcomes').glob('*.jsonl')) + ([more] if more.exists() else [])
     for row in (dict(row) for path in paths for row in io.read_jsonl(path)):
         form, word = parts(row['task'], row['prediction'], row['reference'])
         seen = row['correct'], form, word, row['nll']
@@ -72,7 +83,7 @@ def experiment_of(workdir: pathlib.Path) -> Experiment:
     return Experiment(**{**lists, 'workdir': str(workdir)})
 
 
-def own_prompts(experiment: Experiment) -> list[dict[str, Any]]:
+def own_prompts(experiment: Experiment, controls: bool) -> list[dict[str, Any]]:
     """Trains on answers to the held-outs' own prompts; returns outcomes of these adapters."""
     source, chat = models.load_side(experiment, 'source')
     target, target_chat = models.load_side(experiment, 'target')
@@ -82,23 +93,24 @@ def own_prompts(experiment: Experiment) -> list[dict[str, Any]]:
         'max_new_tokens': experiment.max_new_tokens,
     }
     teachers = {t: load_trained(experiment, 'source', t) for t in experiment.heldouts}
-    others = dict(zip(teachers, [*list(teachers)[2:], *list(teachers)[:2]], strict=True))
-    rows: dict[str, dict[str, list[Encoded]]] = {'own': {}, 'other': {}, 'any': {}}
-    any_rows = anchor_rows.interleaved(experiment)[: 2 * experiment.train_per_task : 2]
-    answered = teacher.answer(source, chat, teachers, [row.asked for row in any_rows], **limits)
-    for task in teachers:
-        prompts = [row.prompt for row in examples.read(experiment.files.train_data(task))]
-        asked = {'own': teachers[task], 'other': teachers[others[task]]}
-        said = teacher.answer(source, chat, asked, prompts, **limits)
-        others_prompts = [row.prompt for row in any_rows]
-        given = {kind: (prompts, answers) for kind, answers in said.items()}
-        given['any'] = others_prompts, answered[task]
-        for kind, pairs in given.items():
-            rows[kind][task] = [
+    prompts = {
+        task: [row.prompt for row in examples.read(experiment.files.train_data(task))]
+        for task in teachers
+    }
+
+    def asked(teacher_of: Mapping[str, str], theirs: Mapping[str, list[str]]) -> Rows:
+        """Answers of a teacher to prompts, in the target's tokens."""
+        rows = {}
+        for task, its_prompts in theirs.items():
+            one = {task: teachers[teacher_of[task]]}
+            answers = teacher.answer(source, chat, one, its_prompts, **limits)[task]
+            rows[task] = [
                 target_chat.encode(pseudo_labels.example(task, prompt, answer.text))
-                for prompt, answer in zip(*pairs, strict=True)
+                for prompt, answer in zip(its_prompts, answers, strict=True)
                 if np.isfinite(answer.nll)
             ]
+        return rows
+
     start, mapped = (
         {task: load_predicted(experiment, method, task) for task in teachers}
         for method in ('reweighted', experiment.distill_from)
@@ -106,12 +118,17 @@ def own_prompts(experiment: Experiment) -> list[dict[str, Any]]:
     train = functools.partial(
         train_adapters, target, config=experiment.train_config, pad_id=target_chat.pad_id
     )
-    made = {
-        'own prompts': train(rows['own'], start_from=start),
-        'own prompts, fresh': train(rows['own']),
-        'own prompts, another teacher': train(rows['other'], start_from=start),
-        "anchors' prompts, any answers": train(rows['any'], start_from=mapped),
-    }
+    own = asked({task: task for task in teachers}, prompts)
+    made = {'own prompts': train(own, start_from=start)}
+    if controls:
+        others = dict(zip(teachers, [*list(teachers)[2:], *list(teachers)[:2]], strict=True))
+        some = anchor_rows.interleaved(experiment)[: 2 * experiment.train_per_task : 2]
+        any_rows = asked({t: t for t in teachers}, {t: [r.prompt for r in some] for t in teachers})
+        made |= {
+            'own prompts, fresh': train(own),
+            'own prompts, another teacher': train(asked(others, prompts), start_from=start),
+            "anchors' prompts, any answers": train(any_rows, start_from=mapped),
+        }
     found = []
     for task in teachers:
         score = functools.partial(
@@ -127,13 +144,29 @@ def own_prompts(experiment: Experiment) -> list[dict[str, Any]]:
     return found
 
 
-def gap(values: np.ndarray, column: int) -> tuple[float, float, float]:
-    """Returns the pooled share of the gap and its interval, of float[tasks, 3, 4] values."""
-    base, method, oracle = values[:, :, column].T
-    draws = np.random.default_rng(0).integers(len(values), size=(_DRAWS, len(values)))
-    shares = (method - base)[draws].sum(1) / (oracle - base)[draws].sum(1)
+def values_of(outcomes: Outcomes, method: str) -> np.ndarray:
+    """Returns float[tasks, 3, 4]: of the base, the method and the oracle."""
+    return np.array([[of[m] for m in ('base', method, 'oracle')] for of in outcomes.values()])
+
+
+def gap(runs: Sequence[np.ndarray], column: int) -> tuple[float, float, float]:
+    """Returns the pooled share of the gap and its interval.
+
+    Args:
+      runs: float[tasks, 3, 4] each, see `values_of`; drawn again if they are several, and the
+        tasks in each.
+      column: what counts.
+    """
+    rng = np.random.default_rng(0)
+    gains = [(v[:, 1:, column] - v[:, :1, column]) for v in runs]  # tasks 2: method, oracle
+    shares = []
+    for _ in range(_DRAWS):
+        drawn = [gains[i] for i in rng.integers(len(gains), size=len(gains))]
+        total = sum(g[rng.integers(len(g), size=len(g))].sum(0) for g in drawn)
+        shares.append(total[0] / total[1])
+    method, oracle = sum(g.sum(0) for g in gains)
     low, high = np.quantile(shares, [0.025, 0.975])
-    return (method - base).sum() / (oracle - base).sum(), low, high
+    return method / oracle, low, high
 
 
 def table(outcomes: Outcomes) -> str:
@@ -143,10 +176,10 @@ def table(outcomes: Outcomes) -> str:
         '| --- | ---: | ---: | ---: | --- | --- |',
     ]
     for method in next(iter(outcomes.values())):
-        values = np.array([[of[m] for m in ('base', method, 'oracle')] for of in outcomes.values()])
+        values = values_of(outcomes, method)
         means = values[:, 1].mean(0)
         cells = [f'{mean:.2f}' for mean in means[:3]]
-        cells += ['{:.2f} [{:.2f}, {:.2f}]'.format(*gap(values, column)) for column in (0, 3)]
+        cells += ['{:.2f} [{:.2f}, {:.2f}]'.format(*gap([values], column)) for column in (0, 3)]
         lines.append(f'| {method} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines) + '\n'
 
@@ -172,22 +205,65 @@ def texts(workdir: pathlib.Path, task: str, count: int) -> str:
     return '\n'.join(lines) + '\n'
 
 
+def common(runs: Mapping[str, Outcomes]) -> list[str]:
+    """Returns which methods of `_POOLED` all runs have."""
+    known = [set(next(iter(outcomes.values()))) for outcomes in runs.values()]
+    return [method for method in _POOLED if all(method in methods for methods in known)]
+
+
+def pooled(runs: Mapping[str, Outcomes]) -> str:
+    """Returns a Markdown table of the gap recovered over all runs, one line a method."""
+    lines = ['| method | gap, right | gap, nats |', '| --- | --- | --- |']
+    for method in common(runs):
+        values = [values_of(outcomes, method) for outcomes in runs.values()]
+        cells = ['{:.2f} [{:.2f}, {:.2f}]'.format(*gap(values, column)) for column in (0, 3)]
+        lines.append(f'| {method} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines) + '\n'
+
+
+def draw(path: pathlib.Path, runs: Mapping[str, Outcomes]) -> None:
+    """Draws the gap in right answers and in loss, with intervals, a colour a run."""
+    methods = common(runs)
+    figure, panels = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout='constrained')
+    for axes, column, title in zip(panels, (0, 3), ('right answers', 'loss'), strict=True):
+        for index, (name, outcomes) in enumerate(runs.items()):
+            found = np.array([gap([values_of(outcomes, m)], column) for m in methods])
+            heights = np.arange(len(methods)) + 0.2 * (index - (len(runs) - 1) / 2)
+            bars = abs(found[:, 1:].T - found[:, 0])
+            axes.errorbar(found[:, 0], heights, xerr=bars, fmt='o', capsize=2, label=name)
+        axes.axvline(0, color='grey', linewidth=0.5)
+        axes.axvline(1, color='grey', linewidth=0.5)
+        axes.set_xlim(-0.5, 1.2)
+        axes.set_xlabel(f'gap recovered, {title}')
+    panels[0].set_yticks(range(len(methods)), methods)
+    panels[0].invert_yaxis()
+    panels[1].legend(fontsize=8, loc='lower left')
+    figure.savefig(path, dpi=90)
+
+
 def main(argv: Sequence[str]) -> None:
-    """Prints the tables and some texts."""
+    """Prints the tables and some texts, and draws the figure."""
     del argv
-    workdir = pathlib.Path(flags.FLAGS.workdir)
-    more = workdir / 'own_prompts.jsonl'
-    if flags.FLAGS.own_prompts and not more.exists():
-        io.write_jsonl(more, own_prompts(experiment_of(workdir)))
-    outcomes = read(workdir)
-    print(table(outcomes))
-    print(by_task(outcomes))
-    for task in flags.FLAGS.texts or list(outcomes)[:1]:
-        print(texts(workdir, task, 3))
+    args = flags.FLAGS
+    runs = {}
+    for workdir in map(pathlib.Path, args.runs):
+        more = workdir / 'own_prompts.jsonl'
+        if args.own_prompts and not more.exists():
+            io.write_jsonl(more, own_prompts(experiment_of(workdir), args.controls))
+        runs[workdir.name] = outcomes = read(workdir)
+        print(workdir.name, table(outcomes), by_task(outcomes), sep='\n\n')
+        for task in [t for t in args.texts if t in outcomes] or list(outcomes)[:1]:
+            print(texts(workdir, task, 3))
+    if len(runs) > 1:
+        print(pooled(runs))
+    if args.figure:
+        draw(pathlib.Path(args.figure), runs)
 
 
 if __name__ == '__main__':
-    flags.DEFINE_string('workdir', None, 'of the run', required=True)
+    flags.DEFINE_list('runs', None, 'their directories', required=True)
     flags.DEFINE_bool('own_prompts', False, 'also train on answers to the own prompts')
+    flags.DEFINE_bool('controls', False, 'and on what these are held against')
+    flags.DEFINE_string('figure', '', 'where it is drawn')
     flags.DEFINE_list('texts', [], 'held-outs whose answers are shown; the first if none')
     app.run(main)

@@ -1,7 +1,8 @@
 """Makes the base models of a text world: `python -m lorajax.text.pretrain --output=DIR ...`.
 
 Two decoders of different families, widths, depths and tokenizers, in HF format; `PAIRS` has what
-there is to choose from. Whole sequences are learned, packed into rows; a document sees nothing of
+there is to choose from: two small ones, and a large one, of two to three million parameters, for
+quiet cores. Whole sequences are learned, packed into rows; a document sees nothing of
 the others in its row. On shared cores begin the command with `taskset -c 0`: the threads of a
 step wait for the slowest.
 """
@@ -76,16 +77,28 @@ PAIRS = {
     'second': Recipe(
         configs={
             'source': ModelConfig(
-                family='qwen3', vocab_size=1024, num_layers=5, embed_dim=112, num_heads=4,
-                num_kv_heads=2, head_dim=32, mlp_dim=304, norm_eps=1e-6, qk_norm=True,
-                **_COMMON,
+                family='qwen3', vocab_size=1280, num_layers=3, embed_dim=96, num_heads=3,
+                num_kv_heads=3, head_dim=32, mlp_dim=240, norm_eps=1e-6, qk_norm=True, **_COMMON,
             ),
             'target': ModelConfig(
-                family='llama', vocab_size=2048, num_layers=6, embed_dim=128, num_heads=4,
-                num_kv_heads=4, head_dim=32, mlp_dim=336, norm_eps=1e-5, **_COMMON,
+                family='qwen2', vocab_size=896, num_layers=5, embed_dim=72, num_heads=3,
+                num_kv_heads=1, head_dim=24, mlp_dim=184, norm_eps=1e-6, qkv_bias=True, **_COMMON,
             ),
         },
-        seed=11, steps=900, batch_size=32, length=64, peak=4e-3, practice=0.4, told=0.4,
+        seed=11, steps=500, batch_size=32, length=64, peak=5e-3, practice=0.4, told=0.4,
+    ),
+    'large': Recipe(
+        configs={
+            'source': ModelConfig(
+                family='qwen3', vocab_size=1024, num_layers=6, embed_dim=160, num_heads=5,
+                num_kv_heads=5, head_dim=32, mlp_dim=432, norm_eps=1e-6, qk_norm=True, **_COMMON,
+            ),
+            'target': ModelConfig(
+                family='llama', vocab_size=2048, num_layers=7, embed_dim=192, num_heads=6,
+                num_kv_heads=2, head_dim=32, mlp_dim=512, norm_eps=1e-5, **_COMMON,
+            ),
+        },
+        seed=21, steps=3000, batch_size=64, length=64, peak=3e-3, practice=0.4, told=0.4,
     ),
 }  # fmt: skip
 _PAD_ID, _END_ID = 0, 1
