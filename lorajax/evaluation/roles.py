@@ -8,6 +8,10 @@ from lorajax.errors import InputError
 from lorajax.mapping import method_named
 
 REWEIGHTED, DISTILLED = 'reweighted', 'distilled'
+_TRAINED_WORDS = {
+    REWEIGHTED: "weights of the anchors, fitted to the source's answers",
+    DISTILLED: "a training on the source's answers",
+}
 # Methods that fit or train on the target, on answers of the source: more than a map.
 TRAINED_METHODS = (REWEIGHTED, DISTILLED)
 
@@ -15,8 +19,8 @@ _TRIVIAL_NEEDS = {
     'base': 'nothing',
     'oracle': 'the task, a training',
     'repeated': 'the task, a training',
-    REWEIGHTED: 'adapters, both bases, unlabelled prompts of the task',
-    DISTILLED: 'adapters, both bases, unlabelled prompts, a training',
+    REWEIGHTED: 'adapters, both models, prompts',
+    DISTILLED: 'adapters, both models, prompts, a training',
 }
 
 
@@ -35,6 +39,16 @@ def is_learned(method: str) -> bool:
         return True  # of a table that was made elsewhere
 
 
+def does(method: str) -> str:
+    """Returns in one line what a method does; '' for names that are neither map nor training."""
+    if method in _TRIVIAL_NEEDS:
+        return _TRAINED_WORDS.get(method, '')
+    try:
+        return method_named(method).summary
+    except InputError:
+        return ''  # of a table that was made elsewhere
+
+
 def needs(method: str) -> str:
     """Returns in words what a method must be given, for tables in which that differs.
 
@@ -49,4 +63,4 @@ def needs(method: str) -> str:
         known = method_named(method)
     except InputError:
         return ''  # of a table that was made elsewhere
-    return 'adapters, both bases' if known.needs else 'adapters'
+    return 'adapters, both models' if known.needs else 'adapters'

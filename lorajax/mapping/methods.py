@@ -86,7 +86,7 @@ def weighting_method(
 def _topk(count: int | None, scope: str) -> Method:
     """A method `topk{K}_global_ridge` or `topk{K}_pertensor_ridge`."""
     return weighting_method(
-        f'{scope} ridge on the {count or "K"} nearest anchors (seed)',
+        f'{scope} ridge on the {count or "K"} nearest anchors (Round 4)',
         _SEED,
         KernelWeighting(topk_ridge(count), 'factor', scope=scope.removeprefix('per')),
     )
@@ -166,7 +166,7 @@ METHODS: dict[str, Method] = {
         is_learned=False,
     ),
     'mean': weighting_method(
-        "mean of the anchors' factors (seed)",
+        "mean of the anchors' factors (Round 4)",
         _SEED,
         KernelWeighting(constant(1.0), 'factor'),
         is_learned=False,
@@ -204,19 +204,19 @@ METHODS: dict[str, Method] = {
         is_learned=False,
     ),
     'global_ridge': weighting_method(
-        'one ridge on all flattened factors (seed)',
+        'one ridge on all flattened factors (Round 4)',
         _SEED,
         KernelWeighting(kernel_ridge(fall_back=False), 'factor'),
     ),
     'pertensor_ridge': weighting_method(
-        'one ridge per tensor on flattened factors (seed)',
+        'one ridge per tensor on flattened factors (Round 4)',
         _SEED,
         KernelWeighting(kernel_ridge(fall_back=False), 'factor', scope='tensor'),
     ),
     'topk8_global_ridge': _topk(8, 'global'),
     'topk8_pertensor_ridge': _topk(8, 'pertensor'),
     'pertensor_mlp': weighting_method(
-        'one small neural network per tensor on flattened factors (seed)',
+        'one small neural network per tensor on flattened factors (Round 4)',
         _SEED,
         KernelWeighting(neural_network(), 'factor', scope='tensor'),
     ),
@@ -250,12 +250,12 @@ METHODS: dict[str, Method] = {
         KernelWeighting(scaled(kernel_ridge(fall_back=True)), 'delta', 'trace'),
     ),
     'matched_ridge': weighting_method(
-        'kernel ridge on updates, kernels per tensor mixed to match the target (ours)',
+        'kernel ridge on updates, kernels per tensor mixed to match the target',
         f'{_OURS}; Cortes, Mohri, Rostamizadeh 2012',
         KernelAlignment(),
     ),
     'matched_scaled': weighting_method(
-        'matched_ridge with a small fixed penalty, lengthened where averages are short (ours)',
+        'matched_ridge with a small fixed penalty, lengthened where averages are short',
         f'{_OURS}; Cortes, Mohri, Rostamizadeh 2012',
         # Both numbers were chosen on toy worlds that the contest does not use.
         KernelAlignment(relative_penalty=0.03, norm_share=0.6),
@@ -305,7 +305,7 @@ METHODS: dict[str, Method] = {
         _ACTIVATIONS,
     ),
     'anchored_theseus': _prior_correction(
-        'Theseus as prior, corrected by what it misses on the anchors (ours)',
+        'Theseus as prior, corrected by what it misses on the anchors',
         f'{_OURS}; arXiv 2602.12952',
         data_free.make_theseus,
         _ACTIVATIONS,

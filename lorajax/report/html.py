@@ -133,13 +133,13 @@ def _cards(results: Results) -> list[dict[str, str]]:
         )
     if part['headline'] is not None:
         chance = part['headline_chance']
-        note = 'optimistic: the best is picked after the fact, task by task'
+        note = 'points of accuracy; optimistic, as the best is picked after the fact, task by task'
         if chance:
-            note += f'; chance alone gives {100 * chance["expected"]:+.1f} pp'
+            note += f'; chance alone gives {100 * chance["expected"]:+.1f}'
         cards.append(
             {
-                'value': f'{100 * part["headline"]:+.2f} pp',
-                'label': 'best learned map minus the mean',
+                'value': f'{100 * part["headline"]:+.1f} points',
+                'label': 'best learned map minus the mean adapter',
                 'note': note,
                 'kind': '',
             }
@@ -148,7 +148,7 @@ def _cards(results: Results) -> list[dict[str, str]]:
     cards.append(
         {
             'value': f'{len(part["usable"])} of {len(part["rows"])}',
-            'label': 'held-out tasks count',
+            'label': 'held-out tasks are counted',
             'note': f'left out, retraining gains too little: {excluded}'
             if excluded
             else 'retraining gains 3 points or more on each',

@@ -37,7 +37,7 @@ def make_document(
     sections = [
         statistics.primary(results),
         samples(browser, results['experiment1']['selected_method']),
-        run.reading_guide(),
+        run.reading_guide(seed.method_names(results)),
         seed.main_table(results),
         seed.headline(results),
         seed.scaling(results),
@@ -59,6 +59,8 @@ def make_document(
         run.provenance(config),
     ]
     lead = [
+        'How much of what an adapter trained on the target model gains is kept when the adapter of '
+        'the source model is translated instead.',
         f'Models: X={results["source_model"]} → Y={results["target_model"]}',
         f'Primary number: {statistics.primary_sentence(results)}',
     ]

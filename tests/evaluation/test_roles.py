@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from lorajax.evaluation import stats
-from lorajax.evaluation.roles import TRAINED_METHODS, is_learned, needs
+from lorajax.evaluation.roles import TRAINED_METHODS, does, is_learned, needs
 from lorajax.mapping import METHODS, plugins
 from tests.seed_table import METHODS as SEED_METHODS
 
@@ -36,9 +36,14 @@ def test_a_reference_of_another_package_does_not_win_the_headline(monkeypatch):
     assert found['headline'] == pytest.approx(0.1)
 
 
+def test_every_method_says_what_it_does():
+    assert all(map(does, [*METHODS, *TRAINED_METHODS, 'topk8_global_ridge']))
+    assert does('oracle') == does('of another program') == ''
+
+
 def test_every_method_says_what_it_must_be_given():
     assert needs('base') == 'nothing' and needs('matched_scaled') == 'adapters'
-    assert needs('theseus') == 'adapters, both bases' and 'the oracle' in needs('span_oracle')
+    assert needs('theseus') == 'adapters, both models' and 'the oracle' in needs('span_oracle')
     assert needs('topk8_global_ridge') == 'adapters'
     assert needs('of another program') == ''
     assert 'a training' in needs('distilled') and 'a training' not in needs('reweighted')

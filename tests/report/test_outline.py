@@ -41,6 +41,7 @@ def test_the_answer_comes_first_then_the_seeds_sections_in_the_seeds_order(text)
 def test_primary_number_is_said_before_everything(text):
     lead = text.split('## ')[0]
     assert 'Primary number: delta_ridge, fixed beforehand' in lead
+    assert lead.index('adapter of the source model is translated') < lead.index('Models: X=')
 
 
 def test_overlap_and_provenance(text):

@@ -24,6 +24,7 @@ def references(results: Results) -> Section | None:
         for name, values in part['methods'].items()
     ]
     blocks: list[Block] = [Table(columns, rows, 'References that are no translation.')]
+    blocks += _over_placebo(results)
     cosines = part['cosines']
     methods = list(dict.fromkeys(name for row in cosines.values() for name in row))
     if methods:
@@ -36,6 +37,20 @@ def references(results: Results) -> Section | None:
             )
         )
     return Section('What bounds a translation', blocks)
+
+
+def _over_placebo(results: Results) -> list[Block]:
+    """What of every method's gain is more than a map that does not know the task has."""
+    least = results['references']['methods'].get('placebo', {}).get('gap_recovered')
+    if not least or least[0] >= 1:
+        return []
+    pooled = results['experiment1']['pooled_gap_recovered']
+    rows = [[m, (gap[0] - least[0]) / (1 - least[0])] for m, gap in pooled.items()]
+    columns = [
+        Column('Method'),
+        Column('over the placebo', '.3f', '(method - placebo) / (oracle - placebo)'),
+    ]
+    return [Table(columns, rows, 'Gap recovered, counted from the placebo.')]
 
 
 def source_side(results: Results) -> Section | None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lorajax.evaluation.roles import does
 from lorajax.report.document import Bullets, Column, Figure, Section, Table
 from lorajax.report.sections.seed import Config
 
@@ -45,13 +46,18 @@ def provenance(config: Config) -> Section:
     return Section('Provenance', [Table([Column('Setting'), Column('Value')], rows)])
 
 
-def reading_guide() -> Section:
-    """What the words mean."""
+def reading_guide(methods: Sequence[str]) -> Section:
+    """What the words mean, and what each of some methods does."""
+    words = [[method, does(method)] for method in methods if does(method)]
     return Section(
         'How to read this',
         [
             Bullets(
                 [
+                    'source, target: the old and the new base model. anchor: a task with an '
+                    'adapter on both, from which mappings are learned. held-out: a task whose '
+                    'adapter on the target is predicted; it is usable if retraining gains 3 '
+                    'points or more.',
                     'base: the target model without an adapter. oracle: with an adapter trained on '
                     'the target model itself. mean: the average of the anchor adapters.',
                     'gap_recovered: (method - base) / (oracle - base). 0 is no better than no '
@@ -61,7 +67,8 @@ def reading_guide() -> Section:
                     'retraining the adapters with another seed. A paired interval of width 0 says '
                     'that no item differed, not that none could.',
                 ]
-            )
+            ),
+            Table([Column('Method'), Column('What it does')], words),
         ],
     )
 

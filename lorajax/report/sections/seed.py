@@ -212,9 +212,29 @@ def transfer(results: Results) -> Section:
         [
             Figure('transfer', 'Heatmap of gap recovered, anchor pool against held-out domain'),
             Table([Column(head) for head in heads], best),
+            *_pools(part),
             Table(columns, rows),
         ],
     )
+
+
+def _pools(part: Mapping[str, Any]) -> list[Block]:
+    """How sure it is which pool is best; no pool is left out."""
+    rows = [
+        [cell['domain'], _pool(cell['pool']), cell['gap_recovered'], cell['behind']]
+        for cell in part.get('pools', ())
+    ]
+    columns = [
+        Column('Held-out domain'),
+        Column('Anchor pool'),
+        Column('gap_recovered', '.3f', 'pooled over methods and usable held-outs, 95 % interval'),
+        Column('best pool ahead by', '.3f', 'difference on the same items, 95 % interval'),
+    ]
+    caption = (
+        'Every pool, pooled over methods. All anchors together are more of them and do not compete '
+        'for the best; an interval that holds 0 leaves open which pool is better.'
+    )
+    return [Table(columns, rows, caption)] if rows else []
 
 
 def method_names(results: Results) -> list[str]:

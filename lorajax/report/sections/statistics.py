@@ -25,9 +25,9 @@ def primary_sentence(results: Results) -> str:
     value, low, high = part['pooled_gap_recovered'][method]
     interval = '' if low is None else f' (95 % interval {low:.3f} to {high:.3f})'
     return (
-        f'{method}, fixed beforehand by leave-one-out on the anchors, recovers '
-        f'{value:.3f}{interval} of what retraining gains, pooled over '
-        f'{len(part["pooled_tasks"][method])} usable held-outs.'
+        f'{method}, fixed beforehand by leave-one-out on the anchors, keeps {value:.3f}{interval} '
+        f'of what retraining gains, over {len(part["pooled_tasks"][method])} tasks that no mapping '
+        'has seen.'
     )
 
 
@@ -95,8 +95,8 @@ def primary(results: Results) -> Section:
         Table(
             columns,
             rows,
-            f'Pooled over usable held-out tasks, best first; 95 % bootstrap intervals, '
-            f'{part["bootstrap"]["kind"]}, {part["bootstrap"]["draws"]} draws.',
+            f'All items of the usable held-out tasks together, best first, with 95 % bootstrap '
+            f'intervals ({part["bootstrap"]["kind"]}, {part["bootstrap"]["draws"]} draws).',
         ),
     ]
     if rest:

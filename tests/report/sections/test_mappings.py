@@ -28,6 +28,14 @@ def test_references_with_cosines():
     assert '| mean | 0.100 | 0.200 |' in text and '| repeated | 0.500 | — |' in text
 
 
+def test_what_a_method_has_over_the_placebo(fake_results):
+    placebo = {'gap_recovered': [0.2, 0.1, 0.3], 'nll_gap_recovered': None}
+    part = {'run': True, 'methods': {'placebo': placebo}, 'cosines': {}}
+    gap = fake_results['experiment1']['pooled_gap_recovered']['delta_ridge'][0]
+    text = _text(mappings.references(fake_results | {'references': part}))
+    assert f'| delta_ridge | {(gap - 0.2) / 0.8:.3f} |' in text
+
+
 def test_diagnostics_are_single_numbers_and_a_picture(fake_results):
     section = mappings.diagnostics(fake_results)
     assert '| delta_ridge | 0.21 | 0.3 |' in _text(section)

@@ -38,5 +38,7 @@ def test_times_of_a_stage_that_went_on_are_summed_and_the_report_itself_is_left_
 
 
 def test_the_guide_defines_the_words():
-    text = to_markdown(Document('', [], [run.reading_guide()]))
-    assert all(word in text for word in ('base:', 'oracle:', 'mean:', 'gap_recovered:', 'Wilson'))
+    text = to_markdown(Document('', [], [run.reading_guide(['base', 'mean', 'oracle'])]))
+    words = ('source, target:', 'held-out:', 'base:', 'oracle:', 'gap_recovered:', 'Wilson')
+    assert all(word in text for word in words)
+    assert "| mean | mean of the anchors' factors" in text and '| oracle |' not in text

@@ -47,6 +47,10 @@ def test_ablations_that_were_run(fake_results):
     value, low, high = cell['gap_recovered']
     assert f'| {cell["accuracy"]:.3f} | {value:.3f} [{low:.3f}, {high:.3f}] |' in text
     assert '| math | math-only |' in text
+    assert 'best pool ahead by' in text
+    for cell in fake_results['experiment3']['pools']:
+        value, low, high = cell['gap_recovered']
+        assert f'| {value:.3f} [{low:.3f}, {high:.3f}] |' in text
     assert 'Not run.' not in text
 
 

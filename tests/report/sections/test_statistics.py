@@ -38,7 +38,7 @@ def test_methods_stand_by_their_score_between_the_two_ends(fake_results):
     assert {bar.label for bar in chart.bars if bar.kind == 'selected'} == {'delta_ridge'}
     assert chart.legend.keys() == {bar.kind for bar in chart.bars}
     value, low, high = pooled['delta_ridge']
-    assert f'recovers {value:.3f} (95 % interval {low:.3f} to {high:.3f})' in (
+    assert f'keeps {value:.3f} (95 % interval {low:.3f} to {high:.3f})' in (
         statistics.primary_sentence(fake_results)
     )
 
