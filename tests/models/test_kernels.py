@@ -112,6 +112,7 @@ WIDE = dataclasses.replace(CONFIG, head_dim=192)
         (T4, CONFIG, 'float16', 'xla'),
         (MI300, CONFIG, 'bfloat16', 'xla'),
         (ABSENT_H100, CONFIG, 'bfloat16', 'cudnn'),
+        (ABSENT_H100, WIDE, 'bfloat16', 'xla'),  # which JAX allows where the GPU is
         (TPU, CONFIG, 'float32', 'splash'),
         (TPU, QWEN2_TINY, 'float32', 'xla'),  # narrow heads
         (TPU, dataclasses.replace(GEMMA2_TINY, head_dim=128), 'float32', 'xla'),  # two masks
