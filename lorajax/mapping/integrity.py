@@ -22,11 +22,12 @@ def check(root: pathlib.Path, header: manifest.Header, state: MappingState) -> N
       InputError: naming the file and the part.
     """
     _check_parts(root / manifest.FILE, header, state)
+    _check_tensors(root / manifest.FILE, header, state)
     _check_arrays(root, header, state)
 
 
 def _check_parts(path: pathlib.Path, header: manifest.Header, state: MappingState) -> None:
-    """Checks that anchors and bases are those of the method, and fit the shapes in the header."""
+    """Checks that anchors and bases are those of the method, the anchors those of the header."""
     expected = method_named(header.method).layout.parts
     parts = (*manifest.ANCHORS, *manifest.FRAMES)
     here = [part for part in parts if getattr(state, part) is not None]
@@ -39,6 +40,10 @@ def _check_parts(path: pathlib.Path, header: manifest.Header, state: MappingStat
                 f'{path}: {part} is {io.show(list(anchors.tasks))}, expected the tasks '
                 f'{io.show(list(header.tasks))}'
             )
+
+
+def _check_tensors(path: pathlib.Path, header: manifest.Header, state: MappingState) -> None:
+    """Checks that tensors and widths of the parts are those that the header says."""
     if state.source and state.source.shapes != header.query_shapes:
         raise InputError(f'{path}: query_shapes are not those of the adapters in source')
     if state.target and state.target.tensors != state.tensors:

@@ -13,7 +13,7 @@ from lorajax import sharding
 from lorajax.models.attention import Blocking, soft_cap
 from lorajax.models.layers import matmul_precision
 from lorajax.models.stacked import forward
-from lorajax.models.transformer import Transformer, unembedding
+from lorajax.models.transformer import Transformer, logits_of, unembedding
 from lorajax.types import Adapter, Params
 
 _MOST_LOGITS = 2**24  # that exist at a time, 64 MB
@@ -213,13 +213,7 @@ token_nll.defvjp(_nll_forward, _nll_backward)
 
 def _logits(matrix: jax.Array, hidden: jax.Array, mesh: Mesh | None) -> jax.Array:
     """Returns float32 logits [..., V], rows where their hidden states are."""
-    logits = jnp.einsum(
-        '...d,vd->...v',
-        hidden,
-        matrix.astype(hidden.dtype),
-        precision=matmul_precision(hidden.dtype),
-        preferred_element_type=jnp.float32,
-    )
+    logits = logits_of(matrix, hidden)
     return logits if mesh is None else sharding.constrain(logits, mesh, 'logits')
 
 

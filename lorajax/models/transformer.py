@@ -231,6 +231,17 @@ def unembedding(params: dict) -> jax.Array:
     return params['lm_head']['kernel'] if 'lm_head' in params else params['embed']['embedding']
 
 
+def logits_of(matrix: jax.Array, hidden: jax.Array) -> jax.Array:
+    """Returns float32[..., V], the products of hidden states [..., D] with each row of [V, D]."""
+    return jnp.einsum(
+        '...d,vd->...v',
+        hidden,
+        matrix.astype(hidden.dtype),
+        precision=matmul_precision(hidden.dtype),
+        preferred_element_type=jnp.float32,
+    )
+
+
 def unembed(
     params: dict, hidden: jax.Array, softcap: float | None = None, mesh: Mesh | None = None
 ) -> jax.Array:
@@ -242,13 +253,7 @@ def unembed(
     """
     matrix = unembedding(params)
     chex.assert_shape(matrix, (None, hidden.shape[-1]))
-    logits = jnp.einsum(
-        '...d,vd->...v',
-        hidden,
-        matrix.astype(hidden.dtype),
-        precision=matmul_precision(hidden.dtype),
-        preferred_element_type=jnp.float32,
-    )
+    logits = logits_of(matrix, hidden)
     if mesh is not None:
         logits = sharding.constrain(logits, mesh, 'logits of one token')
     return soft_cap(logits, softcap)

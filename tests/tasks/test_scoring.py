@@ -70,26 +70,7 @@ def test_numeric_reference_has_to_be_a_number():
 
 
 @pytest.mark.parametrize(
-    ('prediction', 'chosen'),
-    [
-        ('B', 'B'),
-        ('B.', 'B'),
-        ('(B) a bear', 'B'),
-        ('**C**', 'C'),
-        ('B: a bear, not A', 'B'),
-        ('The answer is (B).', 'B'),
-        ('Answer: D', 'D'),
-        ('A is wrong, so the correct answer is B', 'B'),
-        ('A bear lives in the wood, so B', 'B'),
-        ('I think D fits best', 'D'),
-        ('a fox', 'C'),
-        ('an owl.', 'D'),
-        ("The answer is A's", None),
-        ('E', None),
-        ('bear', None),
-        ('', None),
-        ('ABCD', None),
-    ],
+    ('prediction', 'chosen'), [('(B) a bear', 'B'), ('an owl.', 'D'), ('ABCD', None)]
 )
 def test_letter(prediction, chosen):
     outcome = scoring.letter(example('B', **CHOICES), prediction)
