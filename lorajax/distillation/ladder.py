@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lorajax.distillation import material, teacher
+from lorajax.distillation import material, response, teacher
 from lorajax.distillation.distill import Loader
 from lorajax.distillation.material import Material, Row
 from lorajax.distillation.reweight import DEFAULTS, ReweightConfig, reweight, truncate
@@ -33,7 +33,12 @@ _MOST_ROWS = 64  # that weights are fitted to: more changed little and cost memo
 _ANCHOR = 'anchor '  # before names of anchors, which may be those of adapters to translate
 _OTHER_KIND = (
     'the answers to these prompts are not learned: pairs of adapters disagree where the source '
-    'is as unsure, so the prompts do not seem to be of the kind that the adapter is for'
+    'is as unsure and responds as little, so the prompts do not seem to be of the kind that the '
+    'adapter is for'
+)
+_SOME_OTHER_KIND = (
+    '{} of {} answers are left out: their prompts do not seem to be of the kind that the adapter '
+    'is for'
 )
 
 
@@ -88,6 +93,13 @@ class Reached:
     notes: tuple[str, ...] = ()
 
 
+class _Heard(NamedTuple):
+    """What the source says to the prompts with each adapter, and how strongly that responds."""
+
+    answers: Mapping[str, Sequence[Answer]]
+    responses: Mapping[str, np.ndarray]
+
+
 class _Target(NamedTuple):
     """The model that gets adapters, and how much of it is computed together."""
 
@@ -139,7 +151,7 @@ def climb(
       InputError: if the source model finishes no answer, or a loss is not finite.
       ArgumentError: if no answer fits into `limits.max_len`.
     """
-    answers: Mapping[str, Sequence[Answer]] = {}
+    heard = _Heard({}, {})
     if prompts:
         model, chat = load_source()
         pairs = {f'{_ANCHOR}{task}': adapter for task, adapter in anchors.source.items()}
@@ -147,6 +159,9 @@ def climb(
             model, chat, {**sources, **pairs}, prompts, batch_size=limits.batch_size,
             max_len=limits.max_len, max_new_tokens=limits.max_new_tokens,
         )  # fmt: skip
+        asked = [teacher.encode(chat, prompt)[-limits.max_len :] for prompt in prompts]
+        energies = response.energies(model, {**sources, **pairs}, asked)
+        heard = _Heard(answers, response.relative(energies, among=list(pairs)))
         del model
     target = _Target(*load_target(), limits)
     reached = {name: Reached(adapter) for name, adapter in start.items()}
@@ -154,9 +169,9 @@ def climb(
     if training:
         by_training = _by_training(target, training)
     if prompts:
-        given, untrusted = _trusted(target, prompts, answers, anchors.target, list(start))
-        for name in untrusted:
-            reached[name] = dataclasses.replace(reached[name], notes=(_OTHER_KIND,))
+        given, notes = _trusted(target, prompts, heard, anchors.target, list(start))
+        for name, note in notes.items():
+            reached[name] = dataclasses.replace(reached[name], notes=(note,))
         reached = _step(REWEIGHTED, target, reached, given, by_weights)
         if by_training:
             reached = _step(DISTILLED, target, reached, given, by_training)
@@ -170,25 +185,32 @@ def climb(
 def _trusted(
     target: _Target,
     prompts: Sequence[str | Prompt],
-    answers: Mapping[str, Sequence[Answer]],
+    heard: _Heard,
     anchors: Mapping[str, Adapter],
     names: Sequence[str],
-) -> tuple[dict[str, Material], list[str]]:
-    """Returns what can be learned, by name, and the names for which nothing can."""
+) -> tuple[dict[str, Material], dict[str, str]]:
+    """Returns what can be learned, and what is to be said of the prompts, by name."""
     model, chat, limits = target
-    theirs = {task: answers.get(f'{_ANCHOR}{task}') for task in anchors}
-    known = {task: said for task, said in theirs.items() if said is not None}
-    agreed = material.agreement(model, chat, prompts, known, anchors, limits.batch_size)
-    given, untrusted = {}, []
+    theirs = {task: f'{_ANCHOR}{task}' for task in anchors if f'{_ANCHOR}{task}' in heard.answers}
+    agreed = material.agreement(
+        model, chat, prompts,
+        {task: heard.answers[name] for task, name in theirs.items()},
+        {task: heard.responses[name] for task, name in theirs.items()},
+        anchors, limits.batch_size,
+    )  # fmt: skip
+    given, notes = {}, {}
     for name in names:
         found = material.trusted(
-            model, chat, name, prompts, answers[name], agreed, limits.batch_size, limits.max_len
-        )
+            model, chat, name, prompts, heard.answers[name], heard.responses[name], agreed,
+            limits.batch_size, limits.max_len,
+        )  # fmt: skip
         if found:
             given[name] = found
-        else:
-            untrusted.append(name)
-    return given, untrusted
+        if not found:
+            notes[name] = _OTHER_KIND
+        elif found.left_out:
+            notes[name] = _SOME_OTHER_KIND.format(found.left_out, len(prompts))
+    return given, notes
 
 
 def _step(

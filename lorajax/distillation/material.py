@@ -7,6 +7,7 @@ import numpy as np
 
 from lorajax.distillation import pseudo_labels
 from lorajax.distillation.teacher import Answer
+from lorajax.distillation.trust import Signs, trust
 from lorajax.errors import ArgumentError, InputError
 from lorajax.evaluation.inference import answer_nll
 from lorajax.models import Model
@@ -37,23 +38,25 @@ class Material(NamedTuple):
     Attributes:
       learn: rows of the fit.
       check: rows that are kept out of it; none of fewer than `LEAST_TO_CHECK`.
-      is_backed: whether pairs of adapters spoke for these answers; see `pseudo_labels.Trust`.
+      is_backed: whether pairs of adapters spoke for these answers; see `trust.Trust`.
+      left_out: finished answers that are not trusted.
     """
 
     learn: list[Row]
     check: list[Row]
     is_backed: bool = True
+    left_out: int = 0
 
 
 class Agreement(NamedTuple):
-    """Losses of the anchors' answers to the prompts, float[A, N], nats per token.
+    """What anchors make of the prompts.
 
     Attributes:
-      own: under the source model with the anchor's adapter, which gave them; inf if unfinished.
-      pair: under the target with the anchor's other adapter.
+      own: of their answers on the source model, [A, N].
+      pair: float[A, N], nats per token of these under the target with the anchor's other adapter.
     """
 
-    own: np.ndarray
+    own: Signs
     pair: np.ndarray
 
 
@@ -91,6 +94,7 @@ def agreement(
     chat: ChatFormat,
     prompts: Sequence[str | Prompt],
     answers: Mapping[str, Sequence[Answer]],
+    responses: Mapping[str, np.ndarray],
     target: Mapping[str, Adapter],
     batch_size: int,
 ) -> Agreement:
@@ -101,18 +105,22 @@ def agreement(
       chat: its format.
       prompts: N user messages.
       answers: of the source with the anchors' adapters, by task; those that lack are left out.
+      responses: of the anchors' source adapters, float[N] by task.
       target: the anchors' adapters of the target, by task.
       batch_size: answers scored together.
     """
-    own, pair = [], []
-    for task, adapter in target.items():
-        if task not in answers:
-            continue
-        rows = encode_answers(chat, task, prompts, answers[task])
-        own.append([answer.nll for answer in answers[task]])
-        pair.append(answer_losses(model, adapter, rows, batch_size, chat.pad_id))
-    shape = -1, len(prompts)
-    return Agreement(np.reshape(own, shape), np.reshape(pair, shape))
+    known = [task for task in target if task in answers]
+    losses = [[answer.nll for answer in answers[task]] for task in known]
+    pair = [
+        answer_losses(
+            model, target[task], encode_answers(chat, task, prompts, answers[task]),
+            batch_size, chat.pad_id,
+        )
+        for task in known
+    ]  # fmt: skip
+    shape = len(known), len(prompts)
+    heard = np.reshape([responses[task] for task in known], shape)
+    return Agreement(Signs(np.reshape(losses, shape), heard), np.reshape(pair, shape))
 
 
 def trusted(
@@ -121,6 +129,7 @@ def trusted(
     name: str,
     prompts: Sequence[str | Prompt],
     answers: Sequence[Answer],
+    responses: np.ndarray,
     agreed: Agreement,
     batch_size: int,
     max_len: int,
@@ -133,6 +142,7 @@ def trusted(
       name: of the adapter, for messages.
       prompts: N user messages.
       answers: to them.
+      responses: float[N], of the adapter to them.
       agreed: what pairs of adapters make of the prompts.
       batch_size: answers scored together.
       max_len: tokens of a prompt with its answer.
@@ -158,10 +168,11 @@ def trusted(
     short = [row for row, is_short in zip(encoded, fits, strict=True) if is_short]
     plain = np.zeros(len(encoded))
     plain[fits] = answer_losses(model, None, short, batch_size, chat.pad_id)
-    trust = pseudo_labels.trust(losses, plain, agreed.own, agreed.pair)
+    found = trust(Signs(losses, responses), plain, agreed.own, agreed.pair)
     rows = [
         Row(row, float(weight), answer.nll * answer.tokens / len(row.answer))
-        for row, answer, weight in zip(encoded, answers, trust.weights, strict=True)
+        for row, answer, weight in zip(encoded, answers, found.weights, strict=True)
         if weight > 0
     ]
-    return split(rows, trust.is_backed) if rows else None
+    left_out = int(np.isfinite(losses).sum()) - len(rows)
+    return split(rows, found.is_backed)._replace(left_out=left_out) if rows else None

@@ -56,7 +56,7 @@ def answer(
     """
     rank = max(e['a'].shape[-1] for a in adapters.values() for e in a['layers'].values())
     stacked = stack([pad_rank(adapter, rank) for adapter in adapters.values()])
-    encoded = [Encoded(_encode(chat, prompt), np.zeros(0, np.int32)) for prompt in prompts]
+    encoded = [Encoded(encode(chat, prompt), np.zeros(0, np.int32)) for prompt in prompts]
     with Progress('answer', len(prompts) * len(adapters)) as progress:
         tokens = continuous.answer(
             model, chat, stacked, encoded, batch_size=batch_size, max_len=max_len,
@@ -68,7 +68,7 @@ def answer(
     }
 
 
-def _encode(chat: ChatFormat, prompt: str | Prompt) -> np.ndarray:
+def encode(chat: ChatFormat, prompt: str | Prompt) -> np.ndarray:
     """Returns int32[P] tokens of a prompt.
 
     Raises:

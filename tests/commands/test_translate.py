@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from lorajax import io, lora, mapping
-from lorajax.distillation import ladder, pseudo_labels, self_prompts
+from lorajax.distillation import ladder, material, self_prompts
+from lorajax.distillation.trust import Trust
 from lorajax.errors import ArgumentError, InputError
 from lorajax.experiment import models
 from lorajax.experiment.workdir import BASES
@@ -244,8 +245,7 @@ SIZES = ('--max_new_tokens=8', '--max_len=32', '--eval_batch_size=8', '--dtype=f
 def test_with_prompts_and_labels_it_climbs_and_says_how_far(toy_translation, monkeypatch):
     root = toy_translation  # whose pairs have nothing in common, so that none would be trusted
     monkeypatch.setattr(
-        pseudo_labels, 'trust',
-        lambda losses, *_: pseudo_labels.Trust(1.0 * np.isfinite(losses), is_backed=True),
+        material, 'trust', lambda signs, *_: Trust(1.0 * np.isfinite(signs.losses), is_backed=True)
     )  # fmt: skip
     everything = [*TOY, f'--prompts={root}/prompts', f'--examples={root}/rows', *SIZES, FORCE]
     translate(root, *everything)

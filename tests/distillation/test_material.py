@@ -6,11 +6,14 @@ import pytest
 from lorajax.distillation import material
 from lorajax.distillation.material import Agreement, Row
 from lorajax.distillation.teacher import Answer
+from lorajax.distillation.trust import Signs
 from lorajax.errors import ArgumentError, InputError
 from lorajax.tasks.chat import Encoded
 from tests.distillation.toy_teacher import known_rows, load, random_adapter
 
-NOTHING = Agreement(np.zeros((0, 4)), np.zeros((0, 4)))
+NONE = np.zeros((0, 4))
+NOTHING = Agreement(Signs(NONE, NONE), NONE)
+SILENT = np.zeros(4)  # responses
 
 
 @pytest.fixture(scope='module')
@@ -42,14 +45,17 @@ def test_pairs_are_asked_about_answers_that_are_there(target):
     known = known_rows(2)
     said = {'a': [Answer(row.answer, 0.1, 5) for row in known]}
     adapters = {name: random_adapter(model, 1, size=0.1) for name in ('a', 'b')}
-    agreed = material.agreement(model, chat, [r.prompt for r in known], said, adapters, 2)
-    assert agreed.own.tolist() == [[0.1, 0.1]]
+    heard = {'a': np.array([0.5, 0.25]), 'b': SILENT}
+    prompts = [row.prompt for row in known]
+    agreed = material.agreement(model, chat, prompts, said, heard, adapters, 2)
+    assert agreed.own.losses.tolist() == [[0.1, 0.1]]
+    assert agreed.own.responses.tolist() == [[0.5, 0.25]]
     expected = material.answer_losses(
         model, adapters['a'], [chat.encode(row) for row in known], 2, chat.pad_id
     )
     np.testing.assert_allclose(agreed.pair, [expected], atol=1e-5)
-    none = material.agreement(model, chat, ['p'], {}, adapters, 2)
-    assert none.own.shape == none.pair.shape == (0, 1)
+    none = material.agreement(model, chat, ['p'], {}, {}, adapters, 2)
+    assert none.own.losses.shape == none.pair.shape == (0, 1)
 
 
 def test_answers_are_learned_with_their_trust_and_floor(target):
@@ -58,17 +64,19 @@ def test_answers_are_learned_with_their_trust_and_floor(target):
     # The first was cut off; the teacher counts 10 tokens where the target counts 5.
     said = [Answer(row.answer, 0.1 if i else np.inf, 10) for i, row in enumerate(known)]
     prompts = [row.prompt for row in known]
-    found = material.trusted(model, chat, 'one', prompts, said, NOTHING, 4, 32)
+    found = material.trusted(model, chat, 'one', prompts, said, SILENT, NOTHING, 4, 32)
     assert [row.trust for row in found.learn] == [1.0] * 3 and not found.is_backed
     assert [row.floor for row in found.learn] == pytest.approx([0.2] * 3)
     # A pair that is as sure of its answers and disagrees: nothing is worth learning.
-    against = Agreement(np.full((1, 4), 0.1), np.full((1, 4), 5.0))
-    assert material.trusted(model, chat, 'one', prompts, said, against, 4, 32) is None
+    against = Agreement(Signs(np.full((1, 4), 0.1), np.zeros((1, 4))), np.full((1, 4), 5.0))
+    assert material.trusted(model, chat, 'one', prompts, said, SILENT, against, 4, 32) is None
 
 
 def test_what_cannot_be_learned_is_said(target):
     model, chat = target
     with pytest.raises(InputError, match='one: the source model with its adapter finished none'):
-        material.trusted(model, chat, 'one', ['p'], [Answer('', np.inf, 0)], NOTHING, 4, 32)
+        material.trusted(model, chat, 'one', ['p'], [Answer('', np.inf, 0)], SILENT, NOTHING, 4, 32)
     with pytest.raises(ArgumentError, match='max_len 3: no answer fits with its prompt'):
-        material.trusted(model, chat, 'one', ['math ma'], [Answer('ma', 0.1, 2)], NOTHING, 4, 3)
+        material.trusted(
+            model, chat, 'one', ['math ma'], [Answer('ma', 0.1, 2)], SILENT, NOTHING, 4, 3
+        )
