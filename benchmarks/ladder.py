@@ -1,10 +1,10 @@
 """What every rung is worth in toy worlds: `python -m benchmarks.ladder --workdir=DIR`.
 
 Makes the worlds that are missing (the demo's from the shipped models), translates the held-outs by
-the default map, climbs with 8 and 32 prompts of the task's own kind, of all kinds and of other
-kinds alone, and scores all of them beside the bare target and the oracle. Prompts are rows on
-which the held-out's adapters were not trained; nobody reads their answers. Scores are kept, so a
-killed call goes on where it stopped. Writes `ladder.json` and `ladder.md`.
+the default map, climbs with 8 and 32 prompts of the task's own kind, of all kinds, of both other
+kinds and of one of them alone, and scores all of them beside the bare target and the oracle.
+Prompts are rows on which the held-out's adapters were not trained; nobody reads their answers.
+Scores are kept, so a killed call goes on where it stopped. Writes `ladder.json` and `ladder.md`.
 """
 
 import dataclasses
@@ -69,13 +69,18 @@ WORLDS: Mapping[str, Experiment | Spec] = {
     't (separate A)': on_shipped_models(split_seed=0x7AAD, seed=0x7D24, separate_init=True),
     'u': on_shipped_models(split_seed=0x0FAB, seed=0x173A),
     'v': Spec('v', (1, 3, 6, 8), split_seed=0x3099, model_seed=0x719C, seed=0x3099),
+    # Those of w to y are digits of commit 1f06f4496d917fd978a773f297de83bd10d86a97, which trusts
+    # prompts one by one.
+    'w': on_shipped_models(split_seed=0x1F06, seed=0xF449),
+    'x (separate A)': on_shipped_models(split_seed=0x6D91, seed=0x7FD9, separate_init=True),
+    'y': on_shipped_models(split_seed=0x78A7, seed=0x73F2),
     'k': Spec('k', (3, 4, 7, 9), split_seed=0x0B93, model_seed=0xC3FB, seed=0x0B93),
     'l (separate A)': Spec(
         'l', (1, 2, 4, 8), split_seed=0x1543, model_seed=0x4BD1, seed=0x1543, separate_init=True
     ),
 }
 METHOD = 'matched_scaled'
-KINDS = ('own', 'mixed', 'other')
+KINDS = ('own', 'mixed', 'other', 'one other')
 COUNTS = (8, 32)
 TRAINED = 'distilled from own, 32'
 LABELS = 8
@@ -113,11 +118,11 @@ def prompts_by_domain(experiment: Experiment, count: int) -> dict[str, list[str]
 
 def chosen(by_domain: Mapping[str, Sequence[str]], own: str, kind: str, count: int) -> list[str]:
     """Returns prompts of a kind, as seen from one domain, the domains in turn."""
+    others = sorted(set(by_domain) - {own})
     domains = {
-        'own': [own],
-        'mixed': sorted(by_domain),
-        'other': sorted(set(by_domain) - {own}),
-    }[kind]
+        'own': [own], 'mixed': sorted(by_domain), 'other': others,
+        'one other': [d for d in others if d > own][:1] or others[:1],
+    }[kind]  # fmt: skip
     return [by_domain[domains[i % len(domains)]][i // len(domains)] for i in range(count)]
 
 
