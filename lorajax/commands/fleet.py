@@ -137,7 +137,7 @@ def table(rows: Mapping[str, JsonDict]) -> list[str]:
     for name, row in rows.items():
         expected = row.get('expected_share_of_map')
         share = '{share:.2f} [{low:.2f}, {high:.2f}]'.format(**expected) if expected else ''
-        why = io.shorten(row.get('reason', ''), 80)
+        why = io.shorten(row.get('reason', '').partition('; ')[0], 80)
         lines.append((name, row['status'], row.get('rung', ''), row.get('verdict', ''), share, why))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [

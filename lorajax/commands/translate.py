@@ -130,7 +130,8 @@ def translate(flags: Flags, experiment: Experiment) -> None:
 
     def write(directory: pathlib.Path, result: Result) -> None:
         translation.write(directory, mapped, result, flags.adapter_dtype)
-        translation.say(mapped, result)
+        # Of many a table says the rest, and each has a card.
+        (translation.say if flags.adapter else translation.warn)(mapped, result)
 
     if flags.adapter:
         (result,) = results(paths).values()

@@ -234,6 +234,12 @@ def _described(result: Result) -> dict[str, Any]:
     }
 
 
+def warn(mapped: Mapped, result: Result) -> None:
+    """Logs what speaks against a result, if anything does."""
+    if caution := model_card.warning(mapped.fitted.diagnostics, result.report):
+        logging.warning('%s: %s', result.path, caution)
+
+
 def say(mapped: Mapped, result: Result) -> None:
     """Logs what came of an adapter, what to expect of it, and what a higher rung needs."""
     path, reached, diagnostics = result.path, result.reached, mapped.fitted.diagnostics
@@ -247,8 +253,7 @@ def say(mapped: Mapped, result: Result) -> None:
     distance = result.report.get('distance_to_span')
     if distance is not None:
         logging.info('%s: share outside of what the anchors span: %.2f', path, distance)
-    if caution := model_card.warning(diagnostics, result.report):
-        logging.warning('%s: %s', path, caution)
+    warn(mapped, result)
     for rung in ladder.RUNGS[ladder.RUNGS.index(reached.rung) + 1 :]:
         logging.info('%s: the rung %s needs %s', path, rung, verdict.NEEDS[rung])
     logging.info('%s: verdict: %s, %s', path, result.judged.word, result.judged.reason)

@@ -29,17 +29,21 @@ class Expected(NamedTuple):
       share: median.
       low, high: of the interval.
       is_measured: whether left-out anchors of the mapping speak, too, or toy worlds alone.
+      method: of the mapping, where another one made the translations in toy worlds.
     """
 
     share: float
     low: float
     high: float
     is_measured: bool
+    method: str = ''
 
     @property
     def words(self) -> str:
         """The numbers in a sentence."""
         source = 'left-out anchors and toy worlds' if self.is_measured else 'toy worlds alone'
+        if self.method:
+            source += f', these of {toy_shares.METHOD} and not of {self.method}'
         return (
             f'{self.share:.2f} of what an adapter can gain, 80 % interval {self.low:.2f} to '
             f'{self.high:.2f} (by {source}; 0 is no adapter, 1 as good as trained)'
@@ -86,7 +90,9 @@ def expect(diagnostics: Mapping[str, Any], report: Mapping[str, Any]) -> Expecte
         weights = np.concatenate([weights, near])
     tail = (1.0 - _COVERAGE) / 2
     low, middle, high = quantiles(values, weights, (tail, 0.5, 1.0 - tail))
-    return Expected(middle, low, high, bool(known) and count > 2)
+    method = diagnostics.get('method', toy_shares.METHOD)
+    other = '' if method == toy_shares.METHOD else method
+    return Expected(middle, low, high, bool(known) and count > 2, other)
 
 
 def _in_toy_worlds(count: int, distance: float) -> np.ndarray:

@@ -6,6 +6,7 @@ to 0.95 at each of `DISTANCES` to the anchors' span. Made by `python -m benchmar
 2026-11-26.
 """
 
+METHOD = 'matched_scaled'
 DISTANCES = (0.6, 0.7, 0.8, 0.9, 1.0)
 
 SHARES: dict[int, tuple[tuple[float, ...], ...]] = {

@@ -99,7 +99,7 @@ def test_adapters_go_in_groups_and_a_shard_has_a_summary_of_its_own(tmp_path):
 
 def test_the_table_has_a_line_for_each_adapter():
     rows = {
-        'one': {'status': 'written', 'rung': 'map', 'verdict': 'use', 'reason': 'good',
+        'one': {'status': 'written', 'rung': 'map', 'verdict': 'use', 'reason': 'good; and more',
                 'expected_share_of_map': {'share': 0.5, 'low': -0.25, 'high': 0.75}},
         'second': {'status': 'refused', 'reason': 'y' * 200},
     }  # fmt: skip

@@ -49,5 +49,11 @@ def test_left_out_anchors_outweigh_toy_worlds_where_they_are_near():
     assert 'toy worlds' in poor.words and '0.05 of what' in poor.words
 
 
+def test_a_method_that_toy_worlds_did_not_try_is_named():
+    known = diagnostics(16)
+    assert 'alone;' in expect({**known, 'method': 'matched_scaled'}).words
+    assert 'these of matched_scaled and not of mean' in expect({**known, 'method': 'mean'}).words
+
+
 def test_two_anchors_leave_nothing_to_predict_one_from():
     assert not expect(diagnostics(2, left_out=0.1)).is_measured
