@@ -94,8 +94,10 @@ def experiment3(rows: Rows, baselines: Baselines, domains: Mapping[str, str]) ->
     Returns:
       {'run': bool, 'cells': [{'method', 'pool', 'domain', 'tasks', 'n', 'accuracy',
       'gap_recovered': [value, low, high]}], 'best_pool': {domain: pool or None}, 'selected':
-      {method: {pool: {task: [anchor]}}}}. best_pool goes by the gap recovered averaged over
-      methods ('all' does not compete), and by accuracy where no task is usable; None is a tie.
+      {method: {pool: {task: [anchor]}}}, 'pools': [{'domain', 'pool', 'gap_recovered', 'behind':
+      [value, low, high]}]}. best_pool goes by the gap recovered averaged over methods ('all' does
+      not compete), and by accuracy where no task is usable; None is a tie. 'pools' has every pool,
+      'all' too: its gap recovered pooled over methods, and by how much the best is ahead of it.
 
     Raises:
       InputError: as `experiment2`.
@@ -117,7 +119,8 @@ def experiment3(rows: Rows, baselines: Baselines, domains: Mapping[str, str]) ->
     return {
         'run': bool(cells),
         'cells': cells,
-        'best_pool': _best_pools(cells),
+        'best_pool': (best := _best_pools(cells)),
+        'pools': _pools(rows, baselines, domains, best),
         'selected': selected,
     }
 
@@ -203,6 +206,49 @@ def _ratio(gains: Mapping[str, _Gains]) -> list[float | None]:
     gain = np.sum([s['gain'] for s in sums.values()], axis=0)
     gap = np.sum([s['gap'] for s in sums.values()], axis=0)
     return [point, *intervals.ratio_interval(gain, gap)]
+
+
+def _pools(
+    rows: Rows,
+    baselines: Baselines,
+    domains: Mapping[str, str],
+    best: Mapping[str, str | None],
+) -> list[dict[str, Any]]:
+    """Pools every anchor pool of a domain over methods, and compares it with the best one."""
+    found = []
+    for domain in dict.fromkeys(domains[task] for task in rows):
+        part = {
+            task: lines
+            for task, lines in rows.items()
+            if domains[task] == domain and task in baselines.usable
+        }
+        by_pool: dict[str, dict[str, _Gains]] = {}
+        for (pool,), tasks in _collect(part, baselines, ('pool',), 'method').items():
+            by_pool[pool] = {
+                t: _gains(t, answers.values(), baselines) for t, answers in tasks.items()
+            }
+        first = by_pool.get(best.get(domain) or '', {})
+        found += [
+            {
+                'domain': domain,
+                'pool': pool,
+                'gap_recovered': _ratio(gains),
+                'behind': _difference(first, gains) if pool != best.get(domain) else None,
+            }
+            for pool, gains in by_pool.items()
+        ]
+    return found
+
+
+def _difference(first: Mapping[str, _Gains], other: Mapping[str, _Gains]) -> list[float | None]:
+    """Gap recovered of one cell minus another's of the same items, with its interval."""
+    if first.keys() != other.keys() or any(
+        first[t].problems != other[t].problems or (first[t].gap != other[t].gap).any()
+        for t in first
+    ):
+        return [None, None, None]
+    lead = {t: _Gains(g.gain - other[t].gain, g.gap, g.problems) for t, g in first.items()}
+    return _ratio(lead)
 
 
 def _best_pools(cells: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:

@@ -1,11 +1,15 @@
 """Anchors of the user's own, adapters in PEFT format.
 
-They lie in `DIR/<task>/{source,target}`, or in `DIR/{source,target}/<task>` as a run has them.
+They lie in `DIR/<task>/{source,target}`, or in `DIR/{source,target}/<task>` as a run has them. In
+place of an adapter there may be a directory of several trainings of it, whose mean update is taken:
+what they have in common is the task, and what they differ in is noise.
 """
 
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from lorajax.errors import ArgumentError, InputError
 from lorajax.lora import load_peft
@@ -41,11 +45,13 @@ def read(directory: pathlib.Path) -> tuple[Loaders, Loaders, dict[str, str]]:
             path = place(task, side)
             if not path.is_dir():
                 raise InputError(f'{path}: is missing, expected an adapter in PEFT format')
-            base = load_peft(path)[0].base_model or 'unknown'
-            if bases.setdefault(side, base) != base:
-                raise InputError(
-                    f'{path}: belongs to {base!r}, the other {side} adapters to {bases[side]!r}'
-                )
+            for training in _trainings(path):
+                base = load_peft(training)[0].base_model or 'unknown'
+                if bases.setdefault(side, base) != base:
+                    raise InputError(
+                        f'{training}: belongs to {base!r}, the other {side} adapters to '
+                        f'{bases[side]!r}'
+                    )
     source, target = (
         {task: functools.partial(_load, place(task, side)) for task in tasks} for side in SIDES
     )
@@ -68,6 +74,39 @@ def _directories(directory: pathlib.Path) -> list[str]:
     return sorted(p.name for p in directory.iterdir() if p.is_dir() and p.name[0] != '.')
 
 
+def _trainings(path: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the directories of the trainings of one adapter, itself if it is one."""
+    several = _directories(path)
+    if (path / 'adapter_config.json').exists() or not several:
+        return [path]
+    return [path / name for name in several]
+
+
 def _load(path: pathlib.Path) -> Adapter:
-    """Reads the factors of an adapter."""
-    return load_peft(path)[1]
+    """Reads the factors of an adapter, or of the mean update of several."""
+    trainings = _trainings(path)
+    adapters = [load_peft(training)[1] for training in trainings]
+    for training, adapter in zip(trainings, adapters, strict=True):
+        if adapter['layers'].keys() != adapters[0]['layers'].keys():
+            raise InputError(f'{training}: has other projections than {trainings[0]}')
+    return mean_update(adapters)
+
+
+def mean_update(adapters: Sequence[Adapter]) -> Adapter:
+    """Returns the mean of updates, exactly; its rank is the sum of theirs.
+
+    Args:
+      adapters: on the host, with the same projections.
+    """
+    if len(adapters) == 1:
+        return adapters[0]
+    entries = {name: [a['layers'][name] for a in adapters] for name in adapters[0]['layers']}
+    return {
+        'layers': {
+            name: {
+                'a': np.concatenate([entry['a'] for entry in some], axis=-1),
+                'b': np.concatenate([entry['b'] for entry in some], axis=-2) / len(some),
+            }
+            for name, some in entries.items()
+        }
+    }

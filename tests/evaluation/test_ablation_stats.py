@@ -95,9 +95,17 @@ def test_experiment3_and_best_pool():
     }
     assert result['best_pool'] == {'math': 'math', 'code': 'code'}
     assert result['selected'] == {'ridge': {'math': {'one': ['a', 'b']}}}
+    pools = {(p['domain'], p['pool']): p for p in result['pools']}
+    assert pools.keys() == gaps.keys()  # none is left out
+    assert pools['math', 'code']['behind'][0] == pytest.approx(3 / 6)
+    low, high = pools['math', 'code']['behind'][1:]
+    assert 0 <= low < 0.5 < high
+    assert pools['math', 'math']['behind'] is None
+    assert pools['math', 'all']['behind'][0] == pytest.approx(-2 / 6)
     rows['two'] = _rows('two', 5, pool='math') + _rows('two', 5, pool='code')
     tied = experiment3(rows, _baselines(['one', 'two']), domains)
     assert tied['best_pool'] == {'math': 'math', 'code': None}
+    assert tied['pools'][-1]['behind'] == [None, None, None]
 
 
 def test_items_of_one_problem_are_resampled_together():
@@ -120,7 +128,7 @@ def test_items_of_one_problem_are_resampled_together():
 def test_nothing_run():
     assert experiment2({}, _baselines([])) == {'run': False, 'cells': []}
     empty = experiment3({}, _baselines([]), {})
-    assert empty == {'run': False, 'cells': [], 'best_pool': {}, 'selected': {}}
+    assert empty == {'run': False, 'cells': [], 'best_pool': {}, 'pools': [], 'selected': {}}
 
 
 def test_bad_rows_are_named():

@@ -41,6 +41,22 @@ def test_the_layout_of_a_run_gives_the_same(small, tmp_path):
         pairs.read(tmp_path / 'run')
 
 
+def test_of_several_trainings_the_mean_update_is_taken(small):
+    alone = pairs.read(small)[1]['t1']()['layers']
+    (small / 't1' / 'target').rename(small / 't1' / 'seed0')
+    (small / 't1' / 'target').mkdir()
+    (small / 't1' / 'seed0').rename(small / 't1' / 'target' / 'seed0')
+    toy_adapters.write(small / 't1' / 'target' / 'seed1', 'target', 7, 'a/target')
+    other = toy_adapters.draw('target', 7)['layers']
+    both = pairs.read(small)[1]['t1']()['layers']
+    for name, entry in both.items():
+        expected = sum(one[name]['a'] @ one[name]['b'] for one in (alone, other)) / 2
+        np.testing.assert_allclose(entry['a'] @ entry['b'], expected, rtol=1e-4, atol=1e-6)
+    toy_adapters.write(small / 't1' / 'target' / 'seed2', 'target', 8, 'b/other')
+    with pytest.raises(InputError, match=r"target/seed2: belongs to 'b/other'"):
+        pairs.read(small)
+
+
 def test_a_missing_half_is_named(small):
     shutil.rmtree(small / 't1' / 'target')
     with pytest.raises(InputError, match='t1/target: is missing'):
