@@ -127,7 +127,8 @@ def train(flags: Flags, experiment: Experiment) -> None:
             contextlib.closing(TrainCheckpoints(state.checkpoints))
         )
         if held and is_new:
-            logging.info('base: %s', look(0, {'base': None}))
+            for what, loss in look(0, {'base': None}).items():
+                logging.info('base: %s %s', what, loss)
         train_adapters(
             model,
             dict.fromkeys(recipes, rows),

@@ -180,7 +180,9 @@ def test_a_bad_row_ends_before_any_weight_is_read_and_nothing_is_written(tmp_pat
     assert not (tmp_path / 'out').exists()
 
 
-def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypatch):
+def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(
+    tmp_path, monkeypatch, caplog
+):
     from lorajax import io, progress
     from lorajax.errors import Interrupted
     from lorajax.training import MetricWriter
@@ -196,7 +198,9 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(tmp_path, 
             f'--output={tmp_path}/{name}', *SMALL, '--num_epochs=8', '--validation_split=0.25',
             '--checkpoint_every=5', *more)  # fmt: skip
 
-    call('whole')
+    with caplog.at_level('INFO', logger='absl'):
+        call('whole')
+    assert 'base: validation loss ' in caplog.text
     rows = io.read_jsonl(tmp_path / 'whole/metrics.jsonl')
     looks = [row for row in rows if row['event'] == 'validation']
     # 9 rows are left, 3 steps a pass; the base is looked at before.
