@@ -43,6 +43,7 @@ METHODS = (
     COPYING, 'mean', 'nearest', 'cross_lora', 'theseus', 'matched_scaled', 'reweighted',
     'distilled',
 )  # fmt: skip
+_NAMES = ('copying', *METHODS[1:])
 _SCORED = ('base', 'oracle', *METHODS)
 
 
@@ -193,7 +194,7 @@ def regret(results: Sequence[JsonDict]) -> dict[tuple[str, str], float]:
 def table(results: Sequence[JsonDict]) -> str:
     """Returns a Markdown table, one line a rung."""
     lines = [
-        '| Y is X ... | weight cosine | CKA | base | oracle | ' + ' | '.join(METHODS) + ' |',
+        '| Y is X ... | weight cosine | CKA | base | oracle | ' + ' | '.join(_NAMES) + ' |',
         '| --- |' + ' ---: |' * (4 + len(METHODS)),
     ]
     for rung in RUNGS:
@@ -226,14 +227,13 @@ def draw(path: pathlib.Path, results: Sequence[JsonDict]) -> None:
                 color=colour, alpha=0.3, linewidth=1,
             )  # fmt: skip
         pooled = [gap([r for r in results if r['rung'] == rung], method) for rung in rungs]
-        name = 'copying' if method == COPYING else method
-        axes.plot(range(len(rungs)), pooled, 'o-', color=colour, label=name)
+        axes.plot(range(len(rungs)), pooled, 'o-', color=colour, label=_NAMES[index])
     axes.set_xticks(range(len(rungs)), rungs)
     axes.set_ylim(-0.3, 1.08)
     axes.set_ylabel('gap recovered')
     axes.set_xlabel('the target is the source ...')
-    axes.set_title('Copies fade fast; a map lasts, and answers of the source last best')
-    axes.legend(ncols=2, fontsize=8)
+    axes.set_title('Copies fade fast, maps differ by seed (thin), answers of the source last')
+    axes.legend(ncols=4, fontsize=8, loc='lower center')
     figure.savefig(path, dpi=90)
 
 
@@ -249,8 +249,11 @@ def main(argv: Sequence[str]) -> None:
             io.write_text(root / 'relatedness.md', table(results))
             draw(root / 'relatedness.png', results)
     print(table(results))
-    for (rung, what), lost in regret(results).items():
-        print(f'{rung}, {what}: the advice is {lost:.3f} below the best way')
+    for seed in sorted({result['seed'] for result in results}):
+        of_seed = [result for result in results if result['seed'] == seed]
+        print(f'seed {seed}', table(of_seed), sep='\n\n')
+        for (rung, what), lost in regret(of_seed).items():
+            print(f'{rung}, {what}: the advice is {lost:.3f} below the best way')
 
 
 if __name__ == '__main__':

@@ -67,7 +67,7 @@ def advise(known: Known) -> Advice:
     if cosine >= SAME:
         return Advice(
             COPY, 'use the adapter as it is, on a base that is nearly the same',
-            f'weight cosine {cosine:.3f}; a copy has 1.00 of the gap at cosine 1 and 0.52 at 0.988',
+            f'weight cosine {cosine:.3f}; a copy has 1.00 of the gap at 1, 0.06 and 0.52 at 0.988',
         )  # fmt: skip
     if known.prompts >= _PROMPTS:
         return _by_prompts(known)
@@ -78,7 +78,7 @@ def advise(known: Known) -> Advice:
     if cosine >= _RELATED:
         return Advice(
             COPY, 'copy the adapter and check it, as there are no pairs and no prompts',
-            f'weight cosine {cosine:.3f}; a copy has 0.52 of the gap at 0.988 and 0.29 at 0.970',
+            f'weight cosine {cosine:.3f}; a copy has 0.06 and 0.52 of the gap at 0.988',
         )  # fmt: skip
     return Advice(
         TRAIN, 'make pairs of adapters or collect prompts, or train again',
@@ -128,5 +128,5 @@ def _by_pairs(known: Known, is_related: bool) -> Advice:
         return Advice(MAP, f'check what the map makes before you use it; {more}', figure)
     figure = '0.55 [0.36, 0.72] of the gap between unrelated models, from 16 pairs'
     if is_related:
-        figure = '0.79 and 0.89 of the gap from 16 pairs where the target was trained on'
+        figure = '0.33 to 0.92 of the gap from 16 pairs where the target was trained on'
     return Advice(MAP, f'check what the map makes before you use it; {more}', figure)

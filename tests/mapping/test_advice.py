@@ -12,7 +12,7 @@ from lorajax.mapping.advice import COPY, DISTILLED, FEW_SHOT, MAP, REWEIGHTED, T
     [
         ({}, TRAIN, '0.00 of the gap'),
         ({'weight_cosine': 1.0, 'anchors': 16, 'prompts': 32}, COPY, 'cosine 1.000'),
-        ({'weight_cosine': 0.97}, COPY, '0.29 at 0.970'),
+        ({'weight_cosine': 0.97}, COPY, '0.06 and 0.52 of the gap at 0.988'),
         ({'weight_cosine': 0.97, 'anchors': 16}, MAP, 'where the target was trained on'),
         ({'weight_cosine': np.nan, 'anchors': 16}, MAP, 'between unrelated models'),
         ({'anchors': 3}, TRAIN, '3 pairs; below 4'),
