@@ -83,4 +83,4 @@ def _evaluate(experiment: Experiment) -> str:
         and not all(files.study_outcomes(f'experiment{n}', t).exists() for t in experiment.heldouts)
     ]
     shown = ', '.join([*missing, *studies])
-    return f'evaluate {shown}' if shown else 'nothing but outcomes that new methods or items lack'
+    return f'evaluate {shown}' if shown else 'only outcomes that new methods or items lack'
