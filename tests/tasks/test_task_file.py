@@ -1,12 +1,16 @@
 """Task files: found, checked, cut into pools that share no problem, without leaks."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from lorajax.errors import InputError
 from lorajax.tasks import data, overlap, task_file
 from lorajax.tasks.data import DataSource
+from tests.tasks import dataset_hub
 
 LEAD = 'Please read the following sentence with great care and then give me its last word:'
 
@@ -136,3 +140,24 @@ def test_a_hub_data_set_is_asked_for_by_its_configuration(tmp_path, monkeypatch)
         assert asked == [('owner/rows', config, 'train'), ('owner/rows', config, 'dev')]
         assert [example.reference for example in pools.eval] == ['0', '2', '4', '6', '8']
         asked.clear()
+
+
+def test_a_hub_data_set_comes_over_the_network(tmp_path):
+    """By the hub's own client, in a process of its own: it takes its address when it is imported."""
+    content = {'dataset_path': 'owner/rows', 'test_split': 'test', 'scorer': 'numeric',
+               'doc_to_text': 'q', 'doc_to_target': 'n'}  # fmt: skip
+    (tmp_path / 'hub.json').write_text(json.dumps(content))
+    rows = b''.join(b'{"q": "%d + 1", "n": "%d"}\n' % (i, i + 1) for i in range(3))
+    code = (
+        'import sys; from lorajax.tasks import task_file; from lorajax.tasks.data import DataSource'
+        '\nfor example in task_file.read(sys.argv[1]).pools(DataSource(), "direct").eval:'
+        '\n  print(example.prompt, example.reference)'
+    )
+    with dataset_hub.serve('owner/rows', {'test.jsonl': rows}) as address:
+        done = subprocess.run(
+            [sys.executable, '-c', code, str(tmp_path / 'hub.json')],
+            env={**os.environ, 'HF_ENDPOINT': address, 'HF_HUB_OFFLINE': '0',
+                 'HF_HOME': str(tmp_path / 'cache')},
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+    assert done.stdout.splitlines() == ['0 + 1 1', '1 + 1 2', '2 + 1 3'], done.stderr
