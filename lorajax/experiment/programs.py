@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 from lorajax import sharding
 from lorajax.experiment.config import Experiment
@@ -89,7 +90,9 @@ def make_base(
     return Base(experiment, config, mesh, module, checkpoint.unflatten(leaves))
 
 
-def array(base: Base, shape: tuple[int, ...], dtype: Any, *axes: str | None) -> Any:
+def array(
+    base: Base, shape: tuple[int, ...], dtype: DTypeLike, *axes: str | None
+) -> jax.ShapeDtypeStruct:
     """Returns an array without content; without logical axes it is replicated."""
     where = sharding.sharding(base.mesh, *axes)
     return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
@@ -170,7 +173,7 @@ def compile_training(base: Base, adapters: int) -> Compiled | None:
     tokens = -(-adapters // parts * experiment.batch_size // shards) * experiment.max_len
     tokens = -(-tokens // block) * block
 
-    def row(length: int, dtype: Any) -> Any:
+    def row(length: int, dtype: DTypeLike) -> jax.ShapeDtypeStruct:
         return array(base, (rows, length), dtype, 'packed', None)
 
     pack = Pack(

@@ -18,14 +18,15 @@ the sign of the scale.
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from lorajax.types import Params
 
@@ -152,7 +153,7 @@ def _product_backward(
 _quantized_product.defvjp(_product_forward, _product_backward)
 
 
-def _written_out(kernel: jax.Array, scale: jax.Array, dtype: Any) -> jax.Array:
+def _written_out(kernel: jax.Array, scale: jax.Array, dtype: DTypeLike) -> jax.Array:
     """Returns [..., out, in] of int4 values uint8[..., out / 2, in] and scales."""
     *lead, half, fan_in = kernel.shape
     values = jnp.stack([kernel & 15, kernel >> 4], axis=-2).astype(jnp.int8) - 8  # out/2 2 in
@@ -169,7 +170,7 @@ def dense(kernel: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
     return np.asarray(_written_out(jnp.asarray(kernel), jnp.asarray(scale), jnp.float32))
 
 
-def placed(mesh: Any, spec: Iterable[Any], shape: tuple[int, ...]) -> NamedSharding:
+def placed(mesh: Mesh | AbstractMesh, spec: Iterable[Any], shape: tuple[int, ...]) -> NamedSharding:
     """Returns where values or scales [L, ...] lie beside a kernel's partition.
 
     They are whole along axes that the mesh does not divide.
@@ -183,7 +184,9 @@ def placed(mesh: Any, spec: Iterable[Any], shape: tuple[int, ...]) -> NamedShard
 
 
 @functools.cache
-def _round(kind: str, where: jax.sharding.Sharding, of_scale: jax.sharding.Sharding) -> Any:
+def _round(
+    kind: str, where: jax.sharding.Sharding, of_scale: jax.sharding.Sharding
+) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
     """Returns the compiled function from a kernel to its values and scales."""
 
     def int8(kernel: jax.Array) -> tuple[jax.Array, jax.Array]:

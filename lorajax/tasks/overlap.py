@@ -141,7 +141,7 @@ def _shared_runs(data: Mapping[str, TaskData]) -> dict[str, dict[str, int]]:
     if vectorizer is None:
         return {task: dict.fromkeys(names, 0) for task in data}
 
-    def runs(examples: Sequence[Example]) -> Any:
+    def runs(examples: Sequence[Example]) -> scipy.sparse.csr_matrix:
         """Sparse int[n, runs of all evaluation sets]."""
         return vectorizer.transform([question(example) for example in examples])
 

@@ -1,8 +1,8 @@
 """What a training step changes, how it begins and where it lies."""
 
 import functools
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -116,7 +116,7 @@ def _make_init(
     recipes: tuple[tuple[int, tuple[str, ...]], ...],
     rank: int,
     targets: tuple[str, ...],
-) -> Any:
+) -> Callable[[jax.Array], TrainState]:
     """Returns the compiled function from keys, one for all or one for each, to a state."""
 
     def one(key: jax.Array, rank: int, targets: tuple[str, ...]) -> Adapter:

@@ -1,8 +1,9 @@
 """An adapter as a user holds it: what its files say, and its numbers."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from lorajax import io
 from lorajax.lora.config import LoraConfig
@@ -21,7 +22,7 @@ class PeftAdapter(NamedTuple):
     config: LoraConfig
     tree: Adapter
 
-    def save(self, directory: io.PathLike, dtype: Any = None) -> None:
+    def save(self, directory: io.PathLike, dtype: DTypeLike | None = None) -> None:
         """Writes the adapter in PEFT format, for its own base model; see `save_peft`."""
         save_peft(directory, self.config, self.tree, dtype=dtype)
 

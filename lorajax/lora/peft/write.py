@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from lorajax import io
 from lorajax.errors import ArgumentError, InputError
@@ -26,7 +27,7 @@ def save_peft(
     config: LoraConfig,
     adapter: Adapter,
     base_model: str | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
 ) -> None:
     """Writes an adapter in PEFT format, with the sums of its files in SHA256SUMS.
 
@@ -156,7 +157,7 @@ def _modules(
 
 
 def _in_file(
-    config: LoraConfig, factor: Factor, value: np.ndarray, dtype: Any
+    config: LoraConfig, factor: Factor, value: np.ndarray, dtype: DTypeLike | None
 ) -> tuple[str, np.ndarray]:
     """Returns a factor's name and its numbers as they are stored.
 
@@ -177,7 +178,7 @@ def _in_file(
     return name, _cast(scale.unfold(value, scale_of_module), dtype or np.float32)
 
 
-def _cast(value: np.ndarray, dtype: Any) -> np.ndarray:
+def _cast(value: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     """Rounds to a dtype; what it cannot hold becomes infinite, which the caller refuses."""
     with np.errstate(over='ignore'):
         return value.astype(dtype)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from lorajax import io
 from lorajax.errors import InputError
@@ -164,7 +165,7 @@ def _check_complete(
 def load_params(
     directory: io.PathLike,
     config: ModelConfig,
-    param_dtype: Any,
+    param_dtype: DTypeLike,
     shardings: Mapping[str, jax.sharding.Sharding] | None = None,
     convert: Callable[[str, jax.Array], Mapping[str, jax.Array]] | None = None,
 ) -> Params:

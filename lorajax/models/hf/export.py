@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from lorajax import io
 from lorajax.io import tensor_files
@@ -22,7 +23,7 @@ def save_params(
     directory: io.PathLike,
     config: ModelConfig,
     params: Params,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     extra_config: Mapping[str, Any] | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
