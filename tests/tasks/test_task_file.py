@@ -143,7 +143,7 @@ def test_a_hub_data_set_is_asked_for_by_its_configuration(tmp_path, monkeypatch)
 
 
 def test_a_hub_data_set_comes_over_the_network(tmp_path):
-    """By the hub's own client, in a process of its own: it takes its address when it is imported."""
+    """By the hub's own client, in a process of its own: its address is taken once, at import."""
     content = {'dataset_path': 'owner/rows', 'test_split': 'test', 'scorer': 'numeric',
                'doc_to_text': 'q', 'doc_to_target': 'n'}  # fmt: skip
     (tmp_path / 'hub.json').write_text(json.dumps(content))
