@@ -1,5 +1,6 @@
 """How `translate` climbs from a map with what it was given; see `distillation.ladder`."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,7 @@ class Given(NamedTuple):
       labelled: rows of the one task of all adapters.
       examples: names these in messages.
       distill: whether to train on answers.
+      trust_prompts: whether all prompts are of the adapters' kind, whatever they seem to be.
     """
 
     source_model: str
@@ -43,6 +45,7 @@ class Given(NamedTuple):
     labelled: Sequence[Conversation]
     examples: str
     distill: bool
+    trust_prompts: bool = False
 
 
 def climb(
@@ -76,7 +79,7 @@ def climb(
         return ladder.climb(
             lambda: load(given.source_model, experiment, 'source'),
             lambda: load(given.target_model, experiment, 'target'),
-            _anchors(fitted),
+            _anchors(fitted, given.trust_prompts),
             {name: queries[name] for name in names},
             {name: start[name] for name in names},
             prompts,
@@ -139,12 +142,12 @@ def _check_shapes(
                 )
 
 
-def _anchors(fitted: mapping.TransferMap) -> ladder.Anchors:
-    """Returns the adapters that a mapping keeps; those of the source are not needed."""
-    try:
-        source = fitted.anchors('source')
-    except InputError:
-        source = {}
+def _anchors(fitted: mapping.TransferMap, trust_prompts: bool) -> ladder.Anchors:
+    """Returns the adapters that a mapping keeps; without those of the source all is believed."""
+    source: Mapping[str, Adapter] = {}
+    if not trust_prompts:
+        with contextlib.suppress(InputError):  # some mappings keep none
+            source = fitted.anchors('source')
     return ladder.Anchors(source, fitted.anchors('target'))
 
 

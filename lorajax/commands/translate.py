@@ -47,7 +47,11 @@ class Flags:
     )
     prompts: str = option(
         '',
-        'JSON lines with a prompt each, like those that the adapter is for; answers are not read',
+        'JSON lines with a prompt each, of which an adapter learns those that seem to be of its '
+        'kind; answers are not read',
+    )
+    trust_prompts: bool = option(
+        False, 'learn the answers to all prompts, whatever kind they seem to be of'
     )
     sample_prompts: int = option(
         0,
@@ -112,7 +116,7 @@ def translate(flags: Flags, experiment: Experiment) -> None:
     logging.info('advice: %s', translation.advise(mapped, known))
     given = Given(
         flags.source_model, flags.target_model, prompts, flags.sample_prompts, labelled,
-        flags.examples, flags.distill,
+        flags.examples, flags.distill, flags.trust_prompts,
     )  # fmt: skip
 
     def results(chosen: Mapping[str, pathlib.Path]) -> dict[str, Result]:
@@ -171,6 +175,8 @@ def _check_flags(flags: Flags) -> None:
             raise ArgumentError(needed, None, f'is missing, {needing} needs it')
     if flags.distill and not (flags.prompts or flags.sample_prompts):
         raise ArgumentError('prompts', None, 'is missing, distill needs it')
+    if flags.trust_prompts and not flags.prompts:
+        raise ArgumentError('prompts', None, 'is missing, trust_prompts needs it')
     if flags.prompts and flags.sample_prompts:
         raise ArgumentError('sample_prompts', flags.sample_prompts, 'expected this or prompts')
     is_asked = flags.prompts or flags.sample_prompts or flags.examples

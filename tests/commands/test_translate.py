@@ -1,6 +1,7 @@
 """A mapping turns adapters into adapters, refuses what is not its own, writes all or nothing."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -271,6 +272,9 @@ def test_prompts_of_another_kind_leave_the_translation_as_it_is(toy_translation)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), actual, expected)
     card = (root / 'out' / 'README.md').read_text()
     assert '| rung reached | map: ' in card and 'prompts do not seem to be of the kind' in card
+    shutil.rmtree(root / 'out')
+    translate(root, *TOY, f'--prompts={root}/prompts', '--trust_prompts', *SIZES, FORCE)
+    assert 'seem to be of the kind' not in (root / 'out' / 'README.md').read_text()
 
 
 def test_prompts_that_the_source_writes_itself_are_climbed_with(toy_translation, monkeypatch):
@@ -309,6 +313,7 @@ def test_a_model_that_is_not_the_mappings_is_refused_before_it_is_loaded(toy_tra
         (['--examples=e'], 'target_model: is missing, examples needs it'),
         (['--distill'], 'prompts: is missing, distill needs it'),
         (['--sample_prompts=8'], 'source_model: is missing, sample_prompts needs it'),
+        (['--trust_prompts'], 'prompts: is missing, trust_prompts needs it'),
         ([*TOY, '--prompts=p', '--sample_prompts=8'], 'sample_prompts 8: expected this or prompts'),
         (TOY[:1], 'source_model toy-source: is of use with prompts or the other model'),
     ],
