@@ -136,11 +136,12 @@ class Experiment:
         minimum=1,
     )  # fmt: skip
     scaling_methods: tuple[str, ...] = option(
-        ('global_ridge',), 'experiment 2: mappings', group='tables'
+        ('global_ridge', 'matched_scaled'), 'experiment 2: mappings', group='tables'
     )
     transfer_methods: tuple[str, ...] = option(
-        ('mean', 'global_ridge', 'topk8_global_ridge'), 'experiment 3: mappings', group='tables'
-    )
+        ('mean', 'global_ridge', 'topk8_global_ridge', 'matched_scaled'), 'experiment 3: mappings',
+        group='tables',
+    )  # fmt: skip
     study_items: int = option(
         100, 'experiments 2 and 3: items per held-out, the first of the main table', group='tables',
         minimum=1,

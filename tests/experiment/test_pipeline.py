@@ -31,7 +31,7 @@ SMALL = [
     'mean,global_ridge,delta_ridge', '--param_dtype=float32', '--dtype=float32',
     '--learning_rate=1e-2', '--checkpoint_every=1', '--adapters_per_step=3',
     '--anchor_counts=2,3', '--anchor_draws=2', '--top_k_grid=1', '--study_items=4',
-    '--transfer_methods=mean,topk2_global_ridge',
+    '--scaling_methods=global_ridge', '--transfer_methods=mean,topk2_global_ridge',
 ]  # fmt: skip
 
 

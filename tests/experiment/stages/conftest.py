@@ -26,7 +26,7 @@ def toy_run(tmp_path_factory):
         methods=('mean', 'matched_ridge', 'distilled'), train_per_task=64, num_epochs=8,
         batch_size=16, learning_rate=5e-3, eval_per_task=6, eval_batch_size=6,
         study_items=3, anchor_counts=(2, 3), anchor_draws=1, top_k_grid=(1,),
-        transfer_methods=('mean',), checkpoint_every=8,
+        scaling_methods=('global_ridge',), transfer_methods=('mean',), checkpoint_every=8,
     )  # fmt: skip
     directory = make_once(tmp_path_factory, 'toy_run', run)
     return dataclasses.replace(experiment, workdir=str(directory))
