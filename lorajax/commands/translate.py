@@ -128,7 +128,9 @@ def translate(flags: Flags, experiment: Experiment) -> None:
         start = {name: prediction.adapter for name, prediction in predictions.items()}
         reached = climbing.climb(given, experiment, load, mapped.fitted, queries, start)
         return {
-            name: translation.judge(mapped, path, predictions[name], reached[name], flags.force)
+            name: translation.judge(
+                mapped, path, queries[name], predictions[name], reached[name], flags.force
+            )
             for name, path in chosen.items()
         }
 

@@ -155,6 +155,7 @@ def predict(
 def judge(
     mapped: Mapped,
     path: pathlib.Path,
+    query: Adapter,
     prediction: mapping.Prediction,
     reached: ladder.Reached,
     force: bool,
@@ -164,13 +165,14 @@ def judge(
     Args:
       mapped: the mapping.
       path: of the source adapter, for messages.
+      query: the source adapter.
       prediction: of the mapping.
       reached: what it became.
       force: whether a result that should not be written is judged, too.
 
     Raises:
-      InputError: for such a result otherwise: it is zero everywhere, it is worse than no adapter
-        on answers that were kept out, or it is predicted to be.
+      InputError: for such a result otherwise: it or the source adapter is zero everywhere, it is
+        worse than no adapter on answers that were kept out, or it is predicted to be.
     """
     diagnostics, report = mapped.fitted.diagnostics, prediction.report
     expected = quality.expect(diagnostics, report)
@@ -186,6 +188,8 @@ def judge(
         refusal = verdict.harm_predicted(diagnostics, report) if reached.rung == 'map' else ''
     if is_zero(reached.adapter):
         refusal = 'its translation changes nothing, all of it is zero'
+    if is_zero(query):
+        refusal = 'it changes nothing, all of it is zero: there is nothing to translate'
     if refusal and not force:
         raise InputError(f'{path}: {refusal}; force writes it anyway')
     return Result(path, report, reached, expected, judged)

@@ -46,6 +46,22 @@ def check_adapter(config: ModelConfig, adapter: Adapter | PeftAdapter | None) ->
     return adapter if layers else None
 
 
+def check_mask(shape: tuple[int, ...], mask: Any) -> None:
+    """Refuses an attention mask that is not one number for each token.
+
+    Args:
+      shape: of the tokens.
+      mask: of whoever calls.
+
+    Raises:
+      InputError: naming both shapes.
+    """
+    if np.shape(mask) != shape:
+        raise InputError(
+            f'attention_mask: has shape {np.shape(mask)}, the tokens {shape}; expected the same'
+        )
+
+
 def check_tokens(vocab_size: int, tokens: Any) -> Array:
     """Returns rows of tokens as an array; one of JAX is taken as it is.
 
@@ -57,14 +73,14 @@ def check_tokens(vocab_size: int, tokens: Any) -> Array:
     Raises:
       InputError: if they are no such rows, or hold an id that is not from 0 to V - 1.
     """
-    if isinstance(tokens, jax.Array):
-        return tokens
     try:
-        found = np.asarray(tokens)
+        found = tokens if isinstance(tokens, jax.Array) else np.asarray(tokens)
     except ValueError:
         raise InputError('tokens: rows differ in length, expected them padded') from None
-    if found.ndim not in (2, 3) or found.dtype.kind not in 'iu':
+    if found.ndim not in (2, 3) or np.dtype(found.dtype).kind not in 'iu' or not found.shape[-1]:
         raise InputError(f'tokens: are {found.dtype}{list(found.shape)}, expected int32[B, T]')
+    if isinstance(found, jax.Array):  # to look into it would wait for it
+        return found
     if found.size and not 0 <= found.min() <= found.max() < vocab_size:
         raise InputError(
             f'tokens: hold {found.min()} to {found.max()}, expected 0 to {vocab_size - 1}'

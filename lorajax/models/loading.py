@@ -52,7 +52,7 @@ def load_model(
         a kernel that cannot be had.
     """
     for argument, value in (('param_dtype', param_dtype), ('dtype', dtype)):
-        if jnp.dtype(value).name not in DTYPES:
+        if value not in [jnp.dtype(name) for name in DTYPES]:
             raise ArgumentError(argument, value, f'expected one of {", ".join(DTYPES)}')
     directory = hub.resolve(str(path_or_id), revision)
     config = config_lib.read(directory)

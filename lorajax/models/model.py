@@ -12,12 +12,12 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
 from lorajax import sharding
-from lorajax.errors import InputError
+from lorajax.errors import ArgumentError, InputError
 from lorajax.lora import PeftAdapter
 from lorajax.models import decoding
 from lorajax.models.config import ModelConfig
 from lorajax.models.hf import names as hf_names
-from lorajax.models.inputs import check_adapter, check_tokens
+from lorajax.models.inputs import check_adapter, check_mask, check_tokens
 from lorajax.models.sampling import Sampler
 from lorajax.models.stacked import forward, is_stacked
 from lorajax.models.transformer import PARAM_AXES, Transformer, unembed
@@ -122,6 +122,7 @@ class Model:
 
         Raises:
           InputError: if a row is padded on the right, or for texts where `text` is None.
+          ArgumentError: for a negative `max_new_tokens`.
         """
         is_one = isinstance(tokens, str)
         if is_one or (isinstance(tokens, list | tuple) and tokens and isinstance(tokens[0], str)):
@@ -135,9 +136,12 @@ class Model:
             found = np.asarray(output)
             return _decoded(text, found[..., 0, :] if is_one else found)
         adapter = check_adapter(self.config, adapter)
-        if attention_mask is not None and (np.diff(np.asarray(attention_mask), axis=-1) < 0).any():
-            raise InputError('attention_mask: a 1 is followed by a 0, expected left padding')
         tokens, segment_ids = self._rows(tokens, attention_mask, adapter)
+        # as integers: a difference of booleans or of unsigned numbers is never below 0
+        if attention_mask is not None and (np.diff(np.asarray(segment_ids), axis=-1) < 0).any():
+            raise InputError('attention_mask: a 1 is followed by a 0, expected left padding')
+        if max_new_tokens < 0:
+            raise ArgumentError('max_new_tokens', max_new_tokens, 'expected at least 0')
         return decoding.generate(
             self.module, self.params, adapter, tokens, segment_ids,
             max_new_tokens=max_new_tokens, eos_ids=tuple(eos_ids), pad_id=pad_id,
@@ -157,6 +161,8 @@ class Model:
     ) -> tuple[jax.Array, jax.Array]:
         """Returns tokens and segment ids as int32, repeated for stacked adapters."""
         tokens = jnp.asarray(check_tokens(self.config.vocab_size, tokens), jnp.int32)
+        if attention_mask is not None:
+            check_mask(tokens.shape, attention_mask)
         mask = jnp.ones_like(tokens) if attention_mask is None else attention_mask
         segment_ids = jnp.asarray(mask, jnp.int32)
         if is_stacked(adapter) and tokens.ndim == 2:

@@ -25,11 +25,11 @@ def mapped():
                   {'source': 'a/source', 'target': 'a/target'})  # fmt: skip
 
 
-def judge(mapped, loss, force=False, **known):
+def judge(mapped, loss, force=False, query=ADAPTER, **known):
     losses = {'none': 1.0, 'map': 1.5, 'reweighted': loss}
     reached = ladder.Reached(ADAPTER, 'reweighted', 6, losses, 0.05, 2, **known)
     prediction = mapping.Prediction(ADAPTER, {'distance_to_span': 0.5})
-    return translation.judge(mapped, PATH, prediction, reached, force)
+    return translation.judge(mapped, PATH, query, prediction, reached, force)
 
 
 def test_kept_out_answers_decide_whatever_was_expected(mapped):
@@ -38,6 +38,13 @@ def test_kept_out_answers_decide_whatever_was_expected(mapped):
     assert judge(mapped, 1.2, force=True).judged.word == 'do not use'
     assert judge(mapped, 0.1).judged.word == 'use'
     assert judge(mapped, 0.1, is_backed=False).judged.word == 'check first'
+
+
+def test_an_adapter_of_zeros_is_not_translated(mapped):
+    empty = {'layers': {'q_proj': {'a': np.ones((1, 2, 2)), 'b': np.zeros((1, 2, 2))}}}
+    with pytest.raises(InputError, match=r'p: it changes nothing, .* nothing to translate; force'):
+        judge(mapped, 0.1, query=empty)
+    assert judge(mapped, 0.1, query=empty, force=True).judged.word == 'use'
 
 
 def test_a_row_of_a_summary_has_what_was_seen_and_expected(mapped):

@@ -1,10 +1,12 @@
 """Tokens and adapters that do not fit a model are refused by name."""
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from lorajax.errors import InputError
 from lorajax.models import presets
-from lorajax.models.inputs import check_adapter, check_tokens
+from lorajax.models.inputs import check_adapter, check_mask, check_tokens
 from tests.models.identities import random_adapter
 
 CONFIG = presets.QWEN2_TINY
@@ -18,11 +20,19 @@ CONFIG = presets.QWEN2_TINY
         ([[1], [2, 3]], 'differ in length'),
         ([[1, 10**6]], 'hold 1 to 1000000, expected 0 to'),
         ([[-1]], 'hold -1 to -1'),
+        (np.zeros((1, 0), int), r'are int64\[1, 0\], expected'),
+        (jnp.ones(2, int), r'are int32\[2\], expected'),
     ],
 )
 def test_what_are_no_tokens_of_the_model_is_refused(tokens, words):
     with pytest.raises(InputError, match=words):
         check_tokens(CONFIG.vocab_size, tokens)
+
+
+def test_a_mask_has_the_shape_of_the_tokens():
+    check_mask((1, 2), [[True, False]])
+    with pytest.raises(InputError, match=r'has shape \(1, 1\), the tokens \(1, 2\)'):
+        check_mask((1, 2), [[1]])
 
 
 def test_a_path_is_no_adapter():

@@ -149,8 +149,11 @@ def test_inputs_that_do_not_fit_are_refused(model):
 
 
 def test_right_padded_prompts_are_refused(model):
-    with pytest.raises(InputError, match='left padding'):
-        model.generate(tokens_for(model.config, (1, 3)), np.array([[1, 1, 0]]))
+    for dtype in (int, bool, np.uint8):
+        with pytest.raises(InputError, match='left padding'):
+            model.generate(tokens_for(model.config, (1, 3)), np.array([[1, 1, 0]], dtype))
+    with pytest.raises(ArgumentError, match='max_new_tokens'):
+        model.generate(tokens_for(model.config, (1, 3)), max_new_tokens=-1)
 
 
 def test_key_and_value_heads_that_the_mesh_does_not_divide_are_replicated():
