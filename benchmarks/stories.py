@@ -5,14 +5,21 @@ words, case and ending of the sentences are all right; the first table says whic
 over the held-outs that have these parts, beside the share of the gap in loss; the second has the
 styles of their own. Intervals, also of what a method is above `mean` and `nearest`, are of a
 bootstrap over held-outs and over items within each. Then texts, each method's first of a held-out.
+
+`--ways=trained --prompts=32` lets the held-outs climb with so many prompts first (`story_rungs`);
+`--ways=sums` adds up the target's anchors by the styles' parts. What they write is kept in
+`rungs.jsonl`, a killed call goes on with the next style. Other models' answers end otherwise, which
+the run knows; `--tasks` and `--items` take some of them alone.
 """
 
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
+from benchmarks import story_rungs
+from benchmarks.text_worlds import experiment_of
 from lorajax import io
 from lorajax.evaluation import intervals
 from lorajax.stories.tasks import TASKS
@@ -22,18 +29,51 @@ from lorajax.types import JsonDict
 _PARTS = ('form', 'case', 'ending')
 _RIVALS = ('mean', 'nearest')
 _DRAWS = 2000
+_KEPT = 'rungs.jsonl'  # in the run's directory
+_SUMS = 'sums'  # a way that asks nobody
 
 # task -> method -> float[items, 2]: nats per token, and whether the whole style is there
 Scores = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def read(workdir: pathlib.Path) -> dict[str, dict[str, list[JsonDict]]]:
-    """Returns the outcomes of a run: task -> method -> rows in the order of the items."""
+    """Returns the outcomes of a run: task -> method -> rows in the order of the items.
+
+    Of methods that are not there for all, the held-outs and the items that all have.
+    """
     found: dict[str, dict[str, list[JsonDict]]] = {}
-    for path in sorted((workdir / 'outcomes').glob('story_*.jsonl')):
-        for row in map(dict, io.read_jsonl(path)):
-            found.setdefault(path.stem, {}).setdefault(row['method'], []).append(row)
-    return found
+    more = workdir / _KEPT
+    paths = sorted((workdir / 'outcomes').glob('story_*.jsonl')) + ([more] if more.exists() else [])
+    for row in (dict(row) for path in paths for row in io.read_jsonl(path)):
+        found.setdefault(row['task'], {}).setdefault(row['method'], []).append(row)
+    methods = {name for by_method in found.values() for name in by_method}
+    whole = {task: of for task, of in found.items() if of.keys() == methods}
+    return {
+        task: {name: rows[: min(map(len, of.values()))] for name, rows in of.items()}
+        for task, of in whole.items()
+    }
+
+
+def climb(workdir: pathlib.Path, tasks: Sequence[str], ways: Sequence[str], count: int) -> None:
+    """Lets held-outs climb, style by style, and keeps what they write."""
+    experiment = experiment_of(workdir)
+    path = workdir / _KEPT
+    rows = [dict(row) for row in io.read_jsonl(path)] if path.exists() else []
+    for way in ways:
+        name = way if way == _SUMS else f'{way}, {count}'
+        done = {row['task'] for row in rows if row['method'].startswith(name)}
+        missing = [task for task in tasks or experiment.heldouts if task not in done]
+        reached = {}
+        if missing and way != _SUMS:
+            reached = story_rungs.climbed(experiment, missing, way, count)
+        for task in missing:
+            if way == _SUMS:
+                made = story_rungs.sums_of_parts(experiment, task)
+            else:
+                made = {name: reached[task].adapter}
+                logging.info('%s, %s: %s %s', task, name, reached[task].rung, reached[task].losses)
+            rows += story_rungs.score(experiment, task, made, flags.FLAGS.items)
+            io.write_jsonl(path, rows)
 
 
 def _followed(task: str, row: JsonDict) -> dict[str, bool]:
@@ -116,16 +156,27 @@ def texts(outcomes: Mapping[str, Mapping[str, Sequence[JsonDict]]], methods: Seq
 def main(argv: Sequence[str]) -> None:
     """Prints both tables and some texts."""
     del argv
-    found = read(pathlib.Path(flags.FLAGS.workdir))
+    args = flags.FLAGS
+    workdir = pathlib.Path(args.workdir)
+    if args.ways:
+        climb(workdir, args.tasks, args.ways, args.prompts)
+    found = read(workdir)
     alone = [task for task in found if TASKS[task].domain == 'other']
-    print(table({task: by for task, by in found.items() if task not in alone}, _PARTS))
+    if len(alone) < len(found):
+        print(table({task: by for task, by in found.items() if task not in alone}, _PARTS))
     if alone:
         print(table({task: found[task] for task in alone}, ()))
-    print(texts(found, flags.FLAGS.texts))
+    print(texts(found, args.texts))
 
 
 if __name__ == '__main__':
     flags.DEFINE_string('workdir', None, 'of the run', required=True)
+    flags.DEFINE_list(
+        'ways', [], f'to climb: {", ".join(story_rungs.WAYS)}; sums of parts: {_SUMS}'
+    )
+    flags.DEFINE_integer('prompts', 32, 'that they climb with')
+    flags.DEFINE_list('tasks', [], 'held-outs that climb; all if none')
+    flags.DEFINE_integer('items', 60, 'of each that are written')
     flags.DEFINE_list(
         'texts', ['base', 'nearest', 'matched_scaled', 'reweighted', 'distilled', 'oracle'],
         'methods whose texts are shown',

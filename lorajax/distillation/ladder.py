@@ -30,6 +30,7 @@ from lorajax.types import Adapter
 MAP, REWEIGHTED, DISTILLED, FEW_SHOT = RUNGS = ('map', 'reweighted', 'distilled', 'few-shot')
 NONE = 'none'  # the bare target, in tables of losses
 _MOST_ROWS = 64  # that weights are fitted to: more changed little and cost memory
+_LEAST_SEEN = 720  # answers that a training sees, repeated; 24 of them 30 times (docs/results.md)
 _ANCHOR = 'anchor '  # before names of anchors, which may be those of adapters to translate
 _OTHER_KIND = (
     'the answers to these prompts are not learned: pairs of adapters disagree where the source '
@@ -131,6 +132,7 @@ def climb(
     training: TrainConfig | None = None,
     examples: Callable[[ChatFormat], Sequence[Encoded]] | None = None,
     config: ReweightConfig = DEFAULTS,
+    with_weights: bool = True,
 ) -> dict[str, Reached]:
     """Climbs from translated adapters as far as what is given allows.
 
@@ -142,10 +144,11 @@ def climb(
       start: their translations.
       prompts: user messages, the same for all; none for no answers.
       limits: sizes.
-      training: recipe of the rung 'distilled', whose rank and targets are those of the rung below;
-        None to leave it out.
+      training: recipe of the rung 'distilled', whose rank and targets are those of the rung below
+        and whose epochs are more where answers are few; None to leave it out.
       examples: returns labelled examples of the one task that all adapters are of.
       config: how weights are fitted.
+      with_weights: whether the rung 'reweighted' is tried.
 
     Raises:
       InputError: if the source model finishes no answer, or a loss is not finite.
@@ -172,7 +175,8 @@ def climb(
         given, notes = _trusted(target, prompts, heard, anchors.target, list(start))
         for name, note in notes.items():
             reached[name] = dataclasses.replace(reached[name], notes=(note,))
-        reached = _step(REWEIGHTED, target, reached, given, by_weights)
+        if with_weights:
+            reached = _step(REWEIGHTED, target, reached, given, by_weights)
         if by_training:
             reached = _step(DISTILLED, target, reached, given, by_training)
     if examples:
@@ -296,16 +300,22 @@ def _by_weights(target: _Target, anchors: Mapping[str, Adapter], config: Reweigh
 
 
 def _by_training(target: _Target, recipe: TrainConfig) -> _Fit:
-    """Returns what trains from the rung below on, with its rank and alpha / rank the recipe's."""
+    """Returns what trains from the rung below on, with its rank and alpha / rank the recipe's.
+
+    A recipe made for all rows of a task would take a step or two where there are few.
+    """
 
     def fit(
         rows: Mapping[str, Sequence[Row]], below: Mapping[str, Adapter]
     ) -> Mapping[str, Adapter]:
-        first = next(iter(below.values()))
-        rank = _rank(first)
-        config = dataclasses.replace(
-            recipe, rank=rank, alpha=recipe.scale * rank, targets=tuple(first['layers'])
-        )
+        config = {
+            name: dataclasses.replace(
+                recipe, rank=_rank(below[name]), alpha=recipe.scale * _rank(below[name]),
+                targets=tuple(below[name]['layers']),
+                num_epochs=max(recipe.num_epochs, _LEAST_SEEN / len(known)),
+            )
+            for name, known in rows.items()
+        }  # fmt: skip
         encoded = {name: [row.encoded for row in known] for name, known in rows.items()}
         return train_adapters(
             target.model, encoded, config,

@@ -72,13 +72,28 @@ def test_a_rung_that_makes_it_worse_is_not_taken(models, prompts):
         jax.tree.map(np.testing.assert_array_equal, one.adapter, start[name])
 
 
-def test_a_training_goes_on_from_there(models, prompts):
-    recipe = TrainConfig(num_epochs=6, batch_size=8, learning_rate=5e-3, rank=4, alpha=8.0)
+def test_a_training_goes_on_from_there(models, prompts, monkeypatch):
+    monkeypatch.setattr(ladder, '_LEAST_SEEN', 36)  # six times six answers
+    recipe = TrainConfig(num_epochs=1, batch_size=8, learning_rate=5e-3, rank=4, alpha=8.0)
     _, reached = climb(models, prompts, training=recipe)
     one = reached['one']
     assert one.rung == ladder.DISTILLED
     assert one.losses[ladder.DISTILLED] < one.losses[ladder.REWEIGHTED]
     assert one.adapter['layers']['v_proj']['a'].shape[-1] == 2 * SHORT.widening
+
+
+def test_a_training_alone_keeps_the_rank_of_each_start(models, prompts, monkeypatch):
+    monkeypatch.setattr(ladder, '_LEAST_SEEN', 12)
+    source, target = models['source'][0], models['target'][0]
+    start = {str(rank): random_adapter(target, rank, rank=rank, size=0.1) for rank in (2, 3)}
+    reached = ladder.climb(
+        lambda: models['source'], lambda: models['target'], ladder.Anchors({}, {}),
+        {name: random_adapter(source, 0, size=0.1) for name in start}, start, prompts, LIMITS,
+        training=TrainConfig(num_epochs=1, batch_size=8, learning_rate=1e-3), with_weights=False,
+    )  # fmt: skip
+    for name, one in reached.items():
+        assert ladder.REWEIGHTED not in one.losses and ladder.DISTILLED in one.losses
+        assert one.adapter['layers']['q_proj']['a'].shape[-1] == int(name)
 
 
 def test_labels_need_no_source_and_no_prompts(models):
