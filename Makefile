@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint torture clean
 
 # Python compiles a module when it is first imported; to compile all of them beforehand, as pip
-# does, takes more than a minute.
-INSTALL := $(BIN)/pip install --quiet --no-compile
+# does, takes more than a minute. Its backend warns of every editable installation.
+INSTALL := PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --no-compile
 
 $(VENV)/.venv:
 	$(PYTHON) -m venv $(VENV)

@@ -70,7 +70,7 @@ def train(flags: Flags, experiment: Experiment) -> None:
     trackers.check(experiment.report_to)
     if bool(flags.task) == bool(flags.train_file):
         raise InputError('--task, --train_file: expected one of the two')
-    label = flags.task or flags.train_file
+    label = flags.task or pathlib.Path(flags.train_file).name
     recipes = {label: experiment}
     if flags.sweep:
         recipes = sweep.read(pathlib.Path(flags.sweep), experiment)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from lorajax import io
 from lorajax.errors import InputError
@@ -82,6 +83,7 @@ class TrainingState:
         for name in TRACKERS:
             if (self.directory / name).exists():
                 shutil.move(self.directory / name, self.output / name)
+                logging.info('for %s: %s', name, self.output / name)
         shutil.rmtree(self.directory)
 
 

@@ -9,7 +9,7 @@ from lorajax.errors import InputError
 from lorajax.tasks.chat import Encoded
 
 
-def test_a_state_is_of_one_training(tmp_path):
+def test_a_state_is_of_one_training(tmp_path, caplog):
     state = TrainingState(tmp_path / 'out')
     assert state.is_new and state.directory == tmp_path / 'out.state'
     state.begin({'rows': 'abc', 'x: targets': ('q_proj',)})
@@ -19,7 +19,10 @@ def test_a_state_is_of_one_training(tmp_path):
     with pytest.raises(InputError, match=r'out\.state: is of a training with other rows'):
         again.begin({'rows': 'abd', 'x: targets': ('q_proj',)})
     state.metrics.write_text('{}\n')
-    state.end()
+    (state.directory / 'wandb').mkdir()
+    with caplog.at_level('INFO', logger='absl'):
+        state.end()
+    assert f'for wandb: {tmp_path}/out/wandb' in caplog.text and (tmp_path / 'out/wandb').is_dir()
     assert not state.directory.exists()
     assert io.read_jsonl(tmp_path / 'out/metrics.jsonl') == [{}]
     assert TrainingState(tmp_path / 'out').is_new
