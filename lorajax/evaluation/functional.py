@@ -64,7 +64,15 @@ def leave_one_out(
 def mean_loss(
     model: Model, adapter: Adapter | None, rows: Sequence[Encoded], batch_size: int, pad_id: int
 ) -> float:
-    """Returns the mean over rows of nats per token."""
+    """Returns the mean over rows of nats per answer token.
+
+    Args:
+      model: the base.
+      adapter: one adapter; None for the base alone.
+      rows: prompts and answers.
+      batch_size: rows at a time.
+      pad_id: fills batches.
+    """
     parts = [
         answer_nll(model, adapter, rows[i : i + batch_size], batch_size, pad_id)
         for i in range(0, len(rows), batch_size)

@@ -26,7 +26,11 @@ def load_trained(experiment: Experiment, side: str, task: str) -> Adapter:
 
 
 def load_predicted(experiment: Experiment, method: str, task: str) -> Adapter:
-    """Reads the target adapter that a method predicts; raises as `load_trained` does."""
+    """Reads the target adapter that a method predicts for a held-out.
+
+    Raises:
+      InputError: if it is not there, or its files are damaged.
+    """
     directory = experiment.files.predicted(method, task)
     if not directory.exists():
         raise InputError(f'{directory}: no such adapter; run the stage map first')

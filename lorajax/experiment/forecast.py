@@ -104,7 +104,13 @@ def training_seconds(config: ModelConfig, tokens: float, rate: float, remat: str
 
 
 def evaluation_seconds(config: ModelConfig, tokens: float, rate: float) -> float:
-    """Estimates how long prompts and answers of a number of tokens take, of all adapters."""
+    """Returns the seconds that prompts and answers take, by estimate.
+
+    Args:
+      config: of the base.
+      tokens: of prompts and answers of all adapters.
+      rate: operations a second in products of large matrices.
+    """
     return 2 * config.num_matmul_params * tokens / (DECODE_SHARE * rate)
 
 

@@ -67,7 +67,18 @@ def train_step(
     opt_state: optax.OptState,
     tokens: jax.Array,
 ) -> tuple[Params, optax.OptState, jax.Array]:
-    """Takes one step on the answer's loss of int32[B, 13] sequences; all weights train."""
+    """Takes one step on the answers of some sequences; all weights train.
+
+    Args:
+      module: the decoder.
+      optimizer: of all weights.
+      params: its weights; donated.
+      opt_state: of the optimizer; donated.
+      tokens: int32[B, 13].
+
+    Returns:
+      New weights and state, and float32[], the loss before the step, nats per answer token.
+    """
     first = tokens.shape[1] - world.LENGTH - 1
     index = jnp.broadcast_to(jnp.arange(first, tokens.shape[1]), (tokens.shape[0], 5))
 
@@ -126,7 +137,17 @@ def write_model(
     batch_size: int = 128,
     peak: float = 3e-3,
 ) -> None:
-    """Pretrains the base model of a side and writes it in HF format; see `pretrain`."""
+    """Pretrains the base model of a side and writes it in HF format; see `pretrain`.
+
+    Args:
+      directory: to write.
+      side: 'source' or 'target'.
+      toy: the world whose language is learned.
+      seed: of weights and batches.
+      steps: of AdamW.
+      batch_size: sequences a step.
+      peak: the highest learning rate.
+    """
     offset = list(CONFIGS).index(side)
     params = pretrain(CONFIGS[side], toy, seed + offset, steps, batch_size, peak)
     save(directory, CONFIGS[side], params)

@@ -216,7 +216,15 @@ def make_plan(
     pad_id: int,
     num_slots: int = 0,
 ) -> TrainPlan:
-    """Returns the steps of a training, cut as suits the model's devices."""
+    """Returns the steps of a training, cut as suits the model's devices.
+
+    Args:
+      model: the base.
+      examples: of each adapter.
+      config: recipe of all adapters, or of each by name.
+      pad_id: fills rows.
+      num_slots: adapters trained together, others following those that have ended; all if 0.
+    """
     platform = next(iter(model.mesh.devices.flat)).platform
     compiling, piece_tokens = _CPU if platform == 'cpu' else _ACCELERATOR
     shards = sharding.pad_rows(model.mesh, 1)

@@ -40,7 +40,12 @@ def state_shardings(
 ) -> TrainState:
     """Returns the sharding of every leaf of a `TrainState`: moments lie where factors lie.
 
-    See `adapter_shardings`; `count` is the number of adapters.
+    Args:
+      mesh: where the base lies.
+      shape: of the base.
+      optimizer: from `make_optimizer`.
+      targets: adapted projections.
+      count: A, as in `adapter_shardings`.
     """
     adapters = adapter_shardings(mesh, shape, targets, count)
     replicated = sharding.sharding(mesh)
@@ -143,7 +148,14 @@ def _make_init(
 
 
 def widen(adapter: Adapter, shape: ModelConfig, rank: int, targets: Sequence[str]) -> Adapter:
-    """Returns an adapter, or stacked ones, of a rank and targets, zeros in what it has not."""
+    """Returns an adapter with zeros in what it has not.
+
+    Args:
+      adapter: one, or several stacked on A.
+      shape: of the base.
+      rank: R of the result, at least the adapter's own.
+      targets: projections of the result, the adapter's own among them.
+    """
     entries = adapter['layers']
     lead = next(iter(entries.values()))['a'].shape[:-2]  # (A) L
     layers = {}
