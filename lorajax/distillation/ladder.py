@@ -19,7 +19,7 @@ import numpy as np
 from lorajax.distillation import material, response, teacher
 from lorajax.distillation.distill import Loader
 from lorajax.distillation.material import Material, Row
-from lorajax.distillation.reweight import DEFAULTS, ReweightConfig, reweight, truncate
+from lorajax.distillation.reweight import DEFAULTS, ReweightConfig, Reweighting, truncate
 from lorajax.distillation.teacher import Answer
 from lorajax.models import Model
 from lorajax.tasks.chat import ChatFormat, Encoded
@@ -168,7 +168,7 @@ def climb(
         del model
     target = _Target(*load_target(), limits)
     reached = {name: Reached(adapter) for name, adapter in start.items()}
-    by_weights, by_training = _by_weights(target, anchors.target, config), None
+    by_weights, by_training = _ByWeights(target, anchors.target, config), None
     if training:
         by_training = _by_training(target, training)
     if prompts:
@@ -226,7 +226,7 @@ def _step(
 ) -> dict[str, Reached]:
     """Tries a rung for the adapters with material; those that it makes worse stay where they are.
 
-    Weights that stood the check are fitted once more to all answers. A training is not repeated.
+    Weights that stood the check go on with all answers. A training does not.
     """
     if not given:
         return dict(reached)
@@ -237,9 +237,9 @@ def _step(
         for name, rows in given.items()
     }
     accepted = [n for n, known in losses.items() if known[rung] <= known[reached[n].rung]]
-    is_refitted = rung != DISTILLED
-    if is_refitted and any(given[name].check for name in accepted):
-        tried = fit({name: [*rows.learn, *rows.check] for name, rows in given.items()}, below)
+    goes_on = isinstance(fit, _ByWeights)
+    if isinstance(fit, _ByWeights) and accepted:
+        tried = fit.go_on({name: [*rows.learn, *rows.check] for name, rows in given.items()})
     result = dict(reached)
     for name, rows in given.items():
         before, is_taken = reached[name], name in accepted
@@ -257,7 +257,7 @@ def _step(
             is_backed=rows.is_backed,
             notes=tuple(notes),
         )  # fmt: skip
-        count = len(rows.learn) + (len(rows.check) if is_refitted else 0)
+        count = len(rows.learn) + (len(rows.check) if goes_on else 0)
         taken = dataclasses.replace(seen, adapter=tried[name], rung=rung, learned=count)
         result[name] = taken if is_taken else seen
     return result
@@ -277,26 +277,41 @@ def _losses(
     return known
 
 
-def _by_weights(target: _Target, anchors: Mapping[str, Adapter], config: ReweightConfig) -> _Fit:
-    """Returns what fits weights of the anchors, from the rung below on."""
+class _ByWeights:
+    """Fits weights of the anchors, from the rung below on."""
 
-    def fit(
-        rows: Mapping[str, Sequence[Row]], below: Mapping[str, Adapter]
+    def __init__(
+        self, target: _Target, anchors: Mapping[str, Adapter], config: ReweightConfig
+    ) -> None:
+        self._target, self._anchors, self._config = target, anchors, config
+
+    def __call__(
+        self, rows: Mapping[str, Sequence[Row]], below: Mapping[str, Adapter]
     ) -> Mapping[str, Adapter]:
-        some = {name: known[:_MOST_ROWS] for name, known in rows.items()}
-        fitted = reweight(
-            target.model, anchors,
-            {name: [row.encoded for row in known] for name, known in some.items()},
-            trust={name: np.array([row.trust for row in known]) for name, known in some.items()},
-            pad_id=target.chat.pad_id, start_from=below, config=config,
-            adapters_per_step=target.limits.adapters_per_step,
+        """Returns the adapters of a new fit; see `go_on`."""
+        self._below = below
+        self._fits = Reweighting(
+            self._target.model, self._anchors, pad_id=self._target.chat.pad_id, start_from=below,
+            config=self._config, adapters_per_step=self._target.limits.adapters_per_step,
         )  # fmt: skip
-        least = config.widening * max(_rank(anchor) for anchor in anchors.values())
-        return {
-            name: truncate(wide, max(least, _rank(below[name]))) for name, wide in fitted.items()
-        }
+        return self._go_on(rows, self._config.steps)
 
-    return fit
+    def go_on(self, rows: Mapping[str, Sequence[Row]]) -> Mapping[str, Adapter]:
+        """Returns the adapters of the fit that was begun last, after more steps on other rows."""
+        return self._go_on(rows, self._config.more_steps)
+
+    def _go_on(self, rows: Mapping[str, Sequence[Row]], steps: int) -> Mapping[str, Adapter]:
+        some = {name: known[:_MOST_ROWS] for name, known in rows.items()}
+        fitted = self._fits.go_on(
+            {name: [row.encoded for row in known] for name, known in some.items()},
+            {name: np.array([row.trust for row in known]) for name, known in some.items()},
+            steps,
+        )
+        least = self._config.widening * max(_rank(anchor) for anchor in self._anchors.values())
+        return {
+            name: truncate(wide, max(least, _rank(self._below[name])))
+            for name, wide in fitted.items()
+        }
 
 
 def _by_training(target: _Target, recipe: TrainConfig) -> _Fit:

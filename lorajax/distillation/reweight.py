@@ -12,14 +12,15 @@ found without gradients and from nothing on.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from lorajax.distillation.lbfgs import Lbfgs
 from lorajax.errors import InputError
 from lorajax.lora import pad_rank, stack
 from lorajax.mapping import Anchors
@@ -32,29 +33,33 @@ from lorajax.tasks.batching import Batch, bucket, make_batch, shape_of
 from lorajax.tasks.chat import Encoded
 from lorajax.types import Adapter, Params
 
-Weights = dict[str, jax.Array]  # projection -> float32[L, A]
+Weights = dict[str, Any]  # projection -> float32[L, A]
 
 
 @dataclasses.dataclass(frozen=True)
 class ReweightConfig:
-    """How weights are fitted.
+    """How weights are fitted; all was chosen on left-out anchors (docs/results.md).
 
     Attributes:
-      steps: of Adam, each on all examples.
-      learning_rate: of Adam, on weights.
+      steps: evaluations of the loss on all examples, in a descent by L-BFGS.
+      more_steps: of a fit that goes on, with examples that were kept out of it before.
+      first_step: length of the first step, root of the mean square over the weights.
       penalty: nats per token that a change as long as a mean anchor costs; it grows with the
-        square of the length. Chosen on left-out anchors of the demo's world (docs/results.md).
+        square of the length.
       widening: rank of the result over the anchors', where the start is not wider. A sum of
-        anchors that do not share their `a` does not fit into the rank of one (docs/results.md).
+        anchors that do not share their `a` does not fit into the rank of one.
     """
 
-    steps: int = 60
-    learning_rate: float = 0.05
+    steps: int = 14
+    more_steps: int = 6
+    first_step: float = 0.016
     penalty: float = 0.1
     widening: int = 2
 
 
 DEFAULTS = ReweightConfig()
+# Of a step whose activations are all kept, whatever the model does elsewhere: 8 answers of 256.
+_KEPT_TOKENS = 2048
 
 
 def combine(anchors: Adapter, weights: Weights, start: Adapter | None = None) -> Adapter:
@@ -80,16 +85,6 @@ def combine(anchors: Adapter, weights: Weights, start: Adapter | None = None) ->
     return {'layers': layers}
 
 
-ADAM = optax.scale_by_adam()
-
-
-class State(NamedTuple):
-    """What a step changes; leaves have a leading axis C, the adapters that are fitted."""
-
-    weights: Weights
-    opt_state: optax.OptState
-
-
 class Problem(NamedTuple):
     """What the adapters that are fitted differ in; leaves have a leading axis C."""
 
@@ -99,33 +94,26 @@ class Problem(NamedTuple):
     share: jax.Array  # float32[C], what makes a mean over tokens of the batch's sum
 
 
-@functools.partial(jax.jit, static_argnames=('module',), donate_argnames='state')
-def take_step(
+@functools.partial(jax.jit, static_argnames=('module',))
+def evaluate(
     module: Transformer,
     params: Params,
     anchors: Adapter,
     grams: Weights,
-    state: State,
+    weights: Weights,
     problem: Problem,
-    rate: float,
     penalty: float,
-) -> tuple[State, jax.Array]:
-    """Returns the state after one step of Adam, and float32[C], the loss before it."""
+) -> tuple[jax.Array, Weights]:
+    """Returns float32[C], the losses of C adapters, and their gradients by the weights."""
 
-    def one(state: State, problem: Problem) -> tuple[State, jax.Array]:
-        def loss(weights: Weights) -> jax.Array:
-            adapter = combine(anchors, weights, problem.start)
-            nll = target_nll(module, params, adapter, *problem.batch).sum() * problem.share
-            moved = jax.tree.map(jnp.subtract, weights, problem.first)
-            size = sum(jnp.einsum('la,lab,lb->', moved[n], grams[n], moved[n]) for n in moved)
-            return nll + penalty * size
+    def loss(weights: Weights, problem: Problem) -> jax.Array:
+        adapter = combine(anchors, weights, problem.start)
+        nll = target_nll(module, params, adapter, *problem.batch).sum() * problem.share
+        moved = jax.tree.map(jnp.subtract, weights, problem.first)
+        size = sum(jnp.einsum('la,lab,lb->', moved[n], grams[n], moved[n]) for n in moved)
+        return nll + penalty * size
 
-        value, grads = jax.value_and_grad(loss)(state.weights)
-        updates, opt_state = ADAM.update(grads, state.opt_state)
-        updates = jax.tree.map(lambda update: -rate * update, updates)
-        return State(optax.apply_updates(state.weights, updates), opt_state), value
-
-    return jax.vmap(one)(state, problem)
+    return jax.vmap(jax.value_and_grad(loss))(weights, problem)
 
 
 def reweight(
@@ -139,83 +127,153 @@ def reweight(
     config: ReweightConfig = DEFAULTS,
     adapters_per_step: int = 0,
 ) -> dict[str, Adapter]:
-    """Fits weights of the anchors to each task's examples, many tasks in one compiled step.
-
-    Args:
-      model: the target.
-      anchors: adapters of it with the same projections, A of them, R the highest rank.
-      examples: by task, a few of each.
-      pad_id: fills the batch.
-      start_from: adapters of the target by task, with the anchors' projections; by default the
-        mean of the anchors.
-      trust: float[examples] in [0, 1] by task, how much each example counts; 1 by default.
-        Examples of less trust than 1 leave more of the start.
-      config: steps, rate and penalty.
-      adapters_per_step: tasks fitted together; 0 for all.
+    """Fits weights of the anchors to each task's examples; see `Reweighting`.
 
     Returns:
       Adapters of the start's rank (0 without) plus A R by task, on the host; see `truncate`.
-
-    Raises:
-      InputError: if a loss is not finite.
     """
-    rank = max(np.shape(e['a'])[-1] for a in anchors.values() for e in a['layers'].values())
-    ordered = Anchors(anchors, 'target')
-    stacked = jax.tree.map(
-        jnp.asarray, stack([pad_rank(anchors[task], rank) for task in ordered.tasks])
-    )
-    grams = _grams(ordered)
-    rows = _power_of_two(max(len(few) for few in examples.values()))
-    length, targets = (bucket(n) for n in shape_of([e for few in examples.values() for e in few]))
-    tasks, fitted = list(examples), {}
-    size = adapters_per_step or len(tasks)
-    for group in (tasks[i : i + size] for i in range(0, len(tasks), size)):
-        parts = [
-            _weighted(
-                make_batch(examples[t], rows, length, targets, pad_id), trust[t] if trust else None
+    fits = Reweighting(
+        model, anchors, pad_id=pad_id, start_from=start_from, config=config,
+        adapters_per_step=adapters_per_step,
+    )  # fmt: skip
+    return fits.go_on(examples, trust, config.steps + config.more_steps)
+
+
+class Reweighting:
+    """Weights of the anchors that are being fitted, many tasks in one compiled step.
+
+    A fit may go on with more examples than it began with, as where some were kept out to see
+    what it is worth.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        anchors: Mapping[str, Adapter],
+        *,
+        pad_id: int,
+        start_from: Mapping[str, Adapter] | None = None,
+        config: ReweightConfig = DEFAULTS,
+        adapters_per_step: int = 0,
+    ) -> None:
+        """Begins with no weight for any anchor.
+
+        Args:
+          model: the target.
+          anchors: adapters of it with the same projections, A of them, R the highest rank.
+          pad_id: fills the batch.
+          start_from: adapters of the target by task, with the anchors' projections; by default the
+            mean of the anchors.
+          config: steps, rate and penalty.
+          adapters_per_step: tasks fitted together; 0 for all.
+        """
+        rank = max(np.shape(e['a'])[-1] for a in anchors.values() for e in a['layers'].values())
+        ordered = Anchors(anchors, 'target')
+        self._model, self._pad_id, self._config = model, pad_id, config
+        self._anchors = jax.tree.map(
+            jnp.asarray, stack([pad_rank(anchors[task], rank) for task in ordered.tasks])
+        )
+        self._grams = _grams(ordered)
+        self._start = start_from
+        self._together = adapters_per_step
+        self._weights: dict[str, Weights] = {}
+
+    def go_on(
+        self,
+        examples: Mapping[str, Sequence[Encoded]],
+        trust: Mapping[str, np.ndarray] | None,
+        steps: int,
+    ) -> dict[str, Adapter]:
+        """Goes down from where each task stands, on its examples.
+
+        Args:
+          examples: by task, a few of each.
+          trust: float[examples] in [0, 1] by task, how much each example counts; None for 1.
+            Examples of less trust than 1 leave more of the start.
+          steps: evaluations of the loss.
+
+        Returns:
+          Adapters of the start's rank (0 without) plus A R by task, on the host.
+
+        Raises:
+          InputError: if a loss is not finite.
+        """
+        rows = _power_of_two(max(len(few) for few in examples.values()))
+        length, targets = (bucket(n) for n in shape_of([e for f in examples.values() for e in f]))
+        tasks, fitted = list(examples), {}
+        size = self._together or len(tasks)
+        for group in (tasks[i : i + size] for i in range(0, len(tasks), size)):
+            parts = [
+                _weighted(
+                    make_batch(examples[t], rows, length, targets, self._pad_id),
+                    trust[t] if trust else None,
+                )
+                for t in group
+            ]
+            batch = Batch(*(np.stack(x) for x in zip(*[b for b, _ in parts], strict=True)))
+            starts = [self._start[task] for task in group] if self._start else None
+            problem = Problem(
+                stack(starts) if starts else None,
+                stack([self._first()] * len(group)),
+                batch,
+                jnp.array([share for _, share in parts], jnp.float32),
             )
-            for t in group
-        ]
-        batch = Batch(*(np.stack(arrays) for arrays in zip(*[b for b, _ in parts], strict=True)))
-        first = {
-            name: jnp.full((len(group), *gram.shape[:2]), 0.0 if start_from else 1.0 / len(ordered))
-            for name, gram in grams.items()
+            self._descend(problem, group, steps)
+            for task in group:
+                start = self._start[task] if self._start else None
+                combined = combine(self._anchors, self._weights[task], start)
+                fitted[task] = jax.tree.map(np.asarray, combined)
+        return fitted
+
+    def _first(self) -> Weights:
+        """Returns the weights of one task before the first step."""
+        return {
+            name: np.full(gram.shape[:2], 0.0 if self._start else 1.0 / gram.shape[1], np.float32)
+            for name, gram in self._grams.items()
         }
-        start = stack([start_from[task] for task in group]) if start_from else None
-        problem = Problem(start, first, batch, jnp.array([s for _, s in parts], jnp.float32))
-        weights = _fit(model, stacked, grams, problem, config, group)
-        for index, task in enumerate(group):
-            mine = {name: w[index] for name, w in weights.items()}
-            start = start_from[task] if start_from else None
-            fitted[task] = jax.tree.map(np.asarray, combine(stacked, mine, start))
-    return fitted
+
+    def _descend(self, problem: Problem, tasks: Sequence[str], steps: int) -> None:
+        """Moves the weights of tasks, all by as many evaluations."""
+        first = self._first()
+        length = self._config.first_step * math.sqrt(sum(w.size for w in first.values()))
+        descents = [Lbfgs(_flat(self._weights.get(task, first)), length=length) for task in tasks]
+        problem = jax.tree.map(jnp.asarray, problem)
+        module = keeps_activations(self._model.module, problem.batch.tokens.size)
+        with Progress('reweight', steps) as progress:
+            for step in range(steps):
+                weights = stack([_unflat(descent.point, first) for descent in descents])
+                losses, gradients = evaluate(
+                    module, self._model.params, self._anchors, self._grams, weights, problem,
+                    self._config.penalty,
+                )  # fmt: skip
+                gradients = jax.tree.map(np.asarray, gradients)
+                for i, (descent, loss) in enumerate(zip(descents, np.asarray(losses), strict=True)):
+                    if step == 0 and not np.isfinite(loss):
+                        raise InputError(f'{tasks[i]}: the loss of the start is not finite')
+                    descent.tell(float(loss), _flat({n: g[i] for n, g in gradients.items()}))
+                progress.update()
+        for task, descent in zip(tasks, descents, strict=True):
+            self._weights[task] = _unflat(descent.best, first)
 
 
-def _fit(
-    model: Model,
-    anchors: Adapter,
-    grams: Weights,
-    problem: Problem,
-    config: ReweightConfig,
-    tasks: Sequence[str],
-) -> Weights:
-    """Returns the weights float32[C, L, A] after all steps."""
-    problem = jax.tree.map(jnp.asarray, problem)
-    weights = jax.tree.map(jnp.copy, problem.first)  # the state is donated
-    state = State(weights, jax.vmap(ADAM.init)(weights))
-    losses = []
-    with Progress('reweight', config.steps) as progress:
-        for _ in range(config.steps):
-            state, loss = take_step(
-                model.module, model.params, anchors, grams, state, problem,
-                config.learning_rate, config.penalty,
-            )  # fmt: skip
-            losses.append(loss)
-            progress.update()
-    for task, values in zip(tasks, np.asarray(losses).T, strict=True):
-        if not np.isfinite(values).all():
-            raise InputError(f'{task}: a loss of the reweighting is not finite')
-    return state.weights
+def _flat(weights: Weights) -> np.ndarray:
+    """Returns weights as one float64 vector."""
+    return np.concatenate([np.ravel(weights[name]) for name in sorted(weights)]).astype(np.float64)
+
+
+def _unflat(vector: np.ndarray, like: Weights) -> Weights:
+    """Returns a vector as float32 weights of the shapes of others."""
+    names = sorted(like)
+    ends = np.cumsum([like[name].size for name in names])[:-1]
+    return {
+        name: part.reshape(like[name].shape).astype(np.float32)
+        for name, part in zip(names, np.split(vector, ends), strict=True)
+    }
+
+
+def keeps_activations(module: Transformer, tokens: int) -> Transformer:
+    """Returns the decoder for a step of so many tokens: with few nothing is computed twice."""
+    return module.clone(remat='none') if tokens <= _KEPT_TOKENS else module
 
 
 def _weighted(batch: Batch, trust: np.ndarray | None) -> tuple[Batch, float]:

@@ -11,7 +11,7 @@ from lorajax.training import TrainConfig
 from tests.distillation.toy_teacher import known_rows, load, random_adapter
 
 LIMITS = ladder.Limits(batch_size=8, max_len=32, max_new_tokens=8)
-SHORT = ReweightConfig(steps=10, learning_rate=0.1, penalty=0.0)
+SHORT = ReweightConfig(steps=12, more_steps=3, penalty=0.0)
 
 
 @pytest.fixture(scope='module')
@@ -64,8 +64,10 @@ def test_answers_lift_adapters_and_kept_out_ones_say_so(models, prompts):
         assert one.learned == 8 and not one.notes and not one.is_backed
 
 
-def test_a_rung_that_makes_it_worse_is_not_taken(models, prompts):
-    start, reached = climb(models, prompts, ReweightConfig(steps=10, learning_rate=1e3))
+def test_a_rung_that_makes_it_worse_is_not_taken(models, prompts, monkeypatch):
+    worse = {name: harmful(models['target'][0], 99) for name in ('one', 'two')}
+    monkeypatch.setattr(ladder.Reweighting, 'go_on', lambda *args: worse)
+    start, reached = climb(models, prompts)
     for name, one in reached.items():
         assert one.rung == ladder.MAP and 'not taken' in one.notes[0]
         assert one.losses[ladder.REWEIGHTED] > one.losses[ladder.MAP]
@@ -105,7 +107,7 @@ def test_labels_need_no_source_and_no_prompts(models):
         return labelled
 
     target = models['target'][0]
-    start = {name: harmful(target, i) for i, name in enumerate(('one', 'two'))}
+    start = {name: harmful(target, i) for i, name in enumerate(('one', 'two'), 1)}
     anchors = start_and_one_more(target)
 
     def no_source():
