@@ -17,6 +17,7 @@ _KINDS = {
     'seed': fields.INTEGER,
     'base_rank': fields.COUNT,
     'min_similarity': fields.NUMBER,
+    'sign': fields.one_of('largest', 'activations'),
     'basis_rank': fields.COUNT,
     'source_layers': fields.COUNT,
     'bilinear_penalty': fields.POSITIVE,
@@ -42,6 +43,8 @@ class Options:
       seed: for methods that draw random numbers.
       base_rank: truncation of base weights in `cross_lora` and `lora_x`.
       min_similarity: of subspaces, below which `lora_x` skips a tensor.
+      sign: how `cross_lora` signs pairs of singular vectors: 'largest', by the entry of largest
+        magnitude, or 'activations', so that both models' states correlate along them.
       basis_rank: directions of the anchors' updates that bilinear maps act on, on each side of
         each tensor; nothing is lost if it is the ranks of all anchors together.
       source_layers: source layers that the bilinear map of a target layer looks at.
@@ -57,6 +60,7 @@ class Options:
     seed: int = 0
     base_rank: int = 320
     min_similarity: float = 0.1
+    sign: str = 'largest'
     basis_rank: int = 64
     source_layers: int = 4
     bilinear_penalty: float = 2.0

@@ -6,7 +6,13 @@ from lorajax.mapping.options import BaseModelArrays, Options, parse
 
 
 def test_options_are_checked():
-    for bad in ({'top_k': 0}, {'output_rank': 1.5}, {'bilinear_folds': 1}, {'state_penalty': 0}):
+    for bad in (
+        {'top_k': 0},
+        {'output_rank': 1.5},
+        {'bilinear_folds': 1},
+        {'state_penalty': 0},
+        {'sign': 'up'},
+    ):
         with pytest.raises(InputError, match=next(iter(bad))):
             Options(**bad)
 

@@ -21,6 +21,7 @@ from lorajax.mapping.baselines.feature_maps import (
     lora_x,
     pad_or_cut,
     procrustes,
+    signed_by_states,
     state_ridge,
 )
 from lorajax.mapping.combination import describe_size
@@ -112,8 +113,12 @@ def make_pad_truncate(pair: Pair, inputs: Inputs) -> tuple[FeatureMap, FeatureMa
 
 
 def make_cross_lora(pair: Pair, inputs: Inputs) -> tuple[FeatureMap, FeatureMap]:
-    """See `cross_lora`."""
-    return cross_lora(*inputs.kernels(pair), inputs.options.base_rank)
+    """See `cross_lora`; with `Options.sign` 'activations' see `signed_by_states`, too."""
+    inner, outer = cross_lora(*inputs.kernels(pair), inputs.options.base_rank)
+    if inputs.options.sign == 'activations':
+        inner = signed_by_states(inner, *inputs.states(pair, 'inputs'))
+        outer = signed_by_states(outer, *inputs.states(pair, 'outputs'))
+    return inner, outer
 
 
 def make_lora_x(pair: Pair, inputs: Inputs) -> tuple[FeatureMap, FeatureMap]:

@@ -47,6 +47,18 @@ def cross_lora(source: Array, target: Array, rank: int) -> tuple[FeatureMap, Fea
     return FeatureMap(u_t, u_s), FeatureMap(v_t, v_s)
 
 
+def signed_by_states(features: FeatureMap, source: Array, target: Array) -> FeatureMap:
+    """Flips pairs of columns along which states of the two models point apart.
+
+    Args:
+      features: pairs a target direction with a source direction in each column.
+      source, target: float32[S, features], states of the same S positions of shared text.
+    """
+    chex.assert_shape([source, target], (len(source), None))
+    agreement = np.sum((source @ features.right) * (target @ features.left), axis=0)
+    return features._replace(left=features.left * np.where(agreement < 0, -1.0, 1.0))
+
+
 def lora_x(
     source: Array, target: Array, rank: int, min_similarity: float
 ) -> tuple[FeatureMap, FeatureMap]:

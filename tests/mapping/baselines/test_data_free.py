@@ -67,6 +67,9 @@ def test_missing_and_misshapen_arrays_are_named():
     }
     with pytest.raises(InputError, match='source has 5 positions, target 6'):
         mapping.fit('theseus', source, target, **states)
+    weights['target_weights'] = {p: np.ones(shape, 'f') for p, shape in TARGET.items()}
+    with pytest.raises(InputError, match='option source_inputs: no q_proj'):
+        mapping.fit('cross_lora', source, target, **weights, sign='activations')
 
 
 def test_scores_on_the_anchors_are_those_of_dense_predictions():

@@ -36,6 +36,17 @@ def test_cross_lora_does_not_depend_on_the_signs_that_svd_returns(update):
         assert (largest > 0).all()
 
 
+def test_signs_are_those_along_which_states_agree():
+    rng = np.random.default_rng(6)
+    right, left = (np.linalg.qr(rng.normal(size=(n, 4)))[0].astype('f') for n in (8, 6))
+    signs = np.array([1, -1, -1, 1])
+    along = rng.normal(size=(30, 4))
+    source, target = (along @ right.T).astype('f'), (along * signs @ left.T).astype('f')
+    found = feature_maps.signed_by_states(feature_maps.FeatureMap(left, right), source, target)
+    np.testing.assert_array_equal(found.left, left * signs)
+    np.testing.assert_array_equal(found.right, right)
+
+
 def test_lora_x_skips_dissimilar_tensors(update):
     kernel = np.random.default_rng(1).normal(size=(8, 6)).astype('f')
     other = np.linalg.qr(np.random.default_rng(3).normal(size=(8, 8)))[0].astype('f') @ kernel
