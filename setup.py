@@ -54,7 +54,7 @@ setup(
         'numpy>=2.0',
         'scipy>=1.13',  # exact tests and intervals; triangular and non-negative solves
         'regex',  # expressions of foreign adapters, with a time limit; transformers brings it
-        'math-verify[antlr4_13_2]>=0.9,<0.10',  # LaTeX of answers, into sympy trees
+        'math-verify[antlr4-13-2]>=0.9,<0.10',  # LaTeX of answers, into sympy trees
         'sympy>=1.13',  # the trees of math-verify are evaluated here
         'threadpoolctl>=3.5',  # mapping: one BLAS thread for each tensor at work
         'scikit-learn>=1.5',  # reference for the closed forms; text vectors of the overlap check
