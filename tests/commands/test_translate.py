@@ -59,7 +59,7 @@ def test_what_is_written_is_what_the_mapping_predicts(translation):
         translate(root, FORCE)
 
 
-def test_several_adapters_are_translated_at_once(translation):
+def test_several_adapters_are_translated_at_once(translation, caplog):
     root, expected = translation
     toy_adapters.write(root / 'many' / 'one', 'source', 5, 'a/source')
     toy_adapters.write(root / 'many' / 'deep' / 'two', 'source', 6, 'a/source')
@@ -68,8 +68,9 @@ def test_several_adapters_are_translated_at_once(translation):
     line = ['translate', f'--mapping={root}/mapping', f'--adapters={root}/many,{root}/query',
             f'--output={root}/out', FORCE]  # fmt: skip
     refused = '1 of 4 adapters were refused, other among them: .*many/other .of a/source.: query'
-    with pytest.raises(InputError, match=refused) as error:
+    with caplog.at_level('INFO', 'absl'), pytest.raises(InputError, match=refused) as error:
         run(*line)
+    assert 'expected of the map' in caplog.text and 'rung reached' not in caplog.text
     assert str(root / 'out' / 'summary.json') in str(error.value)
     summary = json.loads((root / 'out' / 'summary.json').read_text())
     assert {name: row['status'] for name, row in summary.items()} == {
