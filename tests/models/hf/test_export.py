@@ -1,7 +1,5 @@
 """Checkpoints written here are what transformers loads, and what is read here again."""
 
-import itertools
-
 import jax
 import numpy as np
 import pytest
@@ -11,12 +9,11 @@ from lorajax.io import tensor_files
 from lorajax.models import presets
 from lorajax.models.hf import export
 
-DTYPES = ['float32', 'bfloat16']
-
 
 @pytest.mark.parity
 @pytest.mark.parametrize(('family', 'tied', 'dtype'), [
-    *itertools.product(['qwen2', 'llama'], [True, False], DTYPES),
+    ('qwen2', True, 'float32'), ('qwen2', False, 'bfloat16'),
+    ('llama', False, 'float32'), ('llama', True, 'bfloat16'),
     *((family, True, 'float32') for family in ('qwen3', 'mistral', 'gemma2', 'gemma3_text')),
 ])  # fmt: skip
 def test_transformers_loads_what_is_saved_here_with_the_same_bits(tmp_path, family, tied, dtype):
@@ -34,15 +31,6 @@ def test_transformers_loads_what_is_saved_here_with_the_same_bits(tmp_path, fami
         loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / name, dtype='auto')
         reference.assert_same_state(loaded, theirs)
     assert len(list((tmp_path / 'shards').glob('model-*.safetensors'))) > 2
-
-
-@pytest.mark.parametrize('shard_bytes', [10**9, 20_000])
-def test_round_trip_gives_the_same_bits(tmp_path, shard_bytes):
-    model = models.random_model(presets.QWEN2_TINY, jax.random.key(0))
-    export.save_params(tmp_path, model.config, model.params, shard_bytes=shard_bytes)
-    loaded = models.load_model(str(tmp_path))
-    assert loaded.config == model.config
-    jax.tree.map(np.testing.assert_array_equal, loaded.params, model.params)
 
 
 def test_files_keep_the_order_of_axes_of_the_tree(tmp_path):

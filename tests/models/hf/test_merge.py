@@ -1,7 +1,5 @@
 """Merged checkpoints are what peft's merging gives."""
 
-import itertools
-
 import jax
 import ml_dtypes
 import numpy as np
@@ -22,7 +20,6 @@ from tests.lora.round_trip import relative, write_with_peft  # noqa: E402
 from tests.models import reference  # noqa: E402
 from tests.models.reference import assert_same_state  # noqa: E402
 
-DTYPES = ['float32', 'bfloat16', 'float16']
 OPTIONS = dict(r=6, lora_alpha=10, use_rslora=True, target_modules=list(lora.TARGETS))
 TOKENS = np.random.default_rng(0).integers(3, 101, (2, 12)).astype(np.int32)
 
@@ -57,7 +54,8 @@ def tensors_below(directory):
 
 @pytest.mark.parity
 @pytest.mark.parametrize(('family', 'tied', 'dtype'), [
-    *itertools.product(['qwen2', 'llama'], [True, False], DTYPES),
+    ('qwen2', True, 'float32'), ('qwen2', False, 'bfloat16'), ('qwen2', True, 'float16'),
+    ('llama', False, 'float32'), ('llama', True, 'bfloat16'), ('llama', False, 'float16'),
     ('qwen3', True, 'float32'), ('gemma3_text', True, 'float32'),
 ])  # fmt: skip
 def test_a_merged_model_is_that_of_peft(tmp_path, family, tied, dtype):
@@ -245,10 +243,8 @@ def test_what_cannot_be_merged_leaves_nothing_behind(pair, prepare, line):
     assert sorted(pair.rglob('*')) == before
 
 
-@pytest.mark.parametrize(
-    'preset', [presets.QWEN2_TINY, presets.LLAMA3_TINY], ids=['qwen2', 'llama']
-)
-def test_merging_agrees_with_the_merge_of_trees(tmp_path, preset):
+def test_merging_agrees_with_the_merge_of_trees(tmp_path):
+    preset = presets.QWEN2_TINY
     base = models.random_model(preset, jax.random.key(0))
     (tmp_path / 'base').mkdir()
     export.save_params(tmp_path / 'base', base.config, base.params)
