@@ -1,9 +1,10 @@
 """Prompts that the source model makes up itself: `python -m benchmarks.self_prompts --workdir=DIR`.
 
 The toy's shipped models never learned to write prompts, as their loss counts answers alone. So they
-are first trained on whole sequences, on as many steps as are asked for; then the world's adapters
-are trained on them, the source model with each held-out's adapter writes prompts (`self_prompts`),
-and the ladder climbs with these alone. A killed call goes on where it stopped.
+are first trained on whole sequences, on as many steps as are asked for; then the adapters of a
+world of `benchmarks.ladder` are trained on them, the source model with each held-out's adapter
+writes prompts (`self_prompts`), and the ladder climbs with these alone. A killed call goes on where
+it stopped.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ import optax
 from absl import app, flags, logging
 
 from benchmarks import ladder as bench
+from benchmarks import toy_worlds
 from benchmarks.mapping_lab import check_world, gaps
 from lorajax import io, toy
 from lorajax.distillation import ladder, self_prompts
@@ -38,8 +40,10 @@ _ITEMS = 100
 _END = 1  # token of `world.END`, behind which a sequence begins
 
 
-def on_whole_sequences(model: Model, steps: int, seed: int, peak: float = 1e-3) -> Params:
-    """Trains all weights of a model on prompts and answers of the toy's language."""
+def on_whole_sequences(
+    model: Model, language: world.World, steps: int, seed: int, peak: float = 1e-3
+) -> Params:
+    """Trains all weights of a model on prompts and answers of a toy language."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak, steps // 20, steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98))
 
@@ -58,7 +62,7 @@ def on_whole_sequences(model: Model, steps: int, seed: int, peak: float = 1e-3) 
     params, rng = model.params, np.random.default_rng(seed)
     state = optimizer.init(params)
     for number in range(steps):
-        rows = pretrain.batch(rng, world.DEFAULT, 128)
+        rows = pretrain.batch(rng, language, 128)
         rows = np.concatenate([np.full((len(rows), 1), _END, np.int32), rows], axis=1)
         params, state, value = step(params, state, rows)
         if number % 50 == 0 or number == steps - 1:
@@ -66,30 +70,37 @@ def on_whole_sequences(model: Model, steps: int, seed: int, peak: float = 1e-3) 
     return params
 
 
-def make(root: pathlib.Path, steps: int) -> Experiment:
-    """Makes the models and the adapters that are missing."""
+def make(root: pathlib.Path, name: str, steps: int) -> Experiment:
+    """Makes the models and the adapters of a world that are missing."""
+    made = bench.WORLDS[name]
+    language = world.DEFAULT
+    if isinstance(made, toy_worlds.Spec):
+        language = world.World(made.shifts, made.split_seed)
+        made = toy_worlds.pretrain_missing(root, made)
     names = {}
     for side in SIDES:
         directory = root / 'models' / side
         names[f'{side}_model'] = str(directory)
         if directory.exists():
             continue
-        params = on_whole_sequences(load_model(str(toy.MODELS[f'toy-{side}'])), steps, seed=1)
+        known = made.source_model if side == 'source' else made.target_model
+        bare = load_model(str(toy.MODELS.get(known, known)))
+        params = on_whole_sequences(bare, language, steps, seed=1)
         with io.atomic_directory(directory) as partial:
             ids = {'eos_token_id': 1, 'pad_token_id': 0, 'bos_token_id': None}
             save_params(partial, pretrain.CONFIGS[side], params, extra_config=ids)
             tokenizer.save(partial)
             io.write_json(partial / 'generation_config.json', ids)
-    experiment = Experiment(
-        workdir=str(root / 'run'), stages=('prepare', 'train'), diagnostics=False, **names
+    experiment = dataclasses.replace(
+        made, workdir=str(root / 'run'), stages=('prepare', 'train'), diagnostics=False, **names
     )
     pipeline.run(experiment)
     return experiment
 
 
-def measure(root: pathlib.Path, steps: int) -> JsonDict:
+def measure(root: pathlib.Path, name: str, steps: int) -> JsonDict:
     """Climbs with prompts that the source wrote itself; returns scores by held-out."""
-    experiment = make(root, steps)
+    experiment = make(root, name, steps)
     result: JsonDict = {'world': 'self', 'trained': check_world(experiment, _ITEMS), 'tasks': {}}
     sides, sources, start = bench.translated(experiment)
     made = {task: {'map': start[task]} for task in sources}
@@ -156,7 +167,7 @@ def main(argv: Sequence[str]) -> None:
     root = pathlib.Path(flags.FLAGS.workdir)
     stored = root / 'self_prompts.json'
     if not stored.exists():
-        io.write_json(stored, measure(root, flags.FLAGS.steps))
+        io.write_json(stored, measure(root, flags.FLAGS.world, flags.FLAGS.steps))
     result = io.read_json(stored)['result']
     print('| prompts | gap recovered, accuracy | gap recovered, NLL |\n| --- | --- | --- |')
     for way in next(iter(result['tasks'].values()))['methods']:
@@ -166,5 +177,6 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == '__main__':
     flags.DEFINE_string('workdir', None, 'where models, adapters and scores are', required=True)
+    flags.DEFINE_string('world', 'demo', 'of benchmarks.ladder')
     flags.DEFINE_integer('steps', 400, 'on whole sequences', lower_bound=20)
     app.run(main)

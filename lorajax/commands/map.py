@@ -32,7 +32,8 @@ class Flags:
     pairs: str = option(
         '',
         'a directory of adapters in PEFT format: <task>/{source,target}, or {source,target}/<task> '
-        'as below adapters of a run',
+        'as below adapters of a run; of several trainings of one adapter, in a directory in its '
+        'place, the mean update is taken',
         required=True,
     )
     method: str = option(
