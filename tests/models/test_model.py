@@ -34,15 +34,21 @@ def padded_batch(rng, sides):
     return tokens, mask
 
 
+@pytest.fixture(scope='module', params=FAMILIES, ids=lambda it: f'{it[0]}-{it[1]}')
+def both(request, tmp_path_factory):
+    """A random model of transformers, and what is loaded of its checkpoint."""
+    directory = tmp_path_factory.mktemp('checkpoint')
+    theirs = reference.make(directory, *request.param)
+    return theirs, models.load_model(str(directory))
+
+
 @pytest.mark.parity
-@pytest.mark.parametrize(('family', 'tied'), FAMILIES)
-def test_logits_equal_transformers(tmp_path, family, tied):
-    expected_model = reference.make(tmp_path, family, tied)
-    model = models.load_model(str(tmp_path))
+def test_logits_equal_transformers(both):
+    theirs, model = both
     tokens, mask = padded_batch(np.random.default_rng(0), ['none', 'left', 'right', 'left'])
     with torch.no_grad():
         positions = np.maximum(np.cumsum(mask, -1) - 1, 0)
-        expected = expected_model(
+        expected = theirs(
             torch.tensor(tokens.astype(np.int64)),
             attention_mask=torch.tensor(mask),
             position_ids=torch.tensor(positions),
@@ -54,12 +60,10 @@ def test_logits_equal_transformers(tmp_path, family, tied):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(('family', 'tied'), FAMILIES)
-def test_greedy_text_equals_transformers(tmp_path, family, tied):
-    expected_model = reference.make(tmp_path, family, tied)
-    model = models.load_model(str(tmp_path))
+def test_greedy_text_equals_transformers(both):
+    theirs, model = both
     tokens, mask = padded_batch(np.random.default_rng(1), ['none', 'left', 'left', 'left'])
-    expected = expected_model.generate(
+    expected = theirs.generate(
         torch.tensor(tokens.astype(np.int64)),
         attention_mask=torch.tensor(mask),
         max_new_tokens=64,
