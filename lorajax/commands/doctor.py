@@ -74,6 +74,7 @@ def doctor(flags: Flags, experiment: Experiment) -> None:
         if target:
             _compile(work, config, experiment, target)
     if not flags.model:
+        print(_together(works, configs, experiment, device), end='')
         print('\n'.join(_advice(experiment)))
 
 
@@ -189,6 +190,28 @@ def _sizes(
     return training, decoding | ({'layers apart': apart} if apart else {})
 
 
+def _is_fit(work: _Work, config: ModelConfig, experiment: Experiment, device: _Device) -> bool:
+    """Returns whether training and evaluation fit, as far as is known."""
+    sizes = _sizes(work, config, experiment, device)
+    return all(memory.fits(parts, device.memory) is not False for parts in sizes)
+
+
+def _together(
+    works: list[_Work], configs: list[ModelConfig], experiment: Experiment, device: _Device
+) -> str:
+    """Returns the line on what makes all models of a run fit; '' if they do, or nothing does."""
+    advice = forecast.advise(
+        experiment,
+        max(work.adapters for work in works),
+        max(work.variants for work in works),
+        lambda changed: all(
+            _is_fit(work, config, changed, device)
+            for work, config in zip(works, configs, strict=True)
+        ),
+    )
+    return f'both models fit with {advice}\n' if advice else ''
+
+
 def _describe(
     work: _Work, config: ModelConfig, experiment: Experiment, device: _Device
 ) -> list[str]:
@@ -196,11 +219,10 @@ def _describe(
     label = f'{work.side} {work.model}'
     lines = memory.describe_model(label, config, *_sizes(work, config, experiment, device))
 
-    def is_fit(changed: Experiment) -> bool:
-        sizes = _sizes(work, config, changed, device)
-        return all(memory.fits(parts, device.memory) is not False for parts in sizes)
-
-    advice = forecast.advise(experiment, work.adapters, work.variants, is_fit)
+    advice = forecast.advise(
+        experiment, work.adapters, work.variants,
+        lambda changed: _is_fit(work, config, changed, device),
+    )  # fmt: skip
     if advice:
         lines.append(f'{label}: does not fit; it does with {advice}')
     elif advice is None:

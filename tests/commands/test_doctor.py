@@ -73,6 +73,10 @@ def test_shapes_of_known_models_are_built_in_and_flags_that_fit_are_named(monkey
     assert flags and all(flag.startswith('--') for flag in flags)
     run(*call, *flags)
     assert 'source Qwen/Qwen2.5-3B-Instruct: fits' in capsys.readouterr().out
+    (line,) = [line for line in lines if line.startswith('both models fit with ')]
+    run(*call, *line.removeprefix('both models fit with ').split())
+    found = capsys.readouterr().out
+    assert found.count(': fits') == 2 and 'both models' not in found
     monkeypatch.setattr(memory, 'device_bytes', lambda: 2 * GIB)
     run(*call)
     assert 'does not fit; take --param_dtype' in capsys.readouterr().out
