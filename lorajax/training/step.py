@@ -49,62 +49,7 @@ def make_train_step(
         num_pieces: of equal numbers of rows, which are computed one after the other; static.
       which returns the new state and float32[A], nats per answer token before the step.
     """
-
     parts = mesh.shape['adapters']
-
-    def gradients(
-        params: Params,
-        blocking: Blocking,
-        num_pieces: int,
-        adapters: Adapter,
-        pack: Pack,
-        scale: jax.Array,
-    ) -> tuple[Adapter, jax.Array]:
-        """Returns the gradients and losses of adapters that share the rows of a pack."""
-        unit = pack.tokens.shape[1] // pack.adapter_index.shape[1]
-        owner = jnp.take_along_axis(pack.adapter_index, pack.target_index // unit, axis=1)
-        # B M A: the share of each target in the loss of its adapter; of filling none
-        shares = jax.nn.one_hot(owner, len(scale)) * pack.target_mask[..., None]
-        shares /= jnp.maximum(shares.sum((0, 1)), 1.0)
-
-        def loss(
-            adapters: Adapter, scale: jax.Array, pack: Pack, shares: jax.Array
-        ) -> tuple[jax.Array, jax.Array]:
-            nll = packed_nll(module, params, fold_scale(adapters, scale), *pack, blocking)
-            losses = jnp.einsum('bm,bma->a', nll, shares)
-            return losses.sum(), losses  # no adapter acts on the loss of another
-
-        gradient = jax.grad(loss, has_aux=True)
-
-        def add(total: Any, piece: Any) -> tuple[Any, None]:
-            of_piece = gradient(adapters, scale, *piece)
-            return jax.tree.map(jnp.add, total, of_piece), None
-
-        def add_to_owner(total: Any, piece: Any) -> tuple[Any, None]:
-            """What `add` does, for a piece of one adapter: the others' arrays are not touched."""
-            owner = piece[0].adapter_index[0, 0]
-
-            def of_owner(leaf: jax.Array) -> jax.Array:
-                return jax.lax.dynamic_slice_in_dim(leaf, owner, 1)
-
-            def put(leaf: jax.Array, new: jax.Array) -> jax.Array:
-                new += of_owner(leaf)
-                return jax.lax.dynamic_update_slice_in_dim(leaf, new, owner, axis=0)
-
-            own = jax.tree.map(of_owner, (adapters, scale))
-            grads, losses = gradient(*own, *piece)
-            return (jax.tree.map(put, total[0], grads), total[1] + losses), None
-
-        if num_pieces == 1:
-            return gradient(adapters, scale, pack, shares)
-        # Each part of the mesh has the rows of all its pieces side by side.
-        pieces = jax.tree.map(
-            lambda x: x.reshape(-1, num_pieces, *x.shape[1:]).swapaxes(0, 1), (pack, shares)
-        )
-        nothing = jax.tree.map(jnp.zeros_like, (adapters, scale[:, 0, 0, 0]))
-        has_one = pieces[0].adapter_index.shape[1:] == (1, 1)  # unit a piece
-        found, _ = jax.lax.scan(add_to_owner if has_one else add, nothing, pieces)
-        return found
 
     def step(
         params: Params,
@@ -116,7 +61,7 @@ def make_train_step(
         num_pieces: int,
     ) -> tuple[TrainState, jax.Array]:
         scale = jnp.broadcast_to(jnp.reshape(scale, (-1, 1, 1, 1)), (len(rates), 1, 1, 1))
-        of_part = functools.partial(gradients, params, blocking, num_pieces)
+        of_part = functools.partial(_gradients, module, params, blocking, num_pieces)
         if parts == 1:
             grads, losses = of_part(state.adapters, pack, scale)
         else:
@@ -142,3 +87,66 @@ def make_train_step(
         static_argnums=(5, 6),
         donate_argnums=(1,),
     )
+
+
+def _gradients(
+    module: Transformer,
+    params: Params,
+    blocking: Blocking,
+    num_pieces: int,
+    adapters: Adapter,
+    pack: Pack,
+    scale: jax.Array,
+) -> tuple[Adapter, jax.Array]:
+    """Returns the gradients and losses of adapters that share the rows of a pack."""
+
+    def loss(
+        adapters: Adapter, scale: jax.Array, pack: Pack, shares: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        nll = packed_nll(module, params, fold_scale(adapters, scale), *pack, blocking)
+        losses = jnp.einsum('bm,bma->a', nll, shares)
+        return losses.sum(), losses  # no adapter acts on the loss of another
+
+    gradient = jax.grad(loss, has_aux=True)
+
+    def add(total: Any, piece: Any) -> tuple[Any, None]:
+        of_piece = gradient(adapters, scale, *piece)
+        return jax.tree.map(jnp.add, total, of_piece), None
+
+    def add_to_owner(total: Any, piece: Any) -> tuple[Any, None]:
+        """What `add` does, for a piece of one adapter: the others' arrays are not touched."""
+        owner = piece[0].adapter_index[0, 0]
+
+        def of_owner(leaf: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice_in_dim(leaf, owner, 1)
+
+        def put(leaf: jax.Array, new: jax.Array) -> jax.Array:
+            new += of_owner(leaf)
+            return jax.lax.dynamic_update_slice_in_dim(leaf, new, owner, axis=0)
+
+        own = jax.tree.map(of_owner, (adapters, scale))
+        grads, losses = gradient(*own, *piece)
+        return (jax.tree.map(put, total[0], grads), total[1] + losses), None
+
+    shares = _shares(pack, len(scale))
+    if num_pieces == 1:
+        return gradient(adapters, scale, pack, shares)
+    # Each part of the mesh has the rows of all its pieces side by side.
+    pieces = jax.tree.map(
+        lambda x: x.reshape(-1, num_pieces, *x.shape[1:]).swapaxes(0, 1), (pack, shares)
+    )
+    nothing = jax.tree.map(jnp.zeros_like, (adapters, scale[:, 0, 0, 0]))
+    has_one = pieces[0].adapter_index.shape[1:] == (1, 1)  # unit a piece
+    found, _ = jax.lax.scan(add_to_owner if has_one else add, nothing, pieces)
+    return found
+
+
+def _shares(pack: Pack, count: int) -> jax.Array:
+    """Returns float32[B, M, A], the share of each target in the loss of its adapter.
+
+    Filling has none.
+    """
+    unit = pack.tokens.shape[1] // pack.adapter_index.shape[1]
+    owner = jnp.take_along_axis(pack.adapter_index, pack.target_index // unit, axis=1)
+    shares = jax.nn.one_hot(owner, count) * pack.target_mask[..., None]
+    return shares / jnp.maximum(shares.sum((0, 1)), 1.0)
