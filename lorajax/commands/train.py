@@ -22,8 +22,8 @@ from lorajax.models import Model
 from lorajax.rng import generator
 from lorajax.tasks import data, examples, sft_rows
 from lorajax.tasks.chat import ChatFormat, Encoded
-from lorajax.training import MetricWriter, TrainCheckpoints, trackers, train_adapters
-from lorajax.types import Adapter
+from lorajax.training import MetricWriter, TrainCheckpoints, TrainConfig, trackers, train_adapters
+from lorajax.types import Adapter, JsonDict
 
 _ROWS = 16  # whose loss is measured at a time
 
@@ -84,18 +84,7 @@ def train(flags: Flags, experiment: Experiment) -> None:
     state = training_state.TrainingState(output)
 
     def begin() -> bool:
-        state.begin(
-            {
-                'model': models.weights_hash(models.resolve(flags.model)),
-                'rows': training_state.hash_rows(rows),
-                **{
-                    f'{name}: {field}': value
-                    for name, config in configs.items()
-                    for field, value in dataclasses.asdict(config).items()
-                    if field not in ('data_order', 'checkpoint_every')
-                },
-            }
-        )
+        state.begin(_identity(flags.model, rows, configs))
         return state.is_new
 
     is_new = processes.on_first(begin)
@@ -143,6 +132,21 @@ def train(flags: Flags, experiment: Experiment) -> None:
             look_every=math.ceil(len(rows) / experiment.batch_size),
         )
     processes.on_first(state.end)
+
+
+def _identity(model: str, rows: Sequence[Encoded], configs: Mapping[str, TrainConfig]) -> JsonDict:
+    """Returns what a training that goes on must have in common with the one that began."""
+    recipes = {
+        f'{name}: {field}': value
+        for name, config in configs.items()
+        for field, value in dataclasses.asdict(config).items()
+        if field not in ('data_order', 'checkpoint_every')
+    }
+    return {
+        'model': models.weights_hash(models.resolve(model)),
+        'rows': training_state.hash_rows(rows),
+        **recipes,
+    }
 
 
 def _split(rows: list[Encoded], share: float, seed: int) -> tuple[list[Encoded], list[Encoded]]:
