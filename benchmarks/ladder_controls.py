@@ -2,8 +2,9 @@
 
 In worlds that `benchmarks.ladder` made, for every held-out:
 
-  placebo    weights fitted to answers of the source with the adapter of another held-out of its
-             domain: what is gained must come from the teacher's knowledge of the task
+  placebos   another held-out of its domain in its place: its translation, weights fitted to the
+             answers of the source with its adapter, a training on them: what is gained must come
+             from the adapter's knowledge of the task
   2 x 2      a training on 32 answers (of 64), to prompts of the own kind and of other kinds, from
              the translated adapter on and from a fresh one
   bound      weights fitted to 32 labelled rows, from the translation on: what weights could reach
@@ -54,8 +55,16 @@ def scores(root: pathlib.Path, name: str) -> JsonDict:
         reached = ladder.climb(
             *loaders, ladder.Anchors(*sides), swapped, {t: start[t] for t in group}, own, limits
         )
+        other = dict(zip(group, reversed(group), strict=True))
+        taught = distill(
+            *loaders, swapped, bench.chosen(by_domain, domain, 'own', 2 * _PROMPTS), recipe,
+            start_from={task: start[task] for task in group},
+            answer_batch_size=32, max_len=experiment.max_len, max_new_tokens=8,
+        )  # fmt: skip
         for task, one in reached.items():
-            made[task]['placebo: another teacher'] = one.adapter
+            made[task]['placebo: another adapter translated'] = start[other[task]]
+            made[task]['placebo: another teacher, weights'] = one.adapter
+            made[task]['placebo: another teacher, training'] = taught[task]
         for kind in ('own', 'other'):
             prompts = bench.chosen(by_domain, domain, kind, 2 * _PROMPTS)
             for label, begin in (('translated', start), ('fresh', None)):
