@@ -1,11 +1,12 @@
 """`distill`: a target adapter trained on what the source model answers with its adapter."""
 
 import dataclasses
+import math
 import pathlib
 
 from absl import logging
 
-from lorajax import mapping, processes
+from lorajax import io, mapping, processes
 from lorajax.commands import joining, shared
 from lorajax.commands.command import Command
 from lorajax.distillation import distill as run_distillation
@@ -14,7 +15,14 @@ from lorajax.experiment import models
 from lorajax.experiment.config import Experiment
 from lorajax.experiment.options import option
 from lorajax.lora import LoraConfig, save_peft
+from lorajax.mapping import model_card
 from lorajax.tasks import sft_rows
+
+_MANY_PROMPTS, _MANY_STEPS = 100, 30  # what was measured to work (docs/results.md) had more
+_KIND = (
+    'whether the prompts are of the kind that the adapter is for was not looked at; with others a '
+    'training on answers does worse than a mapping'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,10 +81,42 @@ def distill(flags: Flags, experiment: Experiment) -> None:
         targets=config.targets,
         base_model=flags.target_model,
     )
-    processes.on_first(
-        lambda: save_peft(output, written, trained[flags.adapter], dtype=flags.adapter_dtype)
+    steps = math.ceil(math.ceil(len(prompts) / 2) / config.batch_size) * config.num_epochs
+    cautions = _cautions(len(prompts), steps)
+    card = model_card.distilled_card(
+        {'source': flags.source_model, 'target': flags.target_model},
+        flags.adapter,
+        [
+            ('prompts', f'{len(prompts)}, of whose answers the surer half was learned'),
+            ('begun from', f'the mapping `{flags.mapping}`' if flags.mapping else 'no adapter'),
+            ('training', f'{config.num_epochs:g} epochs of batches of {config.batch_size}'),
+        ],
+        cautions,
+        config.rank,
     )
+
+    def write() -> None:
+        with io.atomic_directory(output) as partial:
+            save_peft(partial, written, trained[flags.adapter], dtype=flags.adapter_dtype)
+            io.write_text(partial / 'README.md', card)
+
+    processes.on_first(write)
+    for caution in cautions:
+        logging.warning('%s: %s', output, caution)
     logging.info('adapter of the answers to %d prompts: %s', len(prompts), output)
+
+
+def _cautions(prompts: int, steps: float) -> list[str]:
+    """Returns what speaks against a result, by how much it learned."""
+    found = []
+    if prompts < _MANY_PROMPTS:
+        found.append(
+            f'{prompts} prompts are few, some hundred are wanted; translate with prompts and '
+            'distill keeps some answers out and looks whether the training helped'
+        )
+    if steps < _MANY_STEPS:
+        found.append(f'{steps:g} steps of training are few, more epochs may help')
+    return [*found, _KIND]
 
 
 COMMAND = Command(

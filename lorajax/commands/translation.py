@@ -11,10 +11,23 @@ from lorajax import io, mapping
 from lorajax.distillation import ladder
 from lorajax.errors import ArgumentError, InputError
 from lorajax.experiment.adapters import SIDES, save_predicted
+from lorajax.experiment.workdir import Workdir
+from lorajax.io import fields
 from lorajax.lora import load_peft
 from lorajax.mapping import advice, model_card, quality, verdict
 from lorajax.mapping.advice import Advice, Known
 from lorajax.types import Adapter, JsonDict
+
+_INTERVAL = fields.Kind(
+    'a number with its interval',
+    lambda value: (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(map(fields.NUMBER.fits, [x for x in value if x is not None] or [None]))
+        and value[0] is not None
+        and (value[1] is None) == (value[2] is None)
+    ),
+)
 
 
 class Mapped(NamedTuple):
@@ -202,6 +215,28 @@ def is_zero(adapter: Adapter) -> bool:
     )
 
 
+def measured(mapped: Mapped) -> str:
+    """Returns what the run that a mapping is of measured of it; '' if it is of none.
+
+    Raises:
+      InputError: if the run's results are damaged.
+    """
+    files = Workdir(pathlib.Path(mapped.path).resolve().parent.parent)
+    method = mapped.fitted.method
+    if files.mapping(method).resolve() != pathlib.Path(mapped.path).resolve():
+        return ''
+    if not files.results.is_file():
+        return ''
+    results = fields.require_object(files.results, io.read_json(files.results))
+    part = fields.require_object(files.results, results.get('experiment1'))
+    pooled = fields.require_object(files.results, part.get('pooled_gap_recovered'))
+    if method not in pooled:
+        return ''
+    value, low, high = fields.require(files.results, pooled, method, _INTERVAL)
+    interval = '' if low is None else f', 95 % interval {low:.2f} to {high:.2f}'
+    return f'{value:.2f} of what retraining gains{interval}, pooled over its held-outs'
+
+
 def write(directory: pathlib.Path, mapped: Mapped, result: Result, dtype: str) -> None:
     """Writes an adapter of the target with its model card."""
     save_predicted(directory, result.reached.adapter, mapped.bases['target'], dtype)
@@ -212,18 +247,20 @@ def write(directory: pathlib.Path, mapped: Mapped, result: Result, dtype: str) -
         diagnostics=mapped.fitted.diagnostics,
         report=result.report,
         rank=max(np.shape(e['a'])[-1] for e in result.reached.adapter['layers'].values()),
-        **_described(result),
+        **_described(mapped, result),
     )
     io.write_text(directory / 'README.md', card)
 
 
-def _described(result: Result) -> dict[str, Any]:
+def _described(mapped: Mapped, result: Result) -> dict[str, Any]:
     """Returns what the model card says of the rung, as arguments of `model_card`."""
     reached = result.reached
     facts = [
         ('expected of the map for this adapter', result.expected.words),
         ('rung reached', f'{reached.rung}: {verdict.SAW[reached.rung]}'),
     ]
+    if found := measured(mapped):
+        facts.append(('measured in the run of the mapping', found))
     if reached.learned:
         facts.append(('fitted to', f'{reached.learned} answers'))
     if reached.kept_out:

@@ -104,8 +104,42 @@ def model_card(
         rows.append(('outside the span', f'{report["distance_to_span"]:.2f} of its norm{among}'))
     if report.get('energy_lost') is not None:
         rows.append(('lost by truncation', f'{report["energy_lost"]:.4f} of the squared norm'))
-    rows += facts
-    rows.append(('made with', f'lorajax {lorajax.__version__}'))
+    page = _page(bases, made, verdict, [caution] if caution else [], [*rows, *facts], rank)
+    lines = [*page, '', '## Anchors', '', *_anchor_lines(diagnostics['anchors'], report)]
+    return '\n'.join(lines) + '\n'
+
+
+def distilled_card(
+    bases: Mapping[str, str],
+    adapter: str,
+    facts: Sequence[tuple[str, str]],
+    cautions: Sequence[str],
+    rank: int,
+) -> str:
+    """Returns the README.md of an adapter that was trained on the source model's answers.
+
+    Args:
+      bases: names of the 'source' and 'target' base models.
+      adapter: where the source adapter was read.
+      facts: rows of the table, name and value.
+      cautions: sentences on what speaks against it.
+      rank: of the adapter.
+    """
+    verdict = 'check first, no answer was kept out of the training to try it on'
+    made = 'by a training on what the source model answers with it'
+    rows = [('source adapter', f'`{adapter}`'), ('source base model', f'`{bases["source"]}`')]
+    return '\n'.join(_page(bases, made, verdict, cautions, [*rows, *facts], rank)) + '\n'
+
+
+def _page(
+    bases: Mapping[str, str],
+    made: str,
+    verdict: str,
+    cautions: Sequence[str],
+    rows: Sequence[tuple[str, str]],
+    rank: int,
+) -> list[str]:
+    """Lines of a card up to what is said of anchors."""
     lines = [
         '---',
         f'base_model: {_quoted(bases["target"])}',
@@ -123,13 +157,13 @@ def model_card(
     ]
     if verdict:
         lines += [f'**Verdict: {verdict}.**', '']
-    if caution:
+    for caution in cautions:
         lines += [f'> **Warning:** {caution}.', '']
     lines += ['| | |', '| --- | --- |', *(f'| {name} | {value} |' for name, value in rows)]
+    lines.append(f'| made with | lorajax {lorajax.__version__} |')
     if rank:
         lines += ['', *_usage(bases['target'], rank)]
-    lines += ['', '## Anchors', '', *_anchor_lines(diagnostics['anchors'], report)]
-    return '\n'.join(lines) + '\n'
+    return lines
 
 
 def _usage(base: str, rank: int) -> list[str]:

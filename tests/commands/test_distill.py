@@ -34,6 +34,9 @@ def test_an_adapter_of_the_target_is_written(call, tmp_path):
     run(*call)
     config, adapter = lora.load_peft(tmp_path / 'out')
     assert config.base_model == 'toy-target' and config.rank == 2
+    card = (tmp_path / 'out/README.md').read_text()
+    assert 'Warning:** 7 prompts are few' in card and 'Warning:** 1 steps of training' in card
+    assert '**Verdict: check first' in card and 'vllm serve toy-target' in card
     target = load_model(str(toy.MODELS['toy-target']))
     assert list(adapter['layers']) == list(lora.TARGETS)
     plain, changed = (target.logits(np.array([[3, 4, 5]]), adapter=a) for a in (None, adapter))

@@ -55,6 +55,21 @@ def test_a_row_of_a_summary_has_what_was_seen_and_expected(mapped):
     assert expected['low'] <= expected['share'] <= expected['high']
 
 
+def test_the_card_has_what_the_run_of_the_mapping_measured(mapped, tmp_path):
+    ours = mapped._replace(path=str(tmp_path / 'mappings/matched_scaled'))
+    assert translation.measured(ours) == translation.measured(mapped) == ''
+    pooled = {'matched_scaled': [0.9023, 0.889, 0.916]}
+    io.write_json(tmp_path / 'results.json', {'experiment1': {'pooled_gap_recovered': pooled}})
+    translation.write(tmp_path / 'out', ours, judge(ours, 0.1), 'float32')
+    card = (tmp_path / 'out' / 'README.md').read_text()
+    assert 'run of the mapping | 0.90 of what retraining gains, 95 % interval 0.89 to 0.92' in card
+    assert translation.measured(ours._replace(path=str(tmp_path / 'mappings/other'))) == ''
+    pooled['matched_scaled'] = [None, 0.1, 0.2]
+    io.write_json(tmp_path / 'results.json', {'experiment1': {'pooled_gap_recovered': pooled}})
+    with pytest.raises(InputError, match='expected a number with its interval'):
+        translation.measured(ours)
+
+
 def test_the_card_says_how_to_check_and_load_it(mapped, tmp_path):
     translation.write(tmp_path / 'out', mapped, judge(mapped, 0.1), 'float32')
     card = (tmp_path / 'out' / 'README.md').read_text()
@@ -66,7 +81,7 @@ def test_the_card_says_how_to_check_and_load_it(mapped, tmp_path):
 
 def test_advice_counts_pairs_and_knows_bases_that_are_one(mapped):
     asked = translation.advise(mapped, Known(prompts=32))
-    assert (asked.rung, 'from 32 prompts' in asked.reason) == (advice.REWEIGHTED, True)
+    assert (asked.rung, 'from 32 prompts' in asked.reason) == (advice.DISTILLED, True)
     assert translation.advise(mapped, Known()).rung == advice.MAP  # some pairs, as the mapping has
     hashes = {'source_weights': 'x', 'target_weights': 'x'}
     same = mapped._replace(bases={**mapped.bases, **hashes})

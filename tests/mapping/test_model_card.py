@@ -53,6 +53,15 @@ def test_a_combination_is_judged_by_the_distances_of_its_parts():
     assert model_card.warning(DIAGNOSTICS, {}) is None
 
 
+def test_an_adapter_of_answers_has_a_card_too():
+    bases = {'source': 'a/source', 'target': 'a/target'}
+    text = model_card.distilled_card(bases, 'mine', [('prompts', '3')], ['few', 'short'], 4)
+    data = huggingface_hub.ModelCard(text).data
+    assert data.base_model == 'a/target' and 'translated-adapter' in data.tags
+    assert text.count('**Warning:**') == 2 and '| prompts | 3 |' in text
+    assert '--max-lora-rank 8' in text and lorajax.__version__ in text and 'Anchors' not in text
+
+
 def test_says_when_a_mapping_is_no_better_than_the_mean_or_cannot_be_judged():
     assert 'falls back' in model_card.expectation(DIAGNOSTICS | {'fallback': 'mean'})
     assert 'not known' in model_card.expectation({'loo_r2': None})
