@@ -25,8 +25,9 @@ def samples(browser: Mapping[str, Any], selected: str | None) -> Section | None:
     names = [_COLUMNS['base'], f'translated ({selected})', _COLUMNS['oracle']]
     columns = [Column('Task'), Column('Question'), Column('Expected'), *map(Column, names)]
     caption = (
-        'Of each task the first item that only training helps with and the translated adapter '
-        'answers rightly, and the first that it misses and retraining does not.'
+        'Items that the target model gets wrong without an adapter and right with a retrained one: '
+        'of each task the first that the translated adapter gets right, and the first that it does '
+        'not.'
     )
     return Section('Sample answers', [Table(columns, rows, caption)])
 
