@@ -81,7 +81,7 @@ def test_the_card_says_how_to_check_and_load_it(mapped, tmp_path):
 
 def test_advice_counts_pairs_and_knows_bases_that_are_one(mapped):
     asked = translation.advise(mapped, Known(prompts=32))
-    assert (asked.rung, 'from 32 prompts' in asked.reason) == (advice.DISTILLED, True)
+    assert (asked.rung, 'from 32 prompts' in asked.reason) == (advice.REWEIGHTED, True)
     assert translation.advise(mapped, Known()).rung == advice.MAP  # some pairs, as the mapping has
     hashes = {'source_weights': 'x', 'target_weights': 'x'}
     same = mapped._replace(bases={**mapped.bases, **hashes})
