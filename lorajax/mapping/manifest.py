@@ -102,11 +102,14 @@ def read_header(path: pathlib.Path, content: JsonDict) -> Header:
     method = fields.require(path, content, 'method', fields.TEXT)
     stored = fields.require(path, content, 'options', fields.OBJECT)
     names = {field.name for field in dataclasses.fields(Options)}
-    if set(stored) != names:
-        wrong = io.show(sorted(set(stored) ^ names)[0])
-        raise InputError(f'{path}: options differ in {wrong}, expected {sorted(names)}')
+    if unknown := sorted(set(stored) - names):
+        raise InputError(
+            f'{path}: options has {io.show(unknown[0])}, which this version does not know; fit the '
+            'mapping again'
+        )
     try:
         method_named(method)
+        # What an earlier version did not ask for has its default, which is what it did.
         options = Options(**stored)
     except InputError as error:
         raise InputError(f'{path}: {error}') from None
