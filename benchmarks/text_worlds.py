@@ -9,10 +9,12 @@ and draws `--figure`. Prints answers to some prompts, too.
 `--own_prompts` also trains on what the source answers to the held-outs' own training prompts, whose
 labels nobody reads (a run's 'distilled' asks the anchors' prompts), from the reweighted adapter on;
 and it scores the teachers. `--controls` adds a fresh adapter, another held-out's teacher as placebo
-and, from the map on, answers to half of the prompts of which 'distilled' chose the surest half.
+and, from the map on, answers to half of the prompts of which 'distilled' chose the surest half, and
+to 8 and 32 own prompts, a quarter kept out, as `translate` trains.
 Kept in `own_prompts.jsonl`.
 """
 
+import dataclasses
 import functools
 import pathlib
 import re
@@ -27,7 +29,8 @@ import numpy as np
 from absl import app, flags
 
 from lorajax import io
-from lorajax.distillation import pseudo_labels, teacher
+from lorajax.distillation import ladder, material, pseudo_labels, teacher
+from lorajax.distillation.material import Row
 from lorajax.evaluation import evaluate as evaluation
 from lorajax.experiment import anchor_rows, models, options
 from lorajax.experiment import tasks as tasks_by_name
@@ -39,6 +42,7 @@ from lorajax.text.skills import FORMATS
 from lorajax.training import train_adapters
 
 _DRAWS = 4000
+_FEW = (8, 32)  # prompts of a user
 _POOLED = (
     'mean', 'nearest', 'matched_ridge', 'matched_scaled', 'placebo', 'span_oracle_tensor',
     'reweighted', 'distilled', 'own prompts', 'source, its adapter', 'repeated',
@@ -129,6 +133,16 @@ def own_prompts(experiment: Experiment, controls: bool) -> list[dict[str, Any]]:
             'own prompts, another teacher': train(asked(others, prompts), start_from=start),
             "anchors' prompts, any answers": train(any_rows, start_from=mapped),
         }
+        for count in _FEW:
+            few = {task: material.split([*map(Row, own[task][:count])]).learn for task in own}
+            rows = {task: [row.encoded for row in learned] for task, learned in few.items()}
+            recipe = dataclasses.replace(
+                experiment.train_config,
+                num_epochs=ladder.LEAST_SEEN / min(map(len, rows.values())),
+            )
+            made[f'{count} own prompts, from the map'] = train(
+                rows, config=recipe, start_from=mapped
+            )
     found = []
     for task in teachers:
         score = functools.partial(

@@ -30,7 +30,7 @@ from lorajax.types import Adapter
 MAP, REWEIGHTED, DISTILLED, FEW_SHOT = RUNGS = ('map', 'reweighted', 'distilled', 'few-shot')
 NONE = 'none'  # the bare target, in tables of losses
 _MOST_ROWS = 64  # that weights are fitted to: more changed little and cost memory
-_LEAST_SEEN = 720  # answers that a training sees, repeated; 24 of them 30 times (docs/results.md)
+LEAST_SEEN = 720  # answers that a training sees, repeated; 24 of them 30 times (docs/results.md)
 _ANCHOR = 'anchor '  # before names of anchors, which may be those of adapters to translate
 _OTHER_KIND = (
     'the answers to these prompts are not learned: pairs of adapters disagree where the source '
@@ -327,7 +327,7 @@ def _by_training(target: _Target, recipe: TrainConfig) -> _Fit:
             name: dataclasses.replace(
                 recipe, rank=_rank(below[name]), alpha=recipe.scale * _rank(below[name]),
                 targets=tuple(below[name]['layers']),
-                num_epochs=max(recipe.num_epochs, _LEAST_SEEN / len(known)),
+                num_epochs=max(recipe.num_epochs, LEAST_SEEN / len(known)),
             )
             for name, known in rows.items()
         }  # fmt: skip

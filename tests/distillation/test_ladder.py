@@ -75,7 +75,7 @@ def test_a_rung_that_makes_it_worse_is_not_taken(models, prompts, monkeypatch):
 
 
 def test_a_training_goes_on_from_there(models, prompts, monkeypatch):
-    monkeypatch.setattr(ladder, '_LEAST_SEEN', 36)  # six times six answers
+    monkeypatch.setattr(ladder, 'LEAST_SEEN', 36)  # six times six answers
     recipe = TrainConfig(num_epochs=1, batch_size=8, learning_rate=5e-3, rank=4, alpha=8.0)
     _, reached = climb(models, prompts, training=recipe)
     one = reached['one']
@@ -85,7 +85,7 @@ def test_a_training_goes_on_from_there(models, prompts, monkeypatch):
 
 
 def test_a_training_alone_keeps_the_rank_of_each_start(models, prompts, monkeypatch):
-    monkeypatch.setattr(ladder, '_LEAST_SEEN', 12)
+    monkeypatch.setattr(ladder, 'LEAST_SEEN', 12)
     source, target = models['source'][0], models['target'][0]
     start = {str(rank): random_adapter(target, rank, rank=rank, size=0.1) for rank in (2, 3)}
     reached = ladder.climb(
