@@ -59,7 +59,11 @@ class Flags:
         f'most {climbing.KEPT} are kept; some hundreds, as most are of other kinds',
         minimum=0,
     )
-    distill: bool = option(False, 'train on the answers to the prompts, too')
+    distill: bool = option(
+        False,
+        'train on the answers to the prompts, too, from some 32 on; of few each is seen more often '
+        'than the recipe says',
+    )
     examples: str = option('', 'JSON lines of labelled rows of the task, as train reads them')
     adapter_dtype: str = shared.adapter_dtype_flag()
     force: bool = option(
