@@ -1,8 +1,15 @@
 """Random adapters and tokens for the identities that every model must satisfy."""
 
+import dataclasses
+
 import numpy as np
 
 from lorajax import lora
+from lorajax.models import presets
+
+# Biases of Qwen2 and the frequency scaling of Llama 3 in one model, so that an identity is
+# compiled once.
+SHAPE = dataclasses.replace(presets.QWEN2_TINY, rope_scaling=presets.LLAMA3_TINY.rope_scaling)
 
 
 def random_adapter(config, seed, targets=lora.TARGETS, rank=3):

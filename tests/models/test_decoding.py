@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 
 from lorajax import lora, models
-from lorajax.models import decoding, presets, step
+from lorajax.models import decoding, step
 from lorajax.models.prompts import read_prompts
 from lorajax.models.sampling import Greedy, Sampling
-from tests.models.identities import random_adapter, tokens_for
+from tests.models.identities import SHAPE, random_adapter, tokens_for
 
 
-@pytest.fixture(
-    scope='module', params=[presets.QWEN2_TINY, presets.LLAMA3_TINY], ids=['qwen2', 'llama']
-)
-def model(request):
-    return models.random_model(request.param, jax.random.key(0))
+@pytest.fixture(scope='module')
+def model():
+    return models.random_model(SHAPE, jax.random.key(0))
 
 
 def test_stacked_adapters_decode_like_one_after_the_other(model):
