@@ -11,6 +11,7 @@ from lorajax.distillation.reweight import (
     ReweightConfig,
     Reweighting,
     combine,
+    keeps_activations,
     reweight,
     truncate,
 )
@@ -150,6 +151,12 @@ def test_adapters_fitted_together_are_those_fitted_one_by_one(target, rows):
         ours, theirs = updates(together[task]), updates(alone[task])
         for name in ours:  # Adam divides by the gradient's size, which rounding alone makes differ
             assert np.linalg.norm(ours[name] - theirs[name]) < 1e-3 * np.linalg.norm(theirs[name])
+
+
+def test_a_small_step_computes_nothing_twice(target):
+    module = target[0].module.clone(remat='full')
+    assert keeps_activations(module, 8 * 256).remat == 'none'
+    assert keeps_activations(module, 9 * 256) == module
 
 
 def test_truncation_is_the_nearest_of_its_rank(target):
