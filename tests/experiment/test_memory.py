@@ -120,6 +120,23 @@ def test_windows_and_output_norms_are_known(name):
         assert -0.05 < estimate / GIB / actual - 1 < above
 
 
+# Training with remat none for an H100, in GiB, by `programs.compile_training`.
+KEPT = {
+    'Llama-3.2-3B': (kernels.CUDNN, 2, 31.94),
+    'Qwen2.5-3B': (kernels.CUDNN, 2, 35.22),
+    'Mistral-7B-v0.1': (kernels.CUDNN, 1, 34.97),
+    'gemma-2-2b': (kernels.XLA, 2, 44.82),
+}
+
+
+@pytest.mark.parametrize('name', KEPT)
+def test_what_half_precision_keeps_without_remat(name):
+    attention, adapters, actual = KEPT[name]
+    experiment = dataclasses.replace(EXPERIMENT, remat='none')
+    parts = memory.training_bytes(experiment, known.find(name), adapters, attention)
+    assert sum(parts.values()) / GIB == pytest.approx(actual, rel=0.04)
+
+
 @pytest.mark.parametrize('config', [presets.GEMMA2_TINY, presets.MISTRAL_TINY])
 def test_layers_with_a_window_have_as_many_slots_as_others(config):
     module = Transformer(config)
