@@ -29,7 +29,7 @@ import numpy as np
 from absl import app, flags
 
 from lorajax import io
-from lorajax.distillation import ladder, material, pseudo_labels, teacher
+from lorajax.distillation import ladder, material, pseudo_labels, reweight, teacher
 from lorajax.distillation.material import Row
 from lorajax.evaluation import evaluate as evaluation
 from lorajax.experiment import anchor_rows, models, options
@@ -116,7 +116,10 @@ def own_prompts(experiment: Experiment, controls: bool) -> list[dict[str, Any]]:
         return rows
 
     start, mapped = (
-        {task: load_predicted(experiment, method, task) for task in teachers}
+        {
+            task: reweight.truncate(load_predicted(experiment, method, task), experiment.lora_rank)
+            for task in teachers
+        }
         for method in ('reweighted', experiment.distill_from)
     )
     train = functools.partial(
