@@ -139,7 +139,7 @@ def _say(fitted: mapping.TransferMap) -> None:
         share = f', {shares[task]:.2f} of what an adapter can gain' if task in shares else ''
         logging.info('  %s: R2 %.3f when left out%s', task, score, share)
     typical = quality.expect(scores, {'distance_to_span': _median(scores)})
-    logging.info('expected of an adapter as far from the pairs as each is from the others: %s', typical.words)
+    logging.info('expected of an adapter about as far from the pairs: %s', typical.words)
 
 
 def _median(scores: JsonDict) -> float | None:
