@@ -145,11 +145,17 @@ def _judge(
 
 
 def _stack(adapters: Sequence[Adapter | None]) -> Adapter | None:
-    """Stacks adapters of different ranks; None stands for the base, a zero adapter."""
+    """Stacks adapters of any ranks and targets; None stands for the base, a zero adapter."""
     real = [adapter for adapter in adapters if adapter]
     if not real:
         return None
     rank = max(entry['a'].shape[-1] for a in real for entry in a['layers'].values())
     wide = {id(adapter): pad_rank(adapter, rank) for adapter in real}
-    zero = jax.tree.map(np.zeros_like, wide[id(real[0])])
-    return stack([wide[id(adapter)] if adapter else zero for adapter in adapters])
+    zero = {
+        name: jax.tree.map(np.zeros_like, entry)
+        for adapter in wide.values()
+        for name, entry in adapter['layers'].items()
+    }
+    return stack(
+        [{'layers': zero | (wide[id(one)]['layers'] if one else {})} for one in adapters]
+    )

@@ -34,10 +34,17 @@ def setting(tmp_path_factory):
     return models.load_model(str(root)), load_chat_format(hub.resolve(str(root)))
 
 
+def adapters_of(model):
+    """The base and two adapters, of which one adapts a projection more."""
+    one, two = (make_adapter(model, seed) for seed in (1, 2))
+    two['layers']['q_proj'] = make_adapter(model, 3)['layers']['o_proj']  # both are square here
+    return {'base': None, 'one': one, 'two': two}
+
+
 @pytest.fixture(scope='module')
 def rows(setting):
     model, chat = setting
-    adapters = {'base': None, 'one': make_adapter(model, 1), 'two': make_adapter(model, 2)}
+    adapters = adapters_of(model)
     return evaluate(model, chat, registry.get('gsm8k'), EXAMPLES, adapters, **LIMITS)
 
 
@@ -57,7 +64,7 @@ def test_a_row_for_every_adapter_and_item(rows, tmp_path):
 
 def test_adapters_in_groups_answer_as_all_at_once(setting, rows):
     model, chat = setting
-    adapters = {'base': None, 'one': make_adapter(model, 1), 'two': make_adapter(model, 2)}
+    adapters = adapters_of(model)
     grouped = evaluate(
         model, chat, registry.get('gsm8k'), EXAMPLES, adapters, adapters_per_step=2, **LIMITS
     )
