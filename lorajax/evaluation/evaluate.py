@@ -156,6 +156,4 @@ def _stack(adapters: Sequence[Adapter | None]) -> Adapter | None:
         for adapter in wide.values()
         for name, entry in adapter['layers'].items()
     }
-    return stack(
-        [{'layers': zero | (wide[id(one)]['layers'] if one else {})} for one in adapters]
-    )
+    return stack([{'layers': zero | (wide[id(one)]['layers'] if one else {})} for one in adapters])
