@@ -1,10 +1,10 @@
 """Makes the base models of a text world: `python -m lorajax.text.pretrain --output=DIR ...`.
 
 Two decoders of different families, widths, depths and tokenizers, in HF format; `PAIRS` has what
-there is to choose from: two small ones, and a large one, of two to three million parameters, for
-quiet cores. Whole sequences are learned, packed into rows; a document sees nothing of
-the others in its row. On shared cores begin the command with `taskset -c 0`: the threads of a
-step wait for the slowest.
+there is to choose from: two small ones, and a large one, of two and three million parameters, for
+quiet cores. Whole sequences are learned, packed into rows; a document sees nothing of the others in
+its row. On shared cores begin the command with `taskset -c 0`: the threads of a step wait for the
+slowest.
 """
 
 import dataclasses

@@ -2,8 +2,8 @@
 
 The prompt of a task called `text_...` is a short text and nothing else, so that only an adapter
 says which skill and which format are meant. That of a task called `told_...` says the format, too,
-in words that pretraining may have practised: a base that knows them has a chance, and what its
-adapter adds is the skill.
+in words that pretraining may have practised: a base that knows them answers in the format, and what
+its adapter adds is the skill.
 """
 
 import functools
