@@ -4,7 +4,7 @@ An update B A was trained on inputs of one kind, so its rows lie where such inpu
 them into more than inputs of another kind. The share |B A x|^2 / |B A|^2 needs the base model's
 inputs x to a prompt, no answer and no label. It is worth something beside those of other adapters
 for the same prompt alone: prompts differ, too. Lower layers tell little, as they see words and not
-what is asked for (docs/results.md).
+what is asked for, and so do queries, keys and values (docs/results.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,8 @@ import numpy as np
 from lorajax.models import Model, activations
 from lorajax.types import Adapter, Array
 
+# Where kinds differ most; of adapters of other projections all are looked at.
+_TELLING = ('o_proj', 'gate_proj', 'up_proj')
 _PLACES = 16
 _TOGETHER = 256  # positions in memory at once: 1 GB at 3B size in bfloat16 (predicted)
 
@@ -30,10 +32,12 @@ def energies(
 
     Returns:
       By name float64[L, N, P], the mean over positions of log(|B A x|^2 / |B A|^2) for the upper L
-      layers and the model's P projections; NaN where the adapter changes nothing.
+      layers and P projections: o, gate and up where every adapter adapts one of them, otherwise
+      all of the model's. NaN where the adapter changes nothing.
     """
     places = [_spread(len(prompt)) for prompt in prompts]
-    projections = list(model.config.projections)
+    is_telling = all(any(p in a['layers'] for p in _TELLING) for a in adapters.values())
+    projections = [p for p in model.config.projections if p in _TELLING or not is_telling]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in adapters}
     for some in _groups([len(chosen) for chosen in places]):
         inputs = activations.collect(

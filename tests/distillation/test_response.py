@@ -43,6 +43,14 @@ def test_energies_are_norms_of_what_the_updates_return(source):
                 np.testing.assert_allclose(found[name][row, :, column], expected, atol=1e-4)
 
 
+def test_projections_that_tell_kinds_apart_are_looked_at_where_all_adapt_one(source):
+    both = {'one': random_adapter(source, 1, targets=('q_proj', 'up_proj')),
+            'other': random_adapter(source, 2, targets=('q_proj', 'gate_proj'))}  # fmt: skip
+    found = response.energies(source, both, PROMPTS[:1])
+    assert np.isnan(found['one'][0, 0]).tolist() == [True, True, False]  # of o, gate and up
+    assert np.isnan(found['other'][0, 0]).tolist() == [True, False, True]
+
+
 def test_prompts_do_not_depend_on_what_is_in_memory_with_them(source, monkeypatch):
     adapters = {'one': random_adapter(source, 1)}
     together = response.energies(source, adapters, PROMPTS)['one']
