@@ -92,7 +92,8 @@ def climb(
         )  # fmt: skip
 
     if not given.sampled:
-        return with_prompts(list(queries), given.prompts)
+        found = with_prompts(list(queries), given.prompts)
+        return {name: _with_way_out(one) for name, one in found.items()}
     reached = {}
     for name, query in queries.items():
         model, chat = load(given.source_model, experiment, 'source')
@@ -102,6 +103,15 @@ def climb(
             one = with_prompts([name], kept)[name]
         reached[name] = dataclasses.replace(one, notes=(note, *one.notes))
     return reached
+
+
+def _with_way_out(reached: ladder.Reached) -> ladder.Reached:
+    """Adds what to do to the note that a user's prompts seem to be of another kind."""
+    notes = [
+        f'{note}; trust_prompts learns them' if note == ladder.OTHER_KIND else note
+        for note in reached.notes
+    ]
+    return dataclasses.replace(reached, notes=tuple(notes))
 
 
 def _own_prompts(

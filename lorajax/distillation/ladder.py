@@ -32,7 +32,7 @@ NONE = 'none'  # the bare target, in tables of losses
 _MOST_ROWS = 64  # that weights are fitted to: more changed little and cost memory
 LEAST_SEEN = 720  # answers that a training sees, repeated; 24 of them 30 times (docs/results.md)
 _ANCHOR = 'anchor '  # before names of anchors, which may be those of adapters to translate
-_OTHER_KIND = (
+OTHER_KIND = (
     'the answers to these prompts are not learned: pairs of adapters disagree where the source '
     'is as unsure and responds as little, so the prompts do not seem to be of the kind that the '
     'adapter is for'
@@ -211,7 +211,7 @@ def _trusted(
         if found:
             given[name] = found
         if not found:
-            notes[name] = _OTHER_KIND
+            notes[name] = OTHER_KIND
         elif found.left_out:
             notes[name] = _SOME_OTHER_KIND.format(found.left_out, len(prompts))
     return given, notes

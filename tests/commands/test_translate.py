@@ -273,6 +273,7 @@ def test_prompts_of_another_kind_leave_the_translation_as_it_is(toy_translation)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), actual, expected)
     card = (root / 'out' / 'README.md').read_text()
     assert '| rung reached | map: ' in card and 'prompts do not seem to be of the kind' in card
+    assert 'adapter is for; trust_prompts learns them' in card
     shutil.rmtree(root / 'out')
     translate(root, *TOY, f'--prompts={root}/prompts', '--trust_prompts', *SIZES, FORCE)
     assert 'seem to be of the kind' not in (root / 'out' / 'README.md').read_text()
