@@ -44,7 +44,7 @@ def distill(flags: Flags, experiment: Experiment) -> None:
     """Trains a target adapter on what the source model answers with its adapter.
 
     It needs both models and prompts, but no answers to them; the prompts may be of other tasks.
-    The half is learned of whose answers the source model is surest.
+    The half is learned of whose answers the source model is surest, of equal ones half of each.
 
     Raises:
       InputError: on bad prompts, or a source model that finishes no answer.

@@ -5,6 +5,7 @@ Trans-LoRA (Wang et al. 2024, arXiv 2405.17258). Where pairs of adapters are at 
 more.
 """
 
+import collections
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,10 +29,39 @@ def example(task: str, prompt: str | Prompt, answer: str, item: str = '') -> Exa
     )
 
 
+def doubt(answers: Sequence[Answer]) -> np.ndarray:
+    """Returns float64[N], how unsure a teacher is of each answer; inf for unfinished ones.
+
+    An answer has the place of its loss among all losses, from 0 to 1, if nobody else has it, and
+    its place among the losses of equal answers if there are many; in between, with 1 / number as
+    the share of the former. So where a task has few answers the surest of each count, and not
+    those to the one that the teacher finds easiest, which alone tell nothing of the task.
+    """
+    losses = np.array([answer.nll for answer in answers])
+    finished = np.flatnonzero(np.isfinite(losses))
+    found = np.full(len(losses), np.inf)
+    found[finished] = _places(losses[finished])
+    equal = collections.defaultdict(list)
+    for index in finished.tolist():
+        equal[answers[index].text].append(index)
+    for places in equal.values():
+        within = _places(losses[places])
+        found[places] += (within - found[places]) * (1 - 1 / len(places))
+    return found
+
+
+def _places(values: np.ndarray) -> np.ndarray:
+    """Returns the middle of each value's place in order, over their number; equal ones in turn."""
+    order = np.argsort(values, kind='stable')
+    places = np.empty(len(values))
+    places[order] = (np.arange(len(values)) + 0.5) / max(len(values), 1)
+    return places
+
+
 def select(
     prompts: Sequence[str | Prompt], answers: Sequence[Answer], count: int, task: str
 ) -> list[Example]:
-    """Returns the prompts whose answers the teacher is surest of, as training examples.
+    """Returns the prompts whose answers the teacher is surest of, by `doubt`, as examples.
 
     Args:
       prompts: user messages.
@@ -45,8 +75,8 @@ def select(
     Raises:
       InputError: if no answer came to its end.
     """
-    losses = np.array([answer.nll for answer in answers])
-    order = [i for i in np.argsort(losses, kind='stable')[:count] if np.isfinite(losses[i])]
+    doubts = doubt(answers)
+    order = [i for i in np.argsort(doubts, kind='stable')[:count] if np.isfinite(doubts[i])]
     if not order:
         raise InputError(
             f'{task}: the source model with its adapter finished none of {len(prompts)} answers; '

@@ -23,3 +23,19 @@ def test_answers_without_an_end_are_never_kept():
     assert len(pseudo_labels.select(PROMPTS, ANSWERS, 4, 'task')) == 3
     with pytest.raises(InputError, match='task: the source model with its adapter finished none'):
         pseudo_labels.select(['r'], ANSWERS[2:3], 1, 'task')
+
+
+def test_equal_answers_compete_with_each_other_and_others_with_all():
+    # An easy answer ten times, a hard one ten times, and one that is there once and unlikely.
+    easy = [Answer('science', 0.01 + 0.001 * i, 2) for i in range(10)]
+    hard = [Answer('code', 0.5 + 0.01 * i, 2) for i in range(10)]
+    answers = [*easy, *hard, Answer('sci', 3.0, 2)]
+    prompts = [str(i) for i in range(len(answers))]
+    kept = pseudo_labels.select(prompts, answers, 10, 'task')
+    assert [e.prompt for e in kept] == [str(i) for i in (*range(5), *range(10, 15))]
+    # Where no two are equal the surest are kept.
+    alone = [answer._replace(text=str(i)) for i, answer in enumerate(answers)]
+    kept = pseudo_labels.select(prompts, alone, 10, 'task')
+    assert [e.prompt for e in kept] == [str(i) for i in range(10)]
+    doubts = pseudo_labels.doubt([*answers, Answer('code', np.inf, 0)])
+    assert doubts[-1] == np.inf and doubts[:-1].min() > 0 and doubts[:-1].max() < 1
