@@ -91,9 +91,11 @@ def train_adapters(
     Raises:
       ArgumentError: if `config.targets` are no projections of the model, or recipes differ in what
         they must share.
-      InputError: if a task has no examples; if a loss is not finite, naming task and step.
+      InputError: if a task has no examples; if an adapter of `start_from` has a higher rank than
+        its recipe; if a loss is not finite, naming task and step.
     """
     configs = _check(model, examples, config)
+    _check_start(start_from or {}, dict(zip(examples, configs, strict=True)))
     plan = make_plan(model, examples, config, pad_id, num_slots)
     group = _Group(model, list(examples), configs, plan.slots, start_from)
     state = group.begin()
@@ -260,3 +262,14 @@ def _check(
         if not rows:
             raise InputError(f'{task}: has no training examples, expected at least one')
     return configs
+
+
+def _check_start(start_from: Mapping[str, Adapter], configs: Mapping[str, TrainConfig]) -> None:
+    """Refuses adapters to go on from that do not fit into their recipe's rank."""
+    for task, adapter in start_from.items():
+        rank = max(entry['a'].shape[-1] for entry in adapter['layers'].values())
+        if task in configs and rank > configs[task].rank:
+            raise InputError(
+                f'{task}: the adapter to go on from has rank {rank}, the recipe '
+                f'{configs[task].rank}; truncate it or train that rank'
+            )

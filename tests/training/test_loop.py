@@ -189,6 +189,9 @@ def test_training_goes_on_from_given_adapters(tiny):
     jax.tree.map(np.testing.assert_array_equal, same, first)
     fresh = train_adapters(tiny, TASKS, still, pad_id=0)
     assert not np.asarray(fresh['a']['layers']['q_proj']['b']).any()
+    low = dataclasses.replace(SMOOTH, rank=1)
+    with pytest.raises(InputError, match=f'a: .* has rank {SMOOTH.rank}, the recipe 1;'):
+        train_adapters(tiny, TASKS, low, pad_id=0, start_from=first)
 
 
 def test_a_loss_that_is_not_finite_names_task_and_step(tiny):
