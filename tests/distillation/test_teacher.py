@@ -49,8 +49,8 @@ def test_what_stands_before_a_prompt_is_kept_in_question_and_pseudo_label(source
     _, chat = source
     before = ({'role': 'user', 'content': 'ca'}, {'role': 'assistant', 'content': 'cb'})
     prompt = Prompt('sd sb', before)
-    ids = teacher._encode(chat, prompt)
+    ids = teacher.encode(chat, prompt)
     assert chat.tokenizer.decode(ids) == 'ca = cb<end>sd sb ='
-    np.testing.assert_array_equal(teacher._encode(chat, Prompt('sd')), chat.encode_prompt('sd'))
+    np.testing.assert_array_equal(teacher.encode(chat, Prompt('sd')), chat.encode_prompt('sd'))
     learned = chat.encode(pseudo_labels.example('t', prompt, 'se sc'))
     np.testing.assert_array_equal(learned.prompt, ids)
