@@ -29,8 +29,9 @@ import numpy as np
 from absl import app, flags
 
 from lorajax import io
-from lorajax.distillation import ladder, material, pseudo_labels, reweight, teacher
+from lorajax.distillation import ladder, material, pseudo_labels, teacher
 from lorajax.distillation.material import Row
+from lorajax.distillation.reweight import truncate
 from lorajax.evaluation import evaluate as evaluation
 from lorajax.experiment import anchor_rows, models, options
 from lorajax.experiment import tasks as tasks_by_name
@@ -117,7 +118,7 @@ def own_prompts(experiment: Experiment, controls: bool) -> list[dict[str, Any]]:
 
     start, mapped = (
         {
-            task: reweight.truncate(load_predicted(experiment, method, task), experiment.lora_rank)
+            task: truncate(load_predicted(experiment, method, task), experiment.lora_rank)
             for task in teachers
         }
         for method in ('reweighted', experiment.distill_from)
