@@ -54,6 +54,17 @@ def test_a_teacher_beyond_any_anchor_is_believed_if_it_is_sure_but_not_backed():
     assert trust(unsure, PLAIN, unlike, PAIRED[2:]).weights.max() == 0.0
 
 
+def test_responses_that_tell_nothing_of_the_anchors_are_not_heard():
+    # Whether a pair agrees goes with certainty; who responds is turned around.
+    deaf = Signs(LOSSES, RESPONSES[[3, 1, 2, 0]])
+    sure = Signs(LOSSES[0], RESPONSES[3])
+    assert trust(sure, PLAIN, deaf, PAIRED).weights.min() > 0.95
+    assert trust(sure, PLAIN, ANCHORS, PAIRED).weights.max() == 0.0
+    # Then all answers are trusted alike: one that the teacher is unsure of, with the others.
+    mixed = Signs(np.where(np.arange(8) == 0, 0.02, LOSSES[0]), RESPONSES[3])
+    assert np.ptp(trust(mixed, PLAIN, deaf, PAIRED).weights) == 0.0
+
+
 def test_without_anchors_every_answer_is_taken_and_none_backed():
     none = np.zeros((0, 8))
     trusted = trust(OTHER, PLAIN, Signs(none, none), none)
