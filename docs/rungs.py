@@ -2,8 +2,8 @@
 
 Every number stands in docs/results.md: 'contest' is the pooled column of the contest of mappings
 (five toy worlds, 30 held-outs, bootstrap over held-outs), in the rows of 8 and 32 prompts that of
-the ladder's 15 worlds but the demo's; 'demo' is the toy run. Both are shares of the gap: 0 is the base
-model without an adapter, 1 an adapter retrained on the target.
+the ladder's 15 worlds but the demo's; 'demo' is the toy run. Both are shares of the gap: 0 is the
+base model without an adapter, 1 an adapter retrained on the target.
 """
 
 import pathlib
