@@ -16,7 +16,7 @@ from lorajax.types import Adapter, Array
 
 # Where kinds differ most; of adapters of other projections all are looked at.
 _TELLING = ('o_proj', 'gate_proj', 'up_proj')
-_PLACES = 16
+_PLACES = 16  # of a prompt, at most
 _TOGETHER = 256  # positions in memory at once: 1 GB at 3B size in bfloat16 (predicted)
 
 

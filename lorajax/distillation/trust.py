@@ -135,7 +135,10 @@ def _one_by_one(
     counts = np.concatenate([np.ones(len(known)), np.full(len(own), _ALONE)])
     knots = np.unique(np.concatenate([np.quantile(places, np.linspace(0, 1, _KNOTS)), own]))
     near = _near(knots, places) * counts
-    expected = near @ values / near.sum(axis=1)
+    total = near.sum(axis=1)
+    # Between answers that are far apart nothing is near, and nothing is predicted.
+    expected = np.full(len(knots), -np.inf)
+    np.divide(near @ values, total, out=expected, where=total > 0)
     highest = np.maximum.accumulate(expected[::-1])[::-1]
     return highest[np.searchsorted(knots, own)], _near(own, known).sum(axis=1)
 

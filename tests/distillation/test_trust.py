@@ -54,6 +54,14 @@ def test_a_teacher_beyond_any_anchor_is_believed_if_it_is_sure_but_not_backed():
     assert trust(unsure, PLAIN, unlike, PAIRED[2:]).weights.max() == 0.0
 
 
+def test_answers_far_from_all_others_leave_nothing_undefined():
+    # A third of its prompts it hardly responds to: knots lie where no answer is near.
+    torn = Signs(LOSSES[0], np.where(np.arange(8) < 3, -60.0, 0.5))
+    with np.errstate(divide='raise', invalid='raise'):
+        weights = trust(torn, PLAIN, ANCHORS, PAIRED).weights
+    assert weights[:3].max() == 0.0 and weights[3:].min() > 0.95
+
+
 def test_responses_that_tell_nothing_of_the_anchors_are_not_heard():
     # Whether a pair agrees goes with certainty; who responds is turned around.
     deaf = Signs(LOSSES, RESPONSES[[3, 1, 2, 0]])
