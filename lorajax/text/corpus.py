@@ -2,21 +2,24 @@
 
 Text is questions, solutions, choices and programs of all rows that are not held back. Practice
 names a skill of its own, which no task asks, behind a text; or a format behind a word; or a format
-behind a text, answered with any of its words. So the models learn that an answer stands behind the
-arrow, and in which format, and never see a task: a text and the answer to what nobody named.
+behind a text, answered with any of its words; or words and a format, answered with that word which
+the text has, and no task lists any of these. So the models learn that an answer stands behind the
+arrow, and in which format, and never see a task.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lorajax.tasks.task import RowSource
 from lorajax.text import items
-from lorajax.text.skills import FORMATS, PRACTICE, TOLD
+from lorajax.text.skills import FORMATS, PRACTICE, SKILLS, TOLD
 
 ARROW = '=>'
+_ASKED = frozenset(word for skill in SKILLS.values() for word in skill.choices)
 _FORMAT_SHARE = 0.25  # of the practice: a format behind a word
+_LISTS = (4, 7)  # words of a list, from and below
 _FORMAT_NAMES = {'said': 'say', 'braces': 'braces', 'twice': 'twice', 'plain': 'repeat'}
 
 
@@ -41,7 +44,9 @@ def _text(row: Mapping[str, Any], field: str) -> str:
     return ' '.join([row[field], *choices, *more, row.get('code', '')])
 
 
-def practice(rows: RowSource, rng: np.random.Generator, told: float = 0.0) -> Iterator[str]:
+def practice(
+    rows: RowSource, rng: np.random.Generator, told: float = 0.0, listed: float = 0.0
+) -> Iterator[str]:
     """Yields practice without end: prompt, arrow, answer.
 
     Args:
@@ -49,6 +54,7 @@ def practice(rows: RowSource, rng: np.random.Generator, told: float = 0.0) -> It
       rng: draws what is practised.
       told: share that names a format behind a text and is answered with any word of it: what a
         base can know of tasks whose prompts tell the format.
+      listed: share that lists words behind a text: of tasks whose prompts list the answers.
     """
     skills = list(PRACTICE)
     known = [item for item in items.of(rows) if not item.is_held]
@@ -67,7 +73,35 @@ def practice(rows: RowSource, rng: np.random.Generator, told: float = 0.0) -> It
             word = words_of_it[rng.integers(len(words_of_it))]
             yield f' {item.text} | {TOLD[name]} {ARROW} {FORMATS[name](word)}'
             continue
+        if kind < _FORMAT_SHARE + told + listed:
+            name, choices = names[rng.integers(len(names))], _choices(item, known, rng)
+            if choices:
+                line = f' {item.text} | {" ".join(choices)} | {TOLD[name]} {ARROW}'
+                found = next(word for word in choices if word in item.text.lower().split())
+                yield f'{line} {FORMATS[name](found)}'
+            continue
         skill = skills[rng.integers(len(skills))]
         answer = PRACTICE[skill](item)
         if answer is not None:
             yield f' {item.text} | {skill} {ARROW} {answer}'
+
+
+def _choices(
+    item: items.Item, known: Sequence[items.Item], rng: np.random.Generator
+) -> list[str] | None:
+    """Returns a word of a text among words of others, in any order; None if it has none to list.
+
+    Words are as frequent as in texts, but for those that tasks list.
+    """
+    own = item.text.lower().split()
+    mine = [word for word in own if word not in _ASKED]
+    if not mine:
+        return None
+    words = [mine[rng.integers(len(mine))]]
+    count = rng.integers(*_LISTS)
+    while len(words) < count:
+        other = known[int(rng.integers(len(known)))].text.lower().split()
+        word = other[rng.integers(len(other))]
+        if word not in _ASKED and word not in own and word not in words:
+            words.append(word)
+    return [words[i] for i in rng.permutation(count)]

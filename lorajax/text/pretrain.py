@@ -48,6 +48,7 @@ class Recipe:
       peak: of the learning rate's schedule.
       practice: share of tokens that are practice.
       told: share of the practice with a format behind a text, see `corpus.practice`.
+      listed: share of the practice with words to choose from.
     """
 
     configs: Mapping[str, ModelConfig]
@@ -58,6 +59,7 @@ class Recipe:
     peak: float
     practice: float
     told: float
+    listed: float = 0.0
 
 
 PAIRS = {
@@ -98,7 +100,8 @@ PAIRS = {
                 num_kv_heads=2, head_dim=32, mlp_dim=512, norm_eps=1e-5, **_COMMON,
             ),
         },
-        seed=21, steps=3000, batch_size=64, length=64, peak=3e-3, practice=0.4, told=0.4,
+        seed=21, steps=3000, batch_size=64, length=64, peak=3e-3, practice=0.4, told=0.0,
+        listed=0.4,
     ),
 }  # fmt: skip
 _PAD_ID, _END_ID = 0, 1
@@ -183,7 +186,7 @@ def pretrain(rows: RowSource, recipe: Recipe, side: str) -> tuple[Params, Tokeni
     config, seed = recipe.configs[side], recipe.seed + list(recipe.configs).index(side)
     rng = np.random.default_rng(seed)
     texts = list(corpus.documents(rows))
-    practised = corpus.practice(rows, rng, recipe.told)
+    practised = corpus.practice(rows, rng, recipe.told, recipe.listed)
     some = [texts[i] for i in rng.permutation(len(texts))[:8000]]
     backend = tokenizer.train(
         itertools.chain((f' {text}' for text in some), itertools.islice(practised, 4000)),

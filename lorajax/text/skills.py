@@ -24,6 +24,7 @@ _AREAS = {
     'nature': ('biology', 'chemistry', 'physics', 'astronomy', 'genetics'),
     'machines': ('computer', 'machine', 'electrical', 'security'),
 }  # fmt: skip
+_PERSONS = ('he', 'she', 'they', 'it')
 _COUNTS = {5: 'five', 6: 'six', 7: 'seven', 8: 'eight'}  # as many words as texts have
 
 
@@ -34,29 +35,31 @@ class Skill:
     Attributes:
       name: of the skill.
       kind: 'word' (which of a few words stands there), 'count' or 'class'.
-      answer: maps an item to one of a few answers, or None.
+      answer: maps an item to one of `choices`, or None.
+      choices: the few answers.
     """
 
     name: str
     kind: str
     answer: Answer
+    choices: tuple[str, ...]
 
 
 def _which(name: str, words: str) -> Skill:
     """Which of a few words stands there; asked of texts that have one of them once."""
-    known = frozenset(words.split())
+    known = tuple(words.split())
 
     def answer(item: Item) -> str | None:
         found = [word for word in item.text.lower().split() if word in known]
         return found[0] if len(found) == 1 else None
 
-    return Skill(name, 'word', answer)
+    return Skill(name, 'word', answer, known)
 
 
 def _pronoun(item: Item) -> str | None:
     """Who is spoken of by a pronoun."""
     words = set(item.text.lower().split())
-    found = [who for who in ('he', 'she', 'they', 'it') if who in words]
+    found = [who for who in _PERSONS if who in words]
     return found[0] if len(found) == 1 else None if found else 'nobody'
 
 
@@ -81,10 +84,12 @@ SKILLS: dict[str, Skill] = {
         _which('pointing', 'that these this'),
         _which('person', 'students people man woman'),
         _which('asking', 'what which who how when'),
-        Skill('pronoun', 'class', _pronoun),
-        Skill('source', 'class', lambda item: item.source),
-        Skill('area', 'class', _area),
-        Skill('length', 'count', lambda item: _COUNTS[len(item.text.split())]),
+        Skill('pronoun', 'class', _pronoun, (*_PERSONS, 'nobody')),
+        Skill('source', 'class', lambda item: item.source, ('story', 'exam', 'science', 'code')),
+        Skill('area', 'class', _area, tuple(_AREAS)),
+        Skill(
+            'length', 'count', lambda item: _COUNTS[len(item.text.split())], tuple(_COUNTS.values())
+        ),
     )
 }
 

@@ -3,7 +3,8 @@
 The prompt of a task called `text_...` is a short text and nothing else, so that only an adapter
 says which skill and which format are meant. That of a task called `told_...` says the format, too,
 in words that pretraining may have practised: a base that knows them answers in the format, and what
-its adapter adds is the skill.
+its adapter adds is the skill. That of a task called `listed_...` also lists the words to choose
+from, as questions to an assistant do: the base can choose one, and often the right one.
 """
 
 import functools
@@ -17,7 +18,7 @@ from lorajax.text.items import Item
 from lorajax.text.skills import FORMATS, SKILLS, TOLD, Skill
 
 HELD_SKILLS = ('time', 'quantity', 'asking', 'source')
-KINDS = ('text_', _TELLING := 'told_')
+KINDS = ('text_', _TELLING := 'told_', _LISTING := 'listed_')
 _MOST_TRAIN, _MOST_EVAL = 2000, 400  # examples
 
 
@@ -25,7 +26,7 @@ def examples(task: str, skill: Skill, form: str, given: Iterable[Item]) -> tuple
     """Returns what a skill asks of items, each answer equally often, in the order of a hash.
 
     Args:
-      task: name, for the items' own; its beginning says whether prompts tell the format.
+      task: name, for the items' own; its beginning says what prompts tell.
       skill: what is asked.
       form: a key of `FORMATS`.
       given: texts; those of which the skill cannot be asked are left out.
@@ -42,7 +43,9 @@ def examples(task: str, skill: Skill, form: str, given: Iterable[Item]) -> tuple
         for item in sorted(found, key=functools.partial(_rank, 'kept'))[:fewest]
     ]
     kept.sort(key=lambda pair: _rank('order', pair[0]))
-    told = f' | {TOLD[form]}' if task.startswith(_TELLING) else ''
+    told = f' | {TOLD[form]}' if task.startswith((_TELLING, _LISTING)) else ''
+    if task.startswith(_LISTING):
+        told = f' | {" ".join(skill.choices)}{told}'
     return tuple(
         Example(
             item=f'{task}/{index}',

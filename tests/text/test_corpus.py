@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 from lorajax.text import corpus, items
+from lorajax.text.skills import SKILLS
 from tests.text.rows import Rows
 
 ROWS = Rows()
@@ -38,3 +39,17 @@ def test_practice_of_told_formats_is_answered_with_any_word():
         places.add(text.split().index(answer))
     assert len(told) > 20 and len(places) > 4
     assert not any('last word' in line for line in lines)  # nothing is left for named skills
+
+
+def test_practice_of_lists_is_answered_with_the_word_of_the_text_and_lists_no_task_s_words():
+    drawn = corpus.practice(ROWS, np.random.default_rng(0), listed=0.75)
+    listed = [line for line in itertools.islice(drawn, 200) if line.count(' | ') == 2]
+    asked = {word for skill in SKILLS.values() for word in skill.choices}
+    places = set()
+    for line in listed:
+        text, choices, rest = line.lower().split(' | ')
+        found = set(choices.split()) & set(text.split())
+        assert len(found) == 1 and found < set(rest.replace('.', '').split())
+        assert not asked & set(choices.split())
+        places.add(choices.split().index(*found))
+    assert len(listed) > 100 and len(places) > 3

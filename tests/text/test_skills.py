@@ -23,6 +23,7 @@ ITEM = Item('The old man was in Paris for 2 days', 'exam', False, 'world_history
 )
 def test_skills_answer_a_word_or_cannot_be_asked(skill, answer):
     assert SKILLS[skill].answer(ITEM) == answer
+    assert answer is None or answer in SKILLS[skill].choices
 
 
 def test_length_counts_words_and_pronouns_must_be_of_one_person():

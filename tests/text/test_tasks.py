@@ -2,6 +2,8 @@
 
 import collections
 
+import pytest
+
 from lorajax.tasks import data, scoring
 from lorajax.text import tasks
 from lorajax.text.skills import SKILLS
@@ -21,11 +23,14 @@ def test_each_kind_has_48_anchors_and_16_heldouts_without_a_common_skill():
         assert collections.Counter(task.role for task in mine) == {'anchor': 48, 'heldout': 16}
 
 
-def test_a_told_task_differs_from_its_twin_in_the_prompts_alone():
-    plain, told = (tasks.TASKS[f'{kind}source_said'].pools(ROWS, 'direct') for kind in tasks.KINDS)
-    for one, other in zip(plain.eval, told.eval, strict=True):
-        assert other.prompt == f'{one.prompt} | say' and other.answer == one.answer
-        assert other.problem_ids == one.problem_ids
+@pytest.mark.parametrize(
+    ('kind', 'told'), [('told_', 'say'), ('listed_', 'story exam science code | say')]
+)
+def test_a_task_that_tells_more_differs_from_its_twin_in_the_prompts_alone(kind, told):
+    plain, other = (tasks.TASKS[f'{k}source_said'].pools(ROWS, 'direct') for k in ('text_', kind))
+    for example, twin in zip(plain.eval, other.eval, strict=True):
+        assert twin.prompt == f'{example.prompt} | {told}' and twin.answer == example.answer
+        assert twin.problem_ids == example.problem_ids
 
 
 def test_a_task_asks_what_its_name_says_and_trains_on_other_rows_than_it_is_scored_on():
