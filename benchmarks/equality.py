@@ -58,7 +58,7 @@ def compute(shape: Sequence[int], is_alone: bool = False) -> dict[str, Any]:
     from lorajax.evaluation import continuous
     from lorajax.models import presets
     from lorajax.models.hf import checkpoint
-    from lorajax.models.model import param_shardings
+    from lorajax.models.placement import param_shardings
     from lorajax.training.loop import make_plan
     from lorajax.training.optimizer import make_optimizer
     from lorajax.training.state import init_state

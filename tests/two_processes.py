@@ -18,7 +18,7 @@ from lorajax import models, processes, progress, sharding
 from lorajax.errors import ArgumentError, Interrupted
 from lorajax.models import presets, step
 from lorajax.models.hf import checkpoint
-from lorajax.models.model import param_shardings
+from lorajax.models.placement import param_shardings
 from lorajax.training import train_adapters
 from tests.training.examples import SMOOTH, make_examples, relative_distance
 

@@ -25,7 +25,7 @@ from lorajax.evaluation.grid import Grid, split_by_length
 from lorajax.evaluation.inference import losses_after, on_mesh
 from lorajax.models import Model, ModelConfig, decoding
 from lorajax.models import step as step_lib
-from lorajax.models.model import adapter_shardings
+from lorajax.models.placement import adapter_shardings
 from lorajax.models.prompts import Prompts, read_prompts
 from lorajax.models.sampling import Greedy, Sampler
 from lorajax.models.stacked import is_stacked

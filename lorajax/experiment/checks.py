@@ -11,7 +11,7 @@ from lorajax.experiment import methods, models, tasks
 from lorajax.experiment.config import Experiment
 from lorajax.models import ModelConfig
 from lorajax.models.hf import checkpoint
-from lorajax.models.model import param_shardings
+from lorajax.models.placement import param_shardings
 from lorajax.sandbox import runner
 from lorajax.tasks.task import Task
 

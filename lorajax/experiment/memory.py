@@ -13,7 +13,7 @@ from lorajax.experiment.config import Experiment
 from lorajax.experiment.provenance import versions
 from lorajax.models import ModelConfig, kernels, quantized, step
 from lorajax.models.hf import names as hf_names
-from lorajax.models.model import adapter_shardings, param_shardings
+from lorajax.models.placement import adapter_shardings, param_shardings
 from lorajax.sharding import mesh_text, pad_adapters, pad_rows, plan_mesh
 from lorajax.tasks.batching import bucket
 

@@ -20,7 +20,7 @@ from lorajax.models.attention import Blocking
 from lorajax.models.hf import checkpoint
 from lorajax.models.hf import names as hf_names
 from lorajax.models.loading import make_module
-from lorajax.models.model import adapter_shardings, param_shardings
+from lorajax.models.placement import adapter_shardings, param_shardings
 from lorajax.models.sampling import Greedy
 from lorajax.models.transformer import Transformer
 from lorajax.tasks.batching import bucket

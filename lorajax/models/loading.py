@@ -14,7 +14,8 @@ from lorajax.models import config as config_lib
 from lorajax.models import kernels, quantized
 from lorajax.models.config import ModelConfig
 from lorajax.models.hf import checkpoint, hub
-from lorajax.models.model import Model, param_shardings
+from lorajax.models.model import Model
+from lorajax.models.placement import param_shardings
 from lorajax.models.transformer import Transformer
 
 DTYPES = ('float32', 'bfloat16', 'float16')  # of weights and of the computation

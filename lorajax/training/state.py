@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from lorajax import sharding
 from lorajax.lora.tree import init_adapter
 from lorajax.models import ModelConfig
-from lorajax.models.model import adapter_shardings
+from lorajax.models.placement import adapter_shardings
 from lorajax.rng import generator
 from lorajax.training.config import TrainConfig
 from lorajax.training.optimizer import make_optimizer

@@ -7,9 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from lorajax import lora, models, sharding
+from lorajax import lora, models
 from lorajax.errors import ArgumentError, InputError
-from lorajax.models import presets
 from tests.models.identities import SHAPE, random_adapter, tokens_for
 
 torch = pytest.importorskip('torch')
@@ -156,19 +155,3 @@ def test_right_padded_prompts_are_refused(model):
             model.generate(tokens_for(model.config, (1, 3)), np.array([[1, 1, 0]], dtype))
     with pytest.raises(ArgumentError, match='max_new_tokens'):
         model.generate(tokens_for(model.config, (1, 3)), max_new_tokens=-1)
-
-
-def test_key_and_value_heads_that_the_mesh_does_not_divide_are_replicated():
-    mesh = jax.sharding.AbstractMesh((1, 1, 1, 4), sharding.MESH_AXES)
-    shape = dataclasses.replace(presets.QWEN2_TINY, vocab_size=96)
-    where = models.model.param_shardings(mesh, shape)
-    assert 'tensor' in where['layers/q_proj/kernel'].spec
-    for name in ('k_proj', 'v_proj'):
-        for leaf in ('kernel', 'bias'):
-            assert 'tensor' not in where[f'layers/{name}/{leaf}'].spec
-
-
-def test_a_mesh_that_does_not_divide_the_model_is_refused():
-    mesh = jax.sharding.AbstractMesh((1, 1, 1, 3), sharding.MESH_AXES)
-    with pytest.raises(ArgumentError, match=r'mesh 1,1,3: tensor = 3 does not divide the axis'):
-        models.model.param_shardings(mesh, presets.QWEN2_TINY)

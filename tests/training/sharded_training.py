@@ -22,7 +22,7 @@ import numpy as np
 from lorajax import models, sharding
 from lorajax.models import presets
 from lorajax.models.hf import checkpoint
-from lorajax.models.model import param_shardings
+from lorajax.models.placement import param_shardings
 from lorajax.training import MetricWriter, train_adapters
 from tests.training.examples import SMOOTH, make_examples, relative_distance
 
