@@ -76,11 +76,26 @@ def _concerns(error: OSError, path: pathlib.Path, temporary: pathlib.Path) -> bo
 
 
 @contextlib.contextmanager
+def _parents(path: pathlib.Path) -> Iterator[None]:
+    """Makes the directories above `path`; if the block fails, those that it made go again."""
+    made = [parent for parent in path.parents if not os.path.lexists(parent)]  # nearest first
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # others have put something there meanwhile
+            for parent in made:
+                parent.rmdir()
+        raise
+
+
+@contextlib.contextmanager
 def atomic_file(path: PathLike) -> Iterator[pathlib.Path]:
     """Yields a temporary path; renames it to `path` if the block succeeds.
 
     Args:
-      path: the file that shall appear; missing parent directories are made.
+      path: the file that shall appear; missing parent directories are made, and not kept if the
+        block raises.
 
     Yields:
       The path to write to. After the block it is flushed and renamed, or removed if the
@@ -91,8 +106,7 @@ def atomic_file(path: PathLike) -> Iterator[pathlib.Path]:
     """
     path = pathlib.Path(path)
     temporary = _sibling(path, _PARTIAL)
-    with _errors_name(path, temporary):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _errors_name(path, temporary), _parents(path):
         try:
             yield temporary
             _fsync(temporary)
@@ -117,8 +131,7 @@ def atomic_directory(path: PathLike) -> Iterator[pathlib.Path]:
     if os.path.islink(path) and os.path.isdir(path):
         path = pathlib.Path(os.path.realpath(path))  # the link stays, what it points to changes
     temporary = _sibling(path, _PARTIAL)
-    with _errors_name(path, temporary):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _errors_name(path, temporary), _parents(path):
         _restore(path)
         if os.path.lexists(path) and not path.is_dir():
             raise InputError(f'{path}: is a file, expected a directory')

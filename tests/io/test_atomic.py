@@ -147,6 +147,9 @@ def test_a_full_disk_leaves_the_old_and_says_so_in_one_line(tmp_path, disk_full)
     with pytest.raises(InputError) as caught, io.atomic_directory(directory) as temporary:
         (temporary / 'new').write_bytes(bytes(100_000))
     assert str(caught.value) == f'{directory}: cannot be written: file too large'
+    for write in (io.atomic_file, io.atomic_directory):  # nor are new parents left
+        with pytest.raises(InputError), write(tmp_path / 'new' / 'deep' / 'x') as temporary:
+            (temporary / 'x' if temporary.is_dir() else temporary).write_bytes(bytes(100_000))
     assert contents(directory) == {'old': 'old'}
     assert sorted(p.name for p in tmp_path.iterdir()) == ['directory', 'rows.jsonl']
 
