@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 
 _WORD = re.compile(r"[A-Za-z']+")
-_VOWELS = 'aeiou'
 _NEXT_VOWEL = str.maketrans('aeiouAEIOU', 'eiouaEIOUA')
 _SMALLEST_SHARE = 0.4  # of a text's words that are common ones in the style's form
 
@@ -162,14 +161,6 @@ def _single(
 
 
 _OPENING, _MORAL = 'Oh no, ', ' The moral is to be kind.'
-
-
-def _first_person(text: str) -> str:
-    """Replaces who the text is about by its teller."""
-    text = re.sub(r'\b(?:He|She|They|he|she|they)\b', 'I', text)
-    text = re.sub(r'\b(?:His|Her|Their)\b', 'My', text)
-    return re.sub(r'\b(?:his|her|their)\b', 'my', text)
-
 
 _SINGLES = (
     _single(
