@@ -43,8 +43,10 @@ METHODS = (
     COPYING, 'mean', 'nearest', 'cross_lora', 'theseus', 'matched_scaled', 'reweighted',
     'distilled',
 )  # fmt: skip
-_NAMES = ('copying', *METHODS[1:])
-_SCORED = ('base', 'oracle', *METHODS)
+_SHOWN = (*METHODS, 'placebo')  # the map of permuted tasks
+_NAMES = ('copying', *_SHOWN[1:])
+_SCORED = ('base', 'oracle', *_SHOWN)
+_DRAWS = 4000
 
 
 # What there is besides the models -> ways that it opens, and what advice is told of it.
@@ -129,7 +131,6 @@ def experiment_of(root: pathlib.Path, seed: int, rung: str) -> Experiment:
         methods=METHODS,
         experiments=('1',),
         eval_per_task=100,
-        diagnostics=False,
         seed=seed,
     )
 
@@ -169,9 +170,28 @@ def _number(value: float) -> float | None:
 
 def gap(results: Sequence[JsonDict], method: str) -> float:
     """Returns the share of the oracles' gain that a method has, pooled over tasks and seeds."""
-    rows = [row for result in results for row in result['rows']]
-    base, score, oracle = (sum(row[name] for row in rows) for name in ('base', method, 'oracle'))
-    return (score - base) / (oracle - base)
+    gains = np.concatenate([_gains(result, method) for result in results]).sum(0)
+    return float(gains[0] / gains[1])
+
+
+def _gains(result: JsonDict, method: str) -> np.ndarray:
+    """Returns float[tasks, 2], what the method and the oracle gain over the base."""
+    return np.array(
+        [[row[method] - row['base'], row['oracle'] - row['base']] for row in result['rows']]
+    )
+
+
+def interval(results: Sequence[JsonDict], method: str) -> tuple[float, float]:
+    """Returns the 95 % bootstrap interval of `gap`: seeds are drawn again, and tasks in each."""
+    rng = np.random.default_rng(0)
+    known = [_gains(result, method) for result in results]
+    shares = []
+    for _ in range(_DRAWS):
+        drawn = [known[i] for i in rng.integers(len(known), size=len(known))]
+        total = sum(gains[rng.integers(len(gains), size=len(gains))].sum(0) for gains in drawn)
+        shares.append(total[0] / total[1])
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def regret(results: Sequence[JsonDict]) -> dict[tuple[str, str], float]:
@@ -192,32 +212,34 @@ def regret(results: Sequence[JsonDict]) -> dict[tuple[str, str], float]:
 
 
 def table(results: Sequence[JsonDict]) -> str:
-    """Returns a Markdown table, one line a rung."""
-    lines = [
-        '| Y is X ... | weight cosine | CKA | base | oracle | ' + ' | '.join(_NAMES) + ' |',
-        '| --- |' + ' ---: |' * (4 + len(METHODS)),
-    ]
-    for rung in RUNGS:
-        here = [result for result in results if result['rung'] == rung]
-        if not here:
-            continue
-        cosines = [r['weight_cosine'] for r in here if r['weight_cosine'] is not None]
-        rows = [row for result in here for row in result['rows']]
-        values = [
-            np.mean(cosines) if cosines else float('nan'),
-            np.mean([r['activation_cka'] for r in here]),
-            *(np.mean([row[name] for row in rows]) for name in ('base', 'oracle')),
-            *(gap(here, method) for method in METHODS),
-        ]
-        lines.append(f'| {rung} | ' + ' | '.join(f'{value:.3f}' for value in values) + ' |')
+    """Returns a Markdown table, one column a rung, with intervals over seeds and tasks."""
+    by_rung = {rung: here for rung in RUNGS if (here := [r for r in results if r['rung'] == rung])}
+    lines = ['| Y is X ... | ' + ' | '.join(by_rung) + ' |', '| --- |' + ' --- |' * len(by_rung)]
+
+    def line(name: str, cell: Callable[[Sequence[JsonDict]], str]) -> None:
+        lines.append(f'| {name} | ' + ' | '.join(map(cell, by_rung.values())) + ' |')
+
+    line('weight cosine', lambda here: _mean([r['weight_cosine'] for r in here]))
+    line('CKA', lambda here: _mean([r['activation_cka'] for r in here]))
+    for name in ('base', 'oracle'):
+        line(name, lambda here, n=name: _mean([row[n] for r in here for row in r['rows']]))
+    for name, method in zip(_NAMES, _SHOWN, strict=True):
+        line(name, lambda here, m=method: '{:.3f} [{:.2f}, {:.2f}]'.format(
+            gap(here, m), *interval(here, m)))  # fmt: skip
     return '\n'.join(lines) + '\n'
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    """Writes the mean of what is known."""
+    known = [value for value in values if value is not None]
+    return f'{np.mean(known):.3f}' if known else 'none'
 
 
 def draw(path: pathlib.Path, results: Sequence[JsonDict]) -> None:
     """Draws the gap that each way recovers over the rungs, a thin line a seed."""
     figure, axes = plt.subplots(figsize=(8, 4.5), layout='constrained')
     rungs = [rung for rung in RUNGS if any(r['rung'] == rung for r in results)]
-    for index, method in enumerate(METHODS):
+    for index, method in enumerate(_SHOWN):
         colour = f'C{index}'
         for seed in sorted({r['seed'] for r in results}):
             known = {r['rung']: gap([r], method) for r in results if r['seed'] == seed}
