@@ -19,13 +19,13 @@ Source: alternating least squares for bilinear models goes back to Wold 1966.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from lorajax.mapping import layer_alignment
 from lorajax.mapping.compiling import quick_jit
 from lorajax.mapping.gram import einsum
 from lorajax.mapping.lapack import solve_positive
@@ -154,7 +154,11 @@ def mean_prediction(maps: Maps, x_in: Array, x_out: Array) -> jax.Array:
 
 
 def source_window(layer: int, target_layers: int, source_layers: int, width: int) -> list[int]:
-    """Returns the `width` source layers nearest to a target layer's relative depth."""
-    centre = layer_alignment.matching_layer(layer, target_layers, source_layers)
-    first = min(max(centre - width // 2, 0), source_layers - width)
+    """Returns the `width` source layers nearest to a target layer's relative depth.
+
+    Where two are equally near, it is the shallower one. A single target layer is the last.
+    """
+    last = source_layers - 1
+    depth = last * layer / (target_layers - 1) if target_layers > 1 else last
+    first = min(max(math.ceil(depth - width / 2), 0), source_layers - width)
     return list(range(first, first + width))

@@ -48,6 +48,9 @@ _MAX_BANDS = 8
 # Penalty on the mixture, relative to the mean squared length of the kernels over pairs. Scores
 # of the toy worlds do not change between 0.1 and 1.
 _MIXTURE_PENALTY = 0.09
+# Spread of second moments, in cosines, that is the rounding of float32: so it is where all anchors
+# share their one direction, rank 1 with a frozen factor a. Scaled up it would be a kernel of noise.
+_LEAST_SPREAD = 1e-5
 
 
 class Kernels(NamedTuple):
@@ -86,7 +89,7 @@ def make_kernels(cosines: np.ndarray, query: np.ndarray) -> Kernels:
         centred = cosines[side] - means[:, :, None] - means[:, None] + overall[..., None]
         row = query[side] - query[side].mean(-1, keepdims=True) - means + overall
         scale = np.einsum('baa->b', centred) / means.shape[-1]
-        scale = np.where(scale > 1e-12, scale, 1.0)
+        scale = np.where(scale > _LEAST_SPREAD, scale, 1.0)
         anchors.append(centred / scale[:, None, None])
         rows.append(row / scale[:, None])
     count = cosines.shape[-1]
@@ -211,9 +214,10 @@ class KernelAlignment:
             'lengths': lengths,
         }
         scaled = target.delta_gram / gram.trace_scales(target.delta_gram)[:, None, None]
+        means = np.broadcast_to(ridge.mean_leave_one_out(count), targets.shape)
 
         def best_of(grid: list[Penalty]) -> tuple[float, Penalty, np.ndarray]:
-            trials = np.stack([left_out(penalty) for penalty in grid])
+            trials = np.stack([left_out(penalty) if folds else means for penalty in grid])
             r2 = _loo_r2(trials, scaled) if folds else np.zeros(len(grid))
             best = int(np.argmax(r2))
             return float(r2[best]), grid[best], trials[best]
@@ -226,7 +230,7 @@ class KernelAlignment:
             'kernel_shares': _shares(mixture),
         }
         if r2 <= 0 and options.ridge_lambda is None:
-            rows = np.broadcast_to(ridge.mean_leave_one_out(count), targets.shape)
+            rows = means
             arrays |= _fixed(Penalty(np.inf, is_relative=True), 1.0)
             info |= {'ridge_lambda': None, 'ridge_lambda_relative': None, 'fallback': 'mean'}
             return FittedWeights(arrays, info, rows)
@@ -257,8 +261,8 @@ class KernelAlignment:
         """See `AnchorWeighting`."""
         value, lengths = arrays['penalty'].item(), arrays['lengths']
         results = []
-        for rows in queries.cosines(source):
-            distance = scores.span_distance(arrays['updates'], rows[0], np.ones(rows.shape[1]))
+        for rows, own in zip(*queries.cosines(source), strict=True):
+            distance = scores.span_distance(arrays['updates'], rows[0], own)
             if np.isinf(value):
                 weights = np.full(lengths.shape, 1.0 / lengths.shape[1])
             else:
@@ -304,11 +308,12 @@ def _fold(
 def _of_norm(weights: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Turns weights of anchors of norm 1 into weights of anchors as they are, float64[Y, A].
 
-    The result has the scale of a mean anchor: what a query's norm says about the norm of its
-    counterpart is not used.
+    The result has the scale of a mean anchor, of those whose tensor is not zero: what a query's
+    norm says about the norm of its counterpart is not used.
     """
-    lengths = np.where(lengths > 0, lengths, 1.0)
-    return weights / lengths * lengths.mean(-1, keepdims=True)
+    is_zero = lengths == 0
+    mean = lengths.sum(-1, keepdims=True) / np.maximum(np.sum(~is_zero, -1, keepdims=True), 1)
+    return weights * mean / np.where(is_zero, 1.0, lengths)
 
 
 def _shares(mixture: np.ndarray) -> dict[str, float]:

@@ -41,7 +41,7 @@ class Queries:
         self._trees = list(adapters.values())
         self._shapes = [read_shapes(tree, f'query {name}') for name, tree in adapters.items()]
         self._products: dict[tuple[Anchors, str], tuple[np.ndarray, np.ndarray]] = {}
-        self._cosines: dict[Anchors, np.ndarray] = {}
+        self._cosines: dict[Anchors, _Pair] = {}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -83,8 +83,11 @@ class Queries:
             self._products[key] = cross, own
         return self._products[key]
 
-    def cosines(self, anchors: Anchors) -> np.ndarray:
-        """Returns `gram.cosines` with the anchors, float64[C, 3, P, A].
+    def cosines(self, anchors: Anchors) -> _Pair:
+        """Returns `gram.cosines` with the anchors, and the cosine of each query with itself.
+
+        Returns:
+          float64[C, 3, P, A], and float64[C, P]: 1, but 0 where a query's update is zero.
 
         Raises:
           InputError: if a query holds NaN or infinity.
@@ -99,7 +102,9 @@ class Queries:
             sizes = [np.einsum('crr->c', x) + np.einsum('crr->c', y) for _, _, (x, y) in parts]
             self.check_finite(np.stack(sizes, axis=1), anchors.tensors)
             cosines = np.stack([gram.cosines(*part) for part in parts], axis=2)  # 3 A P C
-            self._cosines[anchors] = cosines.transpose(3, 0, 2, 1).astype(np.float64)
+            squares = [np.einsum('crq,crq->c', x, y, dtype=np.float64) for *_, (x, y) in parts]
+            own = (np.stack(squares, axis=1) > 0).astype(np.float64)
+            self._cosines[anchors] = cosines.transpose(3, 0, 2, 1).astype(np.float64), own
         return self._cosines[anchors]
 
     def check_finite(self, values: np.ndarray, tensors: list[tuple[str, int]]) -> None:

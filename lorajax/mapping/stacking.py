@@ -120,7 +120,10 @@ class Stacking:
         ]
 
     def _weights(self, state: MappingState, queries: Queries) -> list[AnchorWeights]:
-        """Adds up the weights of the parts that weight anchors; [] if there are none."""
+        """Adds up the weights of the parts that weight anchors; [] if there are none.
+
+        The rest is the first part's, as in `model_card.anchor_distances`.
+        """
         total: list[AnchorWeights] = []
         for (name, weighting), share in zip(
             self.weightings.items(), state.arrays['coefficients'].tolist(), strict=False
@@ -136,7 +139,7 @@ class Stacking:
             ]
             total = (
                 [
-                    one._replace(weights=one.weights + before.weights)
+                    before._replace(weights=before.weights + one.weights)
                     for one, before in zip(part, total, strict=True)
                 ]
                 if total

@@ -58,3 +58,9 @@ def test_windows_stay_inside_and_follow_depth():
     assert windows[0] == [0, 1, 2, 3, 4] and windows[-1] == [31, 32, 33, 34, 35]
     assert all(len(window) == 5 for window in windows)
     assert bilinear.source_window(1, 3, 4, 4) == [0, 1, 2, 3]
+    for width in (3, 4):
+        for layer in range(28):
+            distances = np.abs(np.arange(36) - layer * 35 / 27)
+            nearest = np.argsort(distances, kind='stable')[:width]
+            assert bilinear.source_window(layer, 28, 36, width) == sorted(nearest)
+    assert bilinear.source_window(0, 1, 6, 3) == [3, 4, 5]

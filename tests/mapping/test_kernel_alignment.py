@@ -1,18 +1,20 @@
 import numpy as np
 import pytest
+import scipy.optimize
 
 from lorajax import mapping
 from lorajax.mapping import kernel_alignment, model_card, scores
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.options import Options
 from lorajax.mapping.queries import Queries
-from tests.mapping.worlds import SOURCE, TARGET, dense, make_world, split
+from tests.mapping.worlds import SOURCE, TARGET, changed, dense, make_world, regauged, split
 
 
 def test_cosines_equal_those_of_dense_updates(world):
     source, _ = world
     anchors = Anchors(source, 'source')
-    cross = Queries({'q': source['task3']}).cosines(anchors)[0]
+    (cross,), own = Queries({'q': source['task3']}).cosines(anchors)
+    np.testing.assert_array_equal(own, 1)
     for index, (projection, layer) in enumerate(anchors.tensors):
         a, b = anchors.layer(projection, layer)
         updates = np.einsum('air,aro->aio', a, b).astype(np.float64)
@@ -94,6 +96,129 @@ def test_the_size_of_a_source_adapter_does_not_matter(world):
         source['task0']
     )
     np.testing.assert_allclose(dense(after), dense(before), atol=1e-3)
+
+
+def plain_weights(source, target, query, relative_penalty):
+    """Weights float64[P, A] in numpy alone, from flat updates [A, N] of each tensor."""
+
+    def unit(rows):
+        return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+    def mixed(rows):  # the three kinds of features of one source tensor, of norm 1
+        both = np.einsum('sio,sip->sop', rows, rows), np.einsum('sio,sjo->sij', rows, rows)
+        return [unit(kind.reshape(len(rows), -1)) for kind in (rows, *both)]
+
+    count = len(target[0])
+    centring = np.eye(count) - 1 / count
+    kernels, cross = [np.ones((count, count))], [np.ones(count)]
+    for tensor, one in zip(source, query, strict=True):  # each layer is a band of its own
+        for kind, features in enumerate(mixed(np.concatenate([tensor, one[None]]))):
+            anchors, new = features[:-1], features[-1]
+            if kind:
+                anchors, new = centring @ anchors, new - anchors.mean(0)
+                size = np.sqrt(np.sum(anchors**2) / count)
+                anchors, new = anchors / size, new / size
+            kernels.append(anchors @ anchors.T)
+            cross.append(anchors @ new)
+    kernels, cross = np.array(kernels), np.array(cross)
+    pairs = np.triu_indices(count, 1)
+    features = kernels[:, *pairs].T
+    bound = np.sqrt(0.09 * np.sum(features**2) / len(kernels)) * np.eye(len(kernels))
+    weights = []
+    for tensor in target:
+        rows = tensor.reshape(count, -1)
+        right = np.append((unit(rows) @ unit(rows).T)[pairs], np.zeros(len(kernels)))
+        mixture, _ = scipy.optimize.nnls(np.vstack([features, bound]), right)
+        kernel = np.tensordot(mixture, kernels, 1)
+        shift = relative_penalty * np.trace(kernel) / count * np.eye(count)
+        lengths = np.linalg.norm(rows, axis=1)
+        one = np.linalg.inv(kernel + shift) @ (mixture @ cross)
+        weights.append(one / lengths * lengths.mean())
+    return np.array(weights)
+
+
+def test_the_default_equals_plain_numpy_on_dense_updates():
+    source, target = make_world(key=3, tasks=7, noise=1.0)
+    source, queries = split(source, 'task6')
+    target, _ = split(target, 'task6')
+
+    def updates(trees):
+        return [
+            np.stack([np.float64(f['a'][layer]) @ f['b'][layer] for f in factors])
+            for p in ('q_proj', 'v_proj')
+            for factors in [[tree['layers'][p] for tree in trees]]
+            for layer in range(len(factors[0]['a']))
+        ]
+
+    anchors, truths = updates(source.values()), updates(target.values())
+    (*query,) = (tensor[0] for tensor in updates(queries.values()))
+    weights = plain_weights(anchors, truths, query, 0.03)
+    ratios = []
+    for i in range(6):  # left out
+        rest = [np.delete(tensor, i, 0) for tensor in anchors]
+        others = [np.delete(tensor, i, 0) for tensor in truths]
+        rows = plain_weights(rest, others, [tensor[i] for tensor in anchors], 0.03)
+        lengths = [np.mean(np.sum(tensor**2, (1, 2))) for tensor in truths]  # tensors count alike
+        found = [
+            np.sum(np.tensordot(w, t, 1) ** 2) / n
+            for w, t, n in zip(rows, others, lengths, strict=True)
+        ]
+        own = [np.sum(tensor[i] ** 2) / n for tensor, n in zip(truths, lengths, strict=True)]
+        ratios.append(np.sqrt(sum(found) / sum(own)))
+    scale = 0.6 / np.mean(ratios)
+    assert scale > 1.05
+    fitted = mapping.fit('matched_scaled', source, target, output_rank=16)
+    assert fitted.diagnostics['scale'] == pytest.approx(scale, rel=1e-4)
+    expected = np.concatenate(
+        [scale * np.tensordot(w, t, 1).ravel() for w, t in zip(weights, truths, strict=True)]
+    )
+    error = np.linalg.norm(dense(fitted.predict(queries['task6'])) - expected)
+    assert error < 1e-4 * np.linalg.norm(expected)
+
+
+def test_anchors_of_rank_one_with_one_frozen_factor_make_no_kernel_of_rounding_errors(world):
+    """What all their updates read is the same, so nothing can be told from it."""
+    first = world[0]['task0']['layers']
+    source = {
+        task: {
+            'layers': {
+                p: {'a': first[p]['a'][..., :1], 'b': f['b'][:, :1]}
+                for p, f in tree['layers'].items()
+            }
+        }
+        for task, tree in world[0].items()
+    }
+    before = mapping.fit('matched_ridge', source, world[1])
+    assert before.diagnostics['kernel_shares']['inputs'] < 1e-3
+    grid = np.geomspace(0.01, 3.0, 16)
+    assert np.isclose(grid, before.diagnostics['ridge_lambda_relative']).any()
+    same = {task: regauged(tree, key) for key, (task, tree) in enumerate(source.items())}
+    after = mapping.fit('matched_ridge', same, world[1]).predict(same['task3'])
+    np.testing.assert_allclose(dense(after), dense(before.predict(source['task3'])), atol=1e-3)
+
+
+def test_predictions_have_the_scale_of_the_targets_also_where_an_anchor_has_zeros(world):
+    source, target = world
+    target = target | {'task2': changed(target['task2'], lambda b: 0 * b)}
+    small = {task: changed(tree, lambda b: np.float32(1e-3) * b) for task, tree in target.items()}
+    large, little = (
+        dense(mapping.fit('matched_ridge', source, side).predict(source['task0']))
+        for side in (target, small)
+    )
+    np.testing.assert_allclose(1e3 * little, large, atol=1e-4 * np.abs(large).max())
+
+
+def test_tensors_of_zeros_lie_in_every_span(world):
+    source, target = world
+    part = changed(source['task1'], lambda b: b * (np.arange(4) < 2)[:, None, None])
+    report = mapping.fit('matched_ridge', source, target).explain(part).report
+    assert report['distance_to_span'] < 1e-3
+
+
+def test_two_anchors_predict_each_other_by_the_mean_of_the_others_whatever_the_penalty():
+    source, target = make_world(tasks=2)
+    fitted = mapping.fit('matched_ridge', source, target, ridge_lambda=0.1)
+    np.testing.assert_allclose(dense(fitted.left_out()['task0']), dense(target['task1']), atol=1e-4)
 
 
 def crossed_world(key, tasks):

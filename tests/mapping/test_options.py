@@ -32,3 +32,12 @@ def test_names_are_sorted_into_options_and_arrays():
         parse({'source_weight': kernel})
     with pytest.raises(InputError, match=r'unknown mapping option .*: expected one of'):
         parse({'zzz': 1})
+
+
+def test_defaults_are_those_with_which_the_methods_were_measured():
+    """Figures in docs/results.md are of these; a fitted mapping keeps its own."""
+    assert Options() == Options(
+        ridge_lambda=None, top_k=8, output_rank=None, seed=0, base_rank=320, min_similarity=0.1,
+        sign='largest', basis_rank=64, source_layers=4, bilinear_penalty=2.0, bilinear_sweeps=6,
+        bilinear_starts=4, bilinear_folds=4, state_penalty=0.1,
+    )  # fmt: skip

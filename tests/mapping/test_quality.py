@@ -1,8 +1,9 @@
 """What is expected of a translation: by toy worlds, and by left-out anchors where there are any."""
 
+import numpy as np
 import pytest
 
-from lorajax.mapping import quality
+from lorajax.mapping import quality, toy_shares
 
 
 def diagnostics(count, left_out=None, distance=0.7):
@@ -57,3 +58,22 @@ def test_a_method_that_toy_worlds_did_not_try_is_named():
 
 def test_two_anchors_leave_nothing_to_predict_one_from():
     assert not expect(diagnostics(2, left_out=0.1)).is_measured
+
+
+def test_toy_worlds_weigh_as_eight_anchors_and_anchors_by_their_distance():
+    tasks = [f't{i:02d}' for i in range(16)]
+    row = {'none': 1.0, 'own': 0.0}
+    found = quality.expect(
+        {
+            'anchors': tasks,
+            'anchor_span_distances': [0.7, 0.8, *[0.9] * 14],
+            'functional': {'t00': {**row, 'left_out': 0.55}, 't01': {**row, 'left_out': 0.9}},
+        },
+        {'distance_to_span': 0.7},
+    )
+    # Ten quantiles of the toy worlds share the weight of eight anchors; 0.1 is two bandwidths.
+    parts = [(share, 0.8) for share in toy_shares.SHARES[16][1]]
+    parts = sorted([*parts, (0.45, 1.0), (0.1, np.exp(-2.0))])
+    values, weights = np.array(parts).T
+    places = (np.cumsum(weights) - weights / 2) / (9 + np.exp(-2.0))
+    assert found[:3] == pytest.approx([np.interp(p, places, values) for p in (0.5, 0.1, 0.9)])

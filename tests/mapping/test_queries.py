@@ -36,7 +36,7 @@ def test_queries_of_different_ranks_stand_together(world):
             both.products(anchors, 'delta'), alone.products(anchors, 'delta'), strict=True
         ):
             np.testing.assert_allclose(ours[index], theirs[0], rtol=1e-5, atol=1e-6)
-        ours, theirs = both.cosines(anchors)[index], alone.cosines(anchors)[0]
+        ours, theirs = both.cosines(anchors)[0][index], alone.cosines(anchors)[0][0]
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 

@@ -2,8 +2,12 @@ import numpy as np
 import pytest
 
 from lorajax import mapping
-from lorajax.mapping import stacking
+from lorajax.mapping import combination, stacking
+from lorajax.mapping.anchor_weights import KernelWeighting
 from lorajax.mapping.anchors import Anchors
+from lorajax.mapping.options import Options
+from lorajax.mapping.queries import Queries
+from lorajax.mapping.solvers import kernel_ridge
 from tests.mapping.worlds import dense, make_world
 
 
@@ -14,6 +18,24 @@ def test_stacking_is_at_least_as_good_as_each_part(name):
     assert min(fitted['coefficients'].values()) >= 0
     alone = mapping.fit('bilinear', source, target).diagnostics['loo_r2']
     assert fitted['loo_r2'] >= max(alone, 0) - 1e-6
+
+
+def test_a_query_and_the_anchors_have_their_distances_of_the_same_part():
+    weightings = {
+        'tensors': KernelWeighting(kernel_ridge(fall_back=True), 'delta', 'trace', 'tensor'),
+        'whole': KernelWeighting(kernel_ridge(fall_back=True), 'delta', 'trace'),
+    }
+    source, target = (Anchors(side, 'any') for side in make_world())
+    method = stacking.Stacking(weightings, has_bilinear=False)
+    state = method.fit(source, target, Options())
+    queries = Queries({'strange': make_world(key=5)[0]['task0']})
+    first, last = (
+        combination.predict(one, combination.fit(one, source, target, Options()), queries, 3)
+        for one in weightings.values()
+    )
+    (found,) = method.predict(state, queries, 3)
+    assert found.report['distance_to_span'] == first[0].report['distance_to_span']
+    assert found.report['distance_to_span'] != last[0].report['distance_to_span']
 
 
 def test_coefficients_minimise_the_left_out_error():

@@ -68,3 +68,8 @@ def regauged(adapter, key=0):
             'b': np.linalg.solve(m, f['b']).astype(np.float32),
         }
     return {'layers': layers}
+
+
+def changed(adapter, change):
+    """The adapter with a function of every b in its place."""
+    return {'layers': {p: {'a': f['a'], 'b': change(f['b'])} for p, f in adapter['layers'].items()}}
