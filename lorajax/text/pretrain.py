@@ -8,28 +8,25 @@ slowest.
 """
 
 import dataclasses
-import functools
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from absl import app, flags, logging
+from absl import app, flags
 from tokenizers import Tokenizer
 
 from lorajax import io
 from lorajax.models import random_model
 from lorajax.models.config import ModelConfig
 from lorajax.models.hf.export import save_params
-from lorajax.models.loss import target_nll
-from lorajax.models.transformer import Transformer
+from lorajax.tasks.batching import Batch
 from lorajax.tasks.data import DataSource
 from lorajax.tasks.task import RowSource
 from lorajax.text import corpus, tokenizer
+from lorajax.training import all_weights
 from lorajax.types import Params
 
 _COMMON: dict[str, Any] = {'tie_embeddings': True, 'max_positions': 256, 'rope_theta': 1e4}
@@ -136,35 +133,16 @@ def rows_of(
         yield np.array(tokens, np.int32), np.array(numbers, np.int32)
 
 
-@functools.partial(jax.jit, static_argnames=('module', 'optimizer'), donate_argnums=(2, 3))
-def train_step(
-    module: Transformer,
-    optimizer: optax.GradientTransformation,
-    params: Params,
-    opt_state: optax.OptState,
-    tokens: jax.Array,
-    numbers: jax.Array,
-) -> tuple[Params, optax.OptState, jax.Array]:
-    """Takes one step on every token of int32[B, T] rows but the first of each document."""
-    index = jnp.broadcast_to(jnp.arange(1, tokens.shape[1]), (len(tokens), tokens.shape[1] - 1))
-    mask = (numbers[:, 1:] == numbers[:, :-1]).astype(jnp.float32)
+def of_documents(tokens: np.ndarray, numbers: np.ndarray) -> Batch:
+    """Returns rows as a batch whose targets are all tokens but the first of each document.
 
-    def loss(params: Params) -> jax.Array:
-        nll = target_nll(module, params, None, tokens, numbers, index, mask)
-        return nll.sum() / mask.sum()
-
-    value, grads = jax.value_and_grad(loss)(params)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state, value
-
-
-@functools.cache
-def make_optimizer(steps: int, peak: float) -> optax.GradientTransformation:
-    """Returns AdamW with a rise and a cosine; one object for equal arguments, as it is static."""
-    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, steps // 20, steps, peak / 20)
-    return optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.01)
-    )
+    Args:
+      tokens: int32[B, T].
+      numbers: int32[B, T], of the documents in each row, from 1 on.
+    """
+    index = np.broadcast_to(np.arange(1, tokens.shape[1], dtype=np.int32), tokens[:, 1:].shape)
+    mask = (numbers[:, 1:] == numbers[:, :-1]).astype(np.float32)
+    return Batch(tokens, numbers, index, mask)
 
 
 def _encoded(backend: Tokenizer, texts: Iterator[str]) -> Iterator[list[int]]:
@@ -194,18 +172,13 @@ def pretrain(rows: RowSource, recipe: Recipe, side: str) -> tuple[Params, Tokeni
     )
     streams = [_encoded(backend, _shuffled(texts, rng)), _encoded(backend, practised)]
     packed = rows_of(streams, (1 - recipe.practice, recipe.practice), recipe.length)
+    batches = (
+        of_documents(*map(np.stack, zip(*itertools.islice(packed, recipe.batch_size), strict=True)))
+        for _ in range(recipe.steps)
+    )
     model = random_model(config, jax.random.key(seed))
-    optimizer = make_optimizer(recipe.steps, recipe.peak)
-    params, opt_state = model.params, optimizer.init(model.params)
-    for step in range(recipe.steps):
-        tokens, numbers = map(
-            np.stack, zip(*itertools.islice(packed, recipe.batch_size), strict=True)
-        )
-        params, opt_state, value = train_step(
-            model.module, optimizer, params, opt_state, tokens, numbers
-        )
-        if step % 50 == 0 or step == recipe.steps - 1:
-            logging.info('step %d of %d: loss %.4f nats per token', step, recipe.steps, value)
+    optimizer = all_weights.make_optimizer(recipe.steps, recipe.peak, recipe.peak / 20)
+    params = all_weights.train(model.module, model.params, batches, recipe.steps, optimizer)
     return params, backend
 
 

@@ -4,24 +4,21 @@ The result is what ships in `lorajax/toy/checkpoints`: two decoders of different
 widths and depths in HF format, with a tokenizer that `transformers` loads.
 """
 
-import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from absl import app, flags, logging
+from absl import app, flags
 
 from lorajax import io
 from lorajax.models import random_model
 from lorajax.models.config import ModelConfig, RopeScaling
 from lorajax.models.hf.export import save_params
-from lorajax.models.loss import target_nll
-from lorajax.models.transformer import Transformer
+from lorajax.tasks.batching import Batch
 from lorajax.toy import tokenizer, world
+from lorajax.training import all_weights
 from lorajax.types import Params
 
 # Untied: with tied embeddings of this width training stalls at 1.32 nats per token, knowing the
@@ -59,36 +56,11 @@ def batch(rng: np.random.Generator, toy: world.World, size: int) -> np.ndarray:
     return np.array(rows, np.int32)
 
 
-@functools.partial(jax.jit, static_argnames=('module', 'optimizer'), donate_argnums=(2, 3))
-def train_step(
-    module: Transformer,
-    optimizer: optax.GradientTransformation,
-    params: Params,
-    opt_state: optax.OptState,
-    tokens: jax.Array,
-) -> tuple[Params, optax.OptState, jax.Array]:
-    """Takes one step on the answers of some sequences; all weights train.
-
-    Args:
-      module: the decoder.
-      optimizer: of all weights.
-      params: its weights; donated.
-      opt_state: of the optimizer; donated.
-      tokens: int32[B, 13].
-
-    Returns:
-      New weights and state, and float32[], the loss before the step, nats per answer token.
-    """
-    first = tokens.shape[1] - world.LENGTH - 1
-    index = jnp.broadcast_to(jnp.arange(first, tokens.shape[1]), (tokens.shape[0], 5))
-
-    def loss(params: Params) -> jax.Array:
-        mask = jnp.ones(index.shape)
-        return target_nll(module, params, None, tokens, jnp.ones_like(tokens), index, mask).mean()
-
-    value, grads = jax.value_and_grad(loss)(params)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state, value
+def of_answers(tokens: np.ndarray) -> Batch:
+    """Returns int32[B, 13] sequences as a batch whose targets are the answers with their ends."""
+    index = np.arange(tokens.shape[1] - world.LENGTH - 1, tokens.shape[1], dtype=np.int32)
+    index = np.broadcast_to(index, (len(tokens), len(index)))
+    return Batch(tokens, np.ones_like(tokens), index, np.ones(index.shape, np.float32))
 
 
 def pretrain(
@@ -112,19 +84,11 @@ def pretrain(
       start: weights to go on from; they are given away. None for fresh ones.
     """
     model = random_model(config, jax.random.key(seed))
-    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, steps // 20, steps)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.01)
-    )
-    params = model.params if start is None else start
-    opt_state = optimizer.init(params)
     rng = np.random.default_rng(seed)
-    for step in range(steps):
-        tokens = batch(rng, toy, batch_size)
-        params, opt_state, value = train_step(model.module, optimizer, params, opt_state, tokens)
-        if step % 100 == 0 or step == steps - 1:
-            logging.info('step %d of %d: loss %.4f nats per token', step, steps, value)
-    return params
+    batches = (of_answers(batch(rng, toy, batch_size)) for _ in range(steps))
+    params = model.params if start is None else start
+    optimizer = all_weights.make_optimizer(steps, peak)
+    return all_weights.train(model.module, params, batches, steps, optimizer)
 
 
 def write_model(

@@ -8,6 +8,7 @@ import numpy as np
 
 from lorajax import models
 from lorajax.text import pretrain
+from lorajax.training import all_weights
 from tests.text.rows import Rows
 
 
@@ -31,14 +32,13 @@ def test_a_pretrained_model_loads_and_learns_no_document_from_another(tmp_path):
     pretrain.save(tmp_path / 'it', config, *made)
     model = models.load_model(str(tmp_path / 'it'))
     assert model.config.vocab_size == 280
-    optimizer = pretrain.make_optimizer(2, 1e-3)
+    optimizer = all_weights.make_optimizer(2, 1e-3, 5e-5)  # as the pretraining had: compiled once
 
     def loss(tokens, numbers):
         params = jax.tree.map(np.array, model.params)  # the step takes them
-        rows = np.array([tokens], np.int32), np.array([numbers], np.int32)
-        return float(
-            pretrain.train_step(model.module, optimizer, params, optimizer.init(params), *rows)[2]
-        )
+        rows = pretrain.of_documents(np.array([tokens], np.int32), np.array([numbers], np.int32))
+        state = optimizer.init(params)
+        return float(all_weights.take_step(model.module, optimizer, params, state, rows)[2])
 
     alone = [loss([*part, *part], [1, 1, 1, 2, 2, 2]) for part in ([3, 4, 5], [6, 7, 8])]
     both = loss([3, 4, 5, 6, 7, 8], [1, 1, 1, 2, 2, 2])
