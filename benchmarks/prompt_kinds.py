@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags, logging
 
-from benchmarks import ladder
+from benchmarks import ladder_worlds
 from lorajax import io
 from lorajax.distillation import material, response, teacher, trust
 from lorajax.experiment import models
@@ -50,7 +50,7 @@ class World(NamedTuple):
 def answered(experiment: Experiment) -> World:
     """Lets all adapters of a world answer prompts of every domain."""
     tasks = [*experiment.anchors, *experiment.heldouts]
-    by_domain = ladder.prompts_by_domain(experiment, _PROMPTS)
+    by_domain = ladder_worlds.prompts_by_domain(experiment, _PROMPTS)
     of_source, of_target = ({t: load_trained(experiment, side, t) for t in tasks} for side in SIDES)
     model, chat = models.load_side(experiment, 'source')
     answers, energies = {}, {}
@@ -156,7 +156,7 @@ def main(argv: Sequence[str]) -> None:
     worlds = {}
     for name in args.worlds:
         logging.info('world %s', name)
-        experiment = ladder.world(root, name)
+        experiment = ladder_worlds.make(root, name)
         worlds[name] = answered(experiment), len(experiment.anchors)
     text = table(worlds)
     io.write_text(root / 'prompt_kinds.md', text)
@@ -165,5 +165,5 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == '__main__':
     flags.DEFINE_string('workdir', None, 'where worlds are kept', required=True)
-    flags.DEFINE_list('worlds', list(ladder.WORLDS), 'which worlds')
+    flags.DEFINE_list('worlds', list(ladder_worlds.WORLDS), 'which worlds')
     app.run(main)

@@ -1,6 +1,6 @@
 """Is the expected quality right? `python -m benchmarks.quality --workdir=DIR --worlds=m,n,o`.
 
-In worlds that `benchmarks.ladder` made, mappings are fitted on 1 to 16 of the anchors, and other
+In worlds of `benchmarks.ladder_worlds`, mappings are fitted on 1 to 16 of the anchors, and other
 adapters are translated: what was expected of each (`mapping.quality`), with and without losses of
 left-out anchors, is set beside what it was worth on the task's rows. Also says how the default map
 gets on with more anchors. Writes a file for each world, so a killed call goes on where it stopped.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from absl import app, flags, logging
 
-from benchmarks import ladder as bench
+from benchmarks import ladder_worlds
 from lorajax import io, mapping
 from lorajax.evaluation import functional
 from lorajax.experiment import models
@@ -35,7 +35,7 @@ def measure(root: pathlib.Path, name: str) -> list[JsonDict]:
     stored = root / f'quality_{name.split()[0]}.json'
     if stored.exists():
         return io.read_json(stored)
-    experiment = bench.world(root, name)
+    experiment = ladder_worlds.make(root, name)
     source, target = (
         {task: load_trained(experiment, side, task) for task in experiment.tasks}
         for side in ('source', 'target')
@@ -144,6 +144,6 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == '__main__':
     flags.DEFINE_string('workdir', None, 'where the worlds are', required=True)
-    flags.DEFINE_list('worlds', list(bench.WORLDS), 'which worlds')
+    flags.DEFINE_list('worlds', list(ladder_worlds.WORLDS), 'which worlds')
     flags.DEFINE_bool('table', False, 'print the table of toy_shares instead')
     app.run(main)

@@ -9,12 +9,16 @@ import pathlib
 
 from absl import logging
 
-from lorajax.experiment import pipeline
-from lorajax.experiment.adapters import SIDES
+from benchmarks import toy_scores
+from lorajax.errors import InputError
+from lorajax.experiment import models, pipeline
+from lorajax.experiment.adapters import SIDES, load_trained
 from lorajax.experiment.config import Experiment
 from lorajax.toy import pretrain, world
+from lorajax.types import JsonDict
 
 PRETRAIN_STEPS = 1500
+LEAST = 0.95  # exact match that trained adapters must have for a world to take part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +44,12 @@ class Spec:
     def experiment(self, root: pathlib.Path) -> Experiment:
         """Returns the run that makes the world's adapters, in `root / name`."""
         anchors, heldouts = world.World(self.shifts, self.split_seed).split()
-        models = root / 'models' / f'{self.model_seed}'
+        bases = root / 'models' / f'{self.model_seed}'
         return Experiment(
             workdir=str(root / self.name),
             stages=('prepare', 'train'),
-            source_model=str(models / 'source'),
-            target_model=str(models / 'target'),
+            source_model=str(bases / 'source'),
+            target_model=str(bases / 'target'),
             anchors=tuple(function.task for function in anchors),
             heldouts=tuple(function.task for function in heldouts),
             seed=self.seed,
@@ -79,3 +83,32 @@ def pretrain_missing(root: pathlib.Path, spec: Spec) -> Experiment:
                 steps=PRETRAIN_STEPS,
             )
     return experiment
+
+
+def check(experiment: Experiment, items: int) -> JsonDict:
+    """Refuses a world in which the held-outs' own adapters do not do their task.
+
+    A source adapter that cannot do the task has nothing to translate, and an oracle that cannot
+    makes no gap.
+
+    Returns:
+      Lowest exact match of a held-out's trained adapter, by side.
+
+    Raises:
+      InputError: naming the side, if it is below `LEAST`.
+    """
+    lowest = {}
+    for side in SIDES:
+        loaded = models.load_side(experiment, side)
+        lowest[side] = min(
+            toy_scores.of_task(
+                loaded, experiment, task, {side: load_trained(experiment, side, task)}, items
+            )[side][0]
+            for task in experiment.heldouts
+        )
+        if lowest[side] < LEAST:
+            raise InputError(
+                f'{experiment.workdir}: a {side} adapter has exact match {lowest[side]:.2f} on its '
+                f'own task, expected at least {LEAST}; take another model seed'
+            )
+    return lowest

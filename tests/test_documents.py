@@ -92,6 +92,8 @@ def check(words):
 def check_module(name, arguments):
     """Returns what is wrong with `python -m name arguments`, without importing the module."""
     spec = importlib.util.find_spec(name)
+    if spec is not None and spec.submodule_search_locations:
+        spec = importlib.util.find_spec(f'{name}.__main__')
     if spec is None:
         return f'{name}: no such module'
     if name.split('.')[0] not in ('lorajax', 'benchmarks'):

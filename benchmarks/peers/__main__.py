@@ -1,6 +1,6 @@
 """Peers that train, at equal compute: `python -m benchmarks.peers --workdir=DIR --worlds=demo`.
 
-In worlds that `benchmarks.ladder` made. For every held-out the source answers 96 prompts of all
+In worlds of `benchmarks.ladder_worlds`. For every held-out the source answers 96 prompts of all
 kinds, a third of each domain, and 32 answers are learned, 30 epochs from the translation on:
 
   certainty        those of which the teacher is surest (what 'distilled' does)
@@ -18,6 +18,7 @@ A training passes over 960 rows; a search over 1536. Scores are kept for each wo
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,14 +26,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import app, flags, logging
 
-from benchmarks import ladder as bench
+from benchmarks import ladder_worlds as worlds
 from benchmarks import toy_scores
-from lorajax import io
-from lorajax.distillation import likelihoods, lorahub, pseudo_labels, selection, teacher
+from benchmarks.peers import likelihoods, lorahub, selection
+from lorajax.distillation import material, teacher
 from lorajax.distillation.teacher import Answer
 from lorajax.experiment import models
 from lorajax.experiment import tasks as tasks_by_name
-from lorajax.experiment.adapters import load_trained
 from lorajax.experiment.config import Experiment
 from lorajax.models import Model, activations
 from lorajax.tasks import examples
@@ -94,19 +94,11 @@ def _ask(source: Side, task: str, adapter: Adapter, prompts: Sequence[str], max_
     """Lets the source answer, and measures the answers."""
     model, chat = source
     answers = _answers(source, task, adapter, prompts, max_len)
-    rows = _encode(chat, task, prompts, answers)
+    rows = material.encode_answers(chat, task, prompts, answers)
     losses = (
         selection.token_losses(model, one, rows, _KEPT, chat.pad_id) for one in (adapter, None)
     )
     return _Said(prompts, answers, rows, *losses)
-
-
-def _encode(
-    chat: ChatFormat, task: str, prompts: Sequence[str], answers: Sequence[Answer]
-) -> list[Encoded]:
-    """Returns prompts and answers in a model's tokens."""
-    pairs = zip(prompts, answers, strict=True)
-    return [chat.encode(pseudo_labels.example(task, p, a.text)) for p, a in pairs]
 
 
 def _certainty(answers: Sequence[Answer]) -> np.ndarray:
@@ -156,10 +148,10 @@ def _by_tokens(
 
 def learned(experiment: Experiment) -> tuple[dict[str, dict[str, Adapter]], dict[str, list[float]]]:
     """Returns the adapters by task and way; and the share of its domain in what each way keeps."""
-    sides, sources, start = bench.translated(experiment)
+    sides, sources, start = worlds.translated(experiment)
     source = models.load_side(experiment, 'source')
     target, chat = models.load_side(experiment, 'target')
-    by_domain = bench.prompts_by_domain(experiment, 2 * _KEPT + _SEEDS)
+    by_domain = worlds.prompts_by_domain(experiment, 2 * _KEPT + _SEEDS)
     rows: dict[str, dict[str, list[Encoded]]] = {}
     made: dict[str, dict[str, Adapter]] = {task: {'map': start[task]} for task in sources}
     recipe = dataclasses.replace(experiment.train_config, num_epochs=30, batch_size=_KEPT)
@@ -168,17 +160,17 @@ def learned(experiment: Experiment) -> tuple[dict[str, dict[str, Adapter]], dict
     for task, adapter in sources.items():
         domain = tasks_by_name.get(task).domain
         own = by_domain[domain]
-        pool = bench.chosen(by_domain, domain, 'mixed', _POOL)
+        pool = worlds.chosen(by_domain, domain, 'mixed', _POOL)
         said = _ask(source, task, adapter, pool, experiment.max_len)
         near = _answers(source, task, adapter, own[: 2 * _KEPT], experiment.max_len)
         kept = _chosen(source, said, own[-_SEEDS:], rng)
-        ours = _encode(chat, task, pool, said.answers)
+        ours = material.encode_answers(chat, task, pool, said.answers)
         is_own = np.array([prompt in own for prompt in pool])
         for way, chosen in kept.items():
             shares.setdefault(way, []).append(float(is_own[chosen].mean()))
             rows.setdefault(way, {})[task] = [ours[i] for i in chosen]
         rows.setdefault('fresh', {})[task] = rows['excess'][task]
-        of_kind = _encode(chat, task, own[: 2 * _KEPT], near)
+        of_kind = material.encode_answers(chat, task, own[: 2 * _KEPT], near)
         surest = selection.best(_certainty(near), _KEPT)
         rows.setdefault('own kind', {})[task] = [of_kind[i] for i in surest]
         filtered, wanted = _by_tokens(said, ours, (source[1], chat), kept['excess'])
@@ -205,37 +197,24 @@ def learned(experiment: Experiment) -> tuple[dict[str, dict[str, Adapter]], dict
 
 def scores(root: pathlib.Path, name: str) -> JsonDict:
     """Returns the scores of a world."""
-    stored = root / f'peers_{name.split()[0]}.json'
-    if stored.exists():
-        return io.read_json(stored)
-    experiment = bench.world(root, name)
+    experiment = worlds.make(root, name)
     made, shares = learned(experiment)
     loaded = models.load_side(experiment, 'target')
-    result: JsonDict = {'world': name, 'tasks': {}, 'own_domain': shares}
-    for task, adapters in made.items():
-        tried = {'base': None, **adapters, 'oracle': load_trained(experiment, 'target', task)}
-        means = toy_scores.of_task(loaded, experiment, task, tried)
-        result['tasks'][task] = {'methods': means}
-    io.write_json(stored, result)
-    return result
+    tasks = toy_scores.of_heldouts(loaded, experiment, made)
+    return {'world': name, 'tasks': tasks, 'own_domain': shares}
 
 
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
     del argv
     root = pathlib.Path(flags.FLAGS.workdir)
-    worlds = []
+    found = []
     for name in flags.FLAGS.worlds:
         logging.info('world %s', name)
-        worlds.append(scores(root, name))
-    tasks = [task['methods'] for world in worlds for task in world['tasks'].values()]
-    print('| | gap recovered, accuracy | gap recovered, NLL | exact match |')
-    print('| --- | --- | --- | ---: |')
-    for way in tasks[0]:
-        shares = (bench.over_worlds(worlds, way, column) for column in (0, 1))
-        cells = ['{:.3f} [{:.3f}, {:.3f}]'.format(*share) for share in shares]
-        print(f'| {way} | {cells[0]} | {cells[1]} | {np.mean([t[way][0] for t in tasks]):.3f} |')
-    for world in worlds:
+        stored = root / f'peers_{name.split()[0]}.json'
+        found.append(toy_scores.kept(stored, functools.partial(scores, root, name)))
+    print(toy_scores.table(found))
+    for world in found:
         means = {way: round(float(np.mean(of)), 2) for way, of in world['own_domain'].items()}
         print(f'{world["world"]}, share of the own domain in what is kept: {means}')
 

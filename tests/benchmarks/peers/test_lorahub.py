@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lorajax.distillation import lorahub, material
+from benchmarks.peers import lorahub
+from lorajax.distillation import material
 from lorajax.errors import InputError
 from tests.distillation.toy_teacher import known_rows, load, random_adapter
 

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from lorajax.distillation import likelihoods, selection
+from benchmarks.peers import likelihoods, selection
 from lorajax.training import TrainConfig
 from tests.distillation.toy_teacher import known_rows, load, random_adapter
 

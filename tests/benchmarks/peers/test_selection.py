@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lorajax.distillation import material, selection
+from benchmarks.peers import selection
+from lorajax.distillation import material
 from tests.distillation.toy_teacher import known_rows, load, random_adapter
 
 

@@ -1,0 +1,1 @@
+"""Ways of others to teach an adapter, beside those of `lorajax.distillation`; see `__main__`."""
