@@ -19,10 +19,7 @@ def load_trained(experiment: Experiment, side: str, task: str) -> Adapter:
     Raises:
       InputError: if it is not there, or its files are damaged.
     """
-    directory = experiment.files.adapter(side, task)
-    if not directory.exists():
-        raise InputError(f'{directory}: no such adapter; run the stage train first')
-    return load_peft(directory)[1]
+    return _load(experiment.files.adapter(side, task), 'train')
 
 
 def load_predicted(experiment: Experiment, method: str, task: str) -> Adapter:
@@ -31,9 +28,13 @@ def load_predicted(experiment: Experiment, method: str, task: str) -> Adapter:
     Raises:
       InputError: if it is not there, or its files are damaged.
     """
-    directory = experiment.files.predicted(method, task)
+    return _load(experiment.files.predicted(method, task), 'map')
+
+
+def _load(directory: pathlib.Path, stage: str) -> Adapter:
+    """Reads an adapter that a stage makes."""
     if not directory.exists():
-        raise InputError(f'{directory}: no such adapter; run the stage map first')
+        raise InputError(f'{directory}: no such adapter; run the stage {stage} first')
     return load_peft(directory)[1]
 
 

@@ -11,7 +11,7 @@ import hashlib
 import importlib.resources
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 
@@ -104,55 +104,44 @@ def _hero(document: Document) -> Section | None:
     return next(charted, None)
 
 
-def _cards(results: Results) -> list[dict[str, str]]:
+class _Card(NamedTuple):
+    """A number at the top of the page."""
+
+    value: str
+    label: str
+    note: str
+    kind: str = ''
+
+
+def _cards(results: Results) -> list[_Card]:
     """The few numbers at the top of the page."""
     part = results['experiment1']
-    selected = part['selected_method']
-    cards = []
+    selected, cards = part['selected_method'], []
     if selected in part['pooled_gap_recovered']:
-        value, low, high = part['pooled_gap_recovered'][selected]
-        note = '' if low is None else f' · 95 % interval {100 * low:.1f} to {100 * high:.1f} %'
-        cards.append(
-            {
-                'value': f'{100 * value:.1f} %',
-                'label': 'of what retraining gains is kept',
-                'note': f'by {selected}, the method fixed beforehand{note}',
-                'kind': 'primary',
-            }
-        )
+        value, interval = _share(part['pooled_gap_recovered'][selected], ' · ')
+        note = f'by {selected}, the method fixed beforehand{interval}'
+        cards.append(_Card(value, 'of what retraining gains is kept', note, 'primary'))
     if selected in part['pooled_nll_gap_recovered']:
-        value, low, high = part['pooled_nll_gap_recovered'][selected]
-        note = '' if low is None else f', 95 % interval {100 * low:.1f} to {100 * high:.1f} %'
-        cards.append(
-            {
-                'value': f'{100 * value:.1f} %',
-                'label': 'of the gain in loss is kept',
-                'note': f'loss of the reference answers{note}',
-                'kind': '',
-            }
-        )
+        value, interval = _share(part['pooled_nll_gap_recovered'][selected], ', ')
+        note = f'loss of the reference answers{interval}'
+        cards.append(_Card(value, 'of the gain in loss is kept', note))
     if part['headline'] is not None:
         chance = part['headline_chance']
         note = 'points of accuracy; optimistic, as the best is picked after the fact, task by task'
         if chance:
             note += f'; chance alone gives {100 * chance["expected"]:+.1f}'
-        cards.append(
-            {
-                'value': f'{100 * part["headline"]:+.1f} points',
-                'label': 'best learned map minus the mean adapter',
-                'note': note,
-                'kind': '',
-            }
-        )
-    excluded = ', '.join(part['excluded'])
-    cards.append(
-        {
-            'value': f'{len(part["usable"])} of {len(part["rows"])}',
-            'label': 'held-out tasks are counted',
-            'note': f'left out, retraining gains too little: {excluded}'
-            if excluded
-            else 'retraining gains 3 points or more on each',
-            'kind': '',
-        }
-    )
+        value = f'{100 * part["headline"]:+.1f} points'
+        cards.append(_Card(value, 'best learned map minus the mean adapter', note))
+    note = 'retraining gains 3 points or more on each'
+    if part['excluded']:
+        note = f'left out, retraining gains too little: {", ".join(part["excluded"])}'
+    value = f'{len(part["usable"])} of {len(part["rows"])}'
+    cards.append(_Card(value, 'held-out tasks are counted', note))
     return cards
+
+
+def _share(found: tuple[Any, Any, Any], before: str) -> tuple[str, str]:
+    """Returns a share in words, and its interval behind `before` if there is one."""
+    value, low, high = found
+    interval = '' if low is None else f'{before}95 % interval {100 * low:.1f} to {100 * high:.1f} %'
+    return f'{100 * value:.1f} %', interval
