@@ -19,7 +19,7 @@ from lorajax.mapping.compiling import quick_jit
 from lorajax.mapping.layout import indices, numbers
 from lorajax.mapping.options import Options
 from lorajax.mapping.queries import Queries
-from lorajax.mapping.subspace import Frame, orthonormal_bases, reduce_basis
+from lorajax.mapping.subspace import Basis, Frame, orthonormal_bases, reduce_basis
 from lorajax.mapping.tensor_loop import over_tensors
 from lorajax.types import Array, JsonDict
 
@@ -62,15 +62,12 @@ def fit(source: Anchors, target: Anchors, options: Options) -> BilinearPart:
     if missing:
         raise InputError(f'source adapters lack {missing}, which this method maps one to one')
     rank = options.basis_rank
-    reductions = list(
-        over_tensors(
-            lambda tensor: reduce_basis(orthonormal_bases(*source.layer(*tensor)), rank),
-            source.tensors,
-        )
+    reductions = over_tensors(
+        lambda tensor: reduce_basis(orthonormal_bases(*source.layer(*tensor)), rank), source.tensors
     )
-    bases = {t: basis for t, (basis, _) in zip(source.tensors, reductions, strict=True)}
-    bases_of_target = target.frame.bases
-    target_reductions = list(over_tensors(lambda basis: reduce_basis(basis, rank), bases_of_target))
+    bases, lost = _used(source, list(reductions))
+    reductions = over_tensors(lambda basis: reduce_basis(basis, rank), target.frame.bases)
+    target_bases, target_lost = _used(target, list(reductions))
     keep = fold_masks(len(source), options.bilinear_folds)
     per_tensor, cross, norms = [], [], []
     for index, (projection, layer) in enumerate(target.tensors):
@@ -78,7 +75,7 @@ def fit(source: Anchors, target: Anchors, options: Options) -> BilinearPart:
         width = min(options.source_layers, depths[1])
         window = bilinear.source_window(layer, *depths, width)
         basis = target.frame.bases[index]
-        reduced, _ = target_reductions[index]
+        reduced = target_bases[projection, layer]
         samples = bilinear.Samples(
             np.stack([bases[projection, k].a for k in window], axis=1),
             np.stack([bases[projection, k].b for k in window], axis=1),
@@ -110,11 +107,34 @@ def fit(source: Anchors, target: Anchors, options: Options) -> BilinearPart:
     info = {
         'folds': len(keep) - 1,
         'basis_lost': {
-            'source': _summary([share for _, share in reductions]),
-            'target': _summary([share for _, share in target_reductions]),
+            'source': _summary(lost),
+            'target': _summary(target_lost),
         },
     }
     return BilinearPart(frame, per_tensor, np.stack(cross), np.stack(norms), info)
+
+
+def _used(
+    anchors: Anchors, reductions: list[tuple[Basis, float]]
+) -> tuple[dict[tuple[str, int], Basis], list[float]]:
+    """Drops directions that no layer of a projection uses, and takes bases and shares apart.
+
+    So zeros in factors, as of anchors of lower rank than the widest, count neither in the mean
+    diagonals that penalties are relative to, nor in the random starts.
+    """
+    widths: dict[str, tuple[int, int]] = {}
+    for (projection, _), (basis, _) in zip(anchors.tensors, reductions, strict=True):
+        here = (np.any(np.asarray(q), axis=0).sum() for q in (basis.q_in, basis.q_out))
+        known = widths.get(projection, (1, 1))
+        m, n = (max(int(one), other) for one, other in zip(here, known, strict=True))
+        widths[projection] = m, n
+    bases = {}
+    for (projection, layer), (basis, _) in zip(anchors.tensors, reductions, strict=True):
+        m, n = widths[projection]
+        bases[projection, layer] = Basis(
+            basis.q_in[:, :m], basis.q_out[:, :n], basis.a[:, :m], basis.b[..., :n]
+        )
+    return bases, [share for _, share in reductions]
 
 
 def _summary(shares: list[float]) -> dict[str, float]:

@@ -3,10 +3,12 @@ import pytest
 
 from lorajax import mapping
 from lorajax.errors import InputError
+from lorajax.lora import pad_rank
 from lorajax.mapping import bilinear_part
 from lorajax.mapping.anchors import Anchors
 from lorajax.mapping.options import Options
 from lorajax.mapping.queries import Queries
+from lorajax.mapping.subspace import orthonormal_bases, reduce_basis
 from tests.mapping.worlds import dense, make_world, split
 
 
@@ -22,6 +24,28 @@ def test_reduced_bases_lose_nothing_when_they_are_wide_enough():
     wider = mapping.fit('bilinear', source, target, basis_rank=64)
     query = source['task0']
     np.testing.assert_allclose(dense(wide.predict(query)), dense(wider.predict(query)), atol=1e-3)
+
+
+def test_zeros_beside_the_factors_leave_the_bases_as_they_are():
+    """So they change no map: neither its penalty nor its random start."""
+    source, _ = make_world(tasks=3)
+    wide = {task: pad_rank(tree, 4) for task, tree in source.items()}
+    found = []
+    for anchors in (Anchors(source, 'plain'), Anchors(wide, 'wide')):
+        factors = [anchors.layer(*tensor) for tensor in anchors.tensors]
+        reductions = [reduce_basis(orthonormal_bases(a, b), 64) for a, b in factors]
+        bases, lost = bilinear_part._used(anchors, reductions)
+        assert list(bases) == anchors.tensors and max(lost) < 1e-5
+        for basis, (a, b) in zip(bases.values(), factors, strict=True):
+            assert basis.q_in.shape[1] == basis.q_out.shape[1] == 6  # three of rank 2
+            np.testing.assert_allclose(basis.q_in @ basis.a, a, atol=1e-4)
+            np.testing.assert_allclose(basis.b @ basis.q_out.T, b, atol=1e-4)
+        found.append(bases)
+    for tensor, basis in found[0].items():
+        for side in ('q_in', 'q_out'):
+            np.testing.assert_allclose(
+                getattr(found[1][tensor], side), getattr(basis, side), atol=1e-3
+            )
 
 
 def test_predictions_leave_the_span_of_the_anchors():
