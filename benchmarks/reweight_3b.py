@@ -1,6 +1,6 @@
-"""What fitting weights of the anchors needs at 3B size: `python -m benchmarks.reweight_3b`.
+"""What putting anchors together anew needs at 3B size: `python -m benchmarks.reweight_3b`.
 
-An evaluation of the loss and its gradient by the weights (`distillation.reweight`) is compiled at
+An evaluation of the loss and its gradient by the cores (`distillation.reweight`) is compiled at
 the true shapes of a model, for `--compile_for` (see BUILD.md; by default for this machine's CPU);
 no weight is made. Prints a Markdown row for each number of adapters fitted together: bytes by XLA's
 own account, the operations of an evaluation as `operations` counts them beside XLA's count of the
@@ -20,7 +20,13 @@ from absl import logging
 from jax.sharding import Mesh
 
 from lorajax import sharding
-from lorajax.distillation.reweight import DEFAULTS, Problem, evaluate, keeps_activations
+from lorajax.distillation.reweight import (
+    DEFAULTS,
+    Directions,
+    Problem,
+    evaluate,
+    keeps_activations,
+)
 from lorajax.experiment import programs, targets
 from lorajax.experiment.config import Experiment
 from lorajax.models import ModelConfig
@@ -28,15 +34,12 @@ from lorajax.models import config as config_lib
 from lorajax.tasks.batching import Batch
 from tests.models import shapes
 
-RANK = 16  # of every anchor
+RANK = 16  # of the start
 
 
-def compiled(
-    base: programs.Base, anchors: int, adapters: int, rows: int, length: int
-) -> programs.Compiled:
+def compiled(base: programs.Base, adapters: int, rows: int, length: int) -> programs.Compiled:
     """Compiles one evaluation for answers that fill half of their rows."""
-    target = programs.stacked_adapters(base, anchors)
-    depth = base.config.num_layers
+    depth, width = base.config.num_layers, DEFAULTS.directions
 
     def floats(*shape: int) -> jax.ShapeDtypeStruct:
         return programs.array(base, shape, jnp.float32)
@@ -44,17 +47,26 @@ def compiled(
     def ints(*shape: int) -> jax.ShapeDtypeStruct:
         return programs.array(base, shape, jnp.int32)
 
-    names = list(target['layers'])
-    weights = {name: floats(adapters, depth, anchors) for name in names}
-    grams = {name: floats(depth, anchors, anchors) for name in names}
+    start = programs.stacked_adapters(base, adapters)
+    factors = {}
+    for name in start['layers']:
+        fan_in, fan_out = base.config.projections[name]
+        factors[name] = {'a': floats(depth, fan_in, width), 'b': floats(depth, width, fan_out)}
+    spread = {name: floats(depth, width, width) for name in factors}
+    cores = {name: floats(adapters, depth, width, width) for name in factors}
     batch = Batch(
         ints(adapters, rows, length), ints(adapters, rows, length),
         ints(adapters, rows, length // 2), floats(adapters, rows, length // 2),
     )  # fmt: skip
-    problem = Problem(programs.stacked_adapters(base, adapters), weights, batch, floats(adapters))
+    problem = Problem(start, batch, floats(adapters))
     module = keeps_activations(base.module, adapters * rows * length)
     return evaluate.lower(
-        module, base.params, target, grams, weights, problem, DEFAULTS.penalty
+        module,
+        base.params,
+        Directions({'layers': factors}, spread),
+        cores,
+        problem,
+        DEFAULTS.penalty,
     ).compile()
 
 
@@ -63,7 +75,7 @@ def operations(config: ModelConfig, rank: int, rows: int, length: int, is_kept: 
 
     The base is multiplied with in the forward pass, for the gradient of activations and, unless
     they are kept, for activations once more. So is the adapter of rank `rank`; of its factors only
-    `b`, which holds the weights, has a gradient. Answers are unembedded at half of the positions,
+    `b`, which holds the cores, has a gradient. Answers are unembedded at half of the positions,
     and their gradient is made at once. Attention is left out: at these lengths it is a hundredth.
     """
     widths, tokens = config.projections.values(), rows * length
@@ -80,7 +92,6 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--model', default='Llama-3.2-3B')
-    parser.add_argument('--anchors', type=int, default=16)
     parser.add_argument('--adapters', default='1,2,4')
     parser.add_argument('--rows', type=int, default=8)
     parser.add_argument('--length', type=int, default=256)
@@ -99,18 +110,18 @@ def main() -> None:
 
     def made(config: ModelConfig, mesh: Mesh, adapters: int) -> programs.Compiled:
         base = programs.make_base(experiment, config, mesh)
-        return compiled(base, args.anchors, adapters, args.rows, args.length)
+        return compiled(base, adapters, args.rows, args.length)
 
-    print('| model | compiled for | dtype | anchors | adapters | rows | tokens a row | GiB '
+    print('| model | compiled for | dtype | adapters | rows | tokens a row | GiB '
           '| of it arguments | TFLOP an evaluation and adapter | XLA / ours, one layer '
           '| s an adapter | adapters a minute |')  # fmt: skip
-    print('| --- | --- | --- |' + ' ---: |' * 10)
+    print('| --- | --- | --- |' + ' ---: |' * 9)
     for adapters in map(int, args.adapters.split(',')):
         program = made(config, mesh, adapters)
         account = program.memory_analysis()
         total = programs.Program('reweighting', program).device_bytes
         logging.info('%d adapters: %s', adapters, account)
-        shape = RANK * (args.anchors + 1), args.rows, args.length
+        shape = RANK + DEFAULTS.directions, args.rows, args.length
         module = programs.make_base(experiment, config, mesh).module
         is_kept = keeps_activations(module, adapters * args.rows * args.length).remat == 'none'
         flops = operations(config, *shape, is_kept)
@@ -120,7 +131,7 @@ def main() -> None:
         share = counted['flops'] / adapters / operations(shallow, *shape, is_kept)
         seconds = (DEFAULTS.steps + DEFAULTS.more_steps) * flops / args.flops
         cells = [
-            args.model, args.compile_for or 'CPU', args.dtype, args.anchors, adapters, args.rows,
+            args.model, args.compile_for or 'CPU', args.dtype, adapters, args.rows,
             args.length, f'{total / 2**30:.1f}',
             f'{account.argument_size_in_bytes / 2**30:.1f}', f'{flops / 1e12:.1f}',
             f'{share:.2f}', f'{seconds:.1f}', f'{60 / seconds:.1f}',

@@ -1,9 +1,9 @@
 """What asking the source is worth in a run of styles; a part of `benchmarks.stories`.
 
 Held-outs of a finished run of launch/stories.flags climb from the map with some of their own
-prompts, whose answers nobody reads: weights of the anchors, a training on the answers from the map
-on, or both in turn. Parts of the styles known exactly, and the target's own anchors summed up by
-these, bound what any map can do.
+prompts, whose answers nobody reads: anchors put together anew, a training on the answers from the
+map on, or both in turn. Parts of the styles known exactly, and the target's own anchors summed up
+by these, bound what any map can do.
 """
 
 import functools
@@ -23,7 +23,7 @@ from lorajax.tasks import examples
 from lorajax.tasks.styles import CASES, ENDINGS, FORMS
 from lorajax.types import Adapter, JsonDict
 
-# Way -> whether weights of anchors are fitted, and whether a training follows.
+# Way -> whether anchors are put together anew, and whether a training follows.
 WAYS = {'reweighted': (True, False), 'trained': (False, True), 'both': (True, True)}
 _NEW_TOKENS = 150  # of an answer; some models never end one
 _PENALTIES = (0.01, 0.3)  # of the weights of parts

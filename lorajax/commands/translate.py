@@ -79,8 +79,8 @@ def translate(flags: Flags, experiment: Experiment) -> None:
     """Turns source adapters into target adapters, as well as what is given allows.
 
     With a mapping alone it needs neither base model nor data. With both models and prompts the
-    source model answers the prompts with its adapter, and weights of the anchors are fitted to
-    the answers; with distill a training follows. With labelled examples weights are fitted to
+    source model answers the prompts with its adapter, and the target's anchors are put together
+    anew to fit the answers; with distill a training follows. With labelled examples they fit
     these. Eight or more prompts or examples are enough to keep some out and to see whether a
     step helped; one that did not is not taken.
 

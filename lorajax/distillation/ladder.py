@@ -2,9 +2,9 @@
 
   map          pairs of adapters (anchors); what the ladder starts from
   reweighted   also both models and some prompts: the source model answers them with its adapter,
-               and weights of the target's anchors are fitted to the answers
+               and the target's anchors are put together anew to fit the answers
   distilled    also a training of the target on these answers
-  few-shot     labelled examples: weights of the anchors fitted to them
+  few-shot     labelled examples: anchors put together anew to fit them
 
 Where there are prompts enough, a quarter is kept out of every fit (`material`). A rung that makes
 the loss of the answers to these greater than the rung below is not taken.
@@ -71,8 +71,8 @@ class Reached:
     """How far an adapter came.
 
     Attributes:
-      adapter: of the target, on the host, of the translation's rank or, where weights of anchors
-        were fitted, of at least `ReweightConfig.widening` times theirs.
+      adapter: of the target, on the host, of the translation's rank or, where anchors
+        were put together anew, of at least `ReweightConfig.widening` times theirs.
       rung: one of `RUNGS`.
       learned: answers or examples that the last rung was fitted to.
       losses: nats per token of answers that were kept out, by `NONE` and rung, in the order in
@@ -147,7 +147,7 @@ def climb(
       training: recipe of the rung 'distilled', whose rank and targets are those of the rung below
         and whose epochs are more where answers are few; None to leave it out.
       examples: returns labelled examples of the one task that all adapters are of.
-      config: how weights are fitted.
+      config: how anchors are put together anew.
       with_weights: whether the rung 'reweighted' is tried.
 
     Raises:
@@ -278,7 +278,7 @@ def _losses(
 
 
 class _ByWeights:
-    """Fits weights of the anchors, from the rung below on."""
+    """Puts anchors together anew, from the rung below on."""
 
     def __init__(
         self, target: _Target, anchors: Mapping[str, Adapter], config: ReweightConfig

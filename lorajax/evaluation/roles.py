@@ -9,7 +9,7 @@ from lorajax.mapping import method_named
 
 REWEIGHTED, DISTILLED = 'reweighted', 'distilled'
 _TRAINED_WORDS = {
-    REWEIGHTED: "weights of the anchors, fitted to the source's answers",
+    REWEIGHTED: "anchors put together anew, fitted to the source's answers",
     DISTILLED: "a training on the source's answers",
 }
 # Methods that fit or train on the target, on answers of the source: more than a map.

@@ -91,7 +91,7 @@ class Experiment:
             'matched_scaled', 'distilled',
         ),
         "mappings to fit and evaluate: names of lorajax.mapping.METHODS; 'distilled', which trains "
-        "on what the source model answers; 'reweighted', which fits weights of the anchors to it",
+        "on what the source model answers; 'reweighted', which puts anchors together to fit it",
         group='mappings',
     )  # fmt: skip
     distill_from: str = option(

@@ -11,14 +11,16 @@ from lorajax.distillation.reweight import (
     ReweightConfig,
     Reweighting,
     combine,
+    directions_of,
     keeps_activations,
     reweight,
     truncate,
 )
 from lorajax.evaluation.inference import answer_nll
 from lorajax.experiment import tasks
-from lorajax.lora import delta_weight, stack
+from lorajax.lora import delta_weight
 from lorajax.lora.tree import init_adapter
+from lorajax.mapping import Anchors
 from lorajax.models import load_model
 from lorajax.tasks.chat import load_chat_format
 
@@ -43,22 +45,44 @@ def adapters(model, count):
     return made
 
 
-def test_a_combination_is_the_weighted_sum_of_updates(target):
+def together(anchors):
+    """Their sum, exactly."""
+    entries = [anchor['layers'] for anchor in anchors.values()]
+    return {
+        'layers': {
+            name: {
+                'a': np.concatenate([entry[name]['a'] for entry in entries], axis=-1),
+                'b': np.concatenate([entry[name]['b'] for entry in entries], axis=-2),
+            }
+            for name in entries[0]
+        }
+    }
+
+
+def test_directions_hold_the_anchors_and_count_in_their_units(target):
     anchors = adapters(target[0], 3)
+    found = directions_of(Anchors(anchors, 'target'), 16)
+    norm = np.mean([moved(None, anchor) ** 2 for anchor in anchors.values()]) ** 0.5
+    for name, entry in found.factors['layers'].items():
+        a, b = entry['a'], entry['b'] / norm
+        for anchor in anchors.values():
+            update = anchor['layers'][name]['a'] @ anchor['layers'][name]['b']
+            core = a.swapaxes(1, 2) @ update @ b.swapaxes(1, 2)
+            np.testing.assert_allclose(a @ core @ b, update, atol=1e-5)
+    # As much as the anchors themselves, if nothing is left out.
+    assert sum(np.square(s).sum() for s in found.spread.values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_core_moves_the_start_between_the_directions_by_their_spread(target):
+    start, *rest = adapters(target[0], 4).items()
+    found = directions_of(Anchors(dict(rest), 'target'), 2)
     rng = np.random.default_rng(9)
-    depth = target[0].config.num_layers
-    weights = {name: rng.normal(size=(depth, 3)) for name in ('v_proj', 'up_proj')}
-    combined = combine(stack(list(anchors.values())), weights)
-    for name, entry in combined['layers'].items():
-        for layer in range(depth):
-            expected = sum(
-                weights[name][layer, i]
-                * a['layers'][name]['a'][layer]
-                @ a['layers'][name]['b'][layer]
-                for i, a in enumerate(anchors.values())
-            )
-            actual = np.asarray(entry['a'][layer]) @ np.asarray(entry['b'][layer])
-            np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    cores = {name: rng.normal(size=s.shape).astype(np.float32) for name, s in found.spread.items()}
+    made = updates(combine(found, cores, start[1]))
+    for name, entry in found.factors['layers'].items():
+        change = entry['a'] @ (found.spread[name] * cores[name]) @ entry['b']
+        expected = updates(start[1])[name] + change.swapaxes(1, 2)
+        np.testing.assert_allclose(made[name], expected, atol=1e-5)
 
 
 def test_reweighting_lowers_the_loss_of_its_examples_below_the_mean_of_the_anchors(target):
@@ -68,17 +92,15 @@ def test_reweighting_lowers_the_loss_of_its_examples_below_the_mean_of_the_ancho
         task: [chat.encode(e) for e in tasks.get(task).pools(None, 'direct').train[:4]]
         for task in ('toy_math_keep_7', 'toy_code_reverse_3')
     }
-    mean = {
-        name: np.full((model.config.num_layers, 3), 1 / 3, np.float32)
-        for name in ('v_proj', 'up_proj')
-    }
-    start = combine(stack(list(anchors.values())), mean)
+    mean = together(anchors)
+    for entry in mean['layers'].values():
+        entry['b'] = entry['b'] / 3
     config = ReweightConfig(steps=14, more_steps=4, penalty=0.0)
     fitted = reweight(model, anchors, examples, pad_id=chat.pad_id, config=config)
     for task, few in examples.items():
         before, after = (
             answer_nll(model, adapter, few, 4, chat.pad_id).mean()
-            for adapter in (jax.tree.map(np.asarray, start), fitted[task])
+            for adapter in (mean, fitted[task])
         )
         assert after < before - 0.1
 
@@ -124,8 +146,9 @@ def test_a_fit_that_goes_on_begins_where_it_stood(target, rows):
 
 
 def moved(start, adapter):
-    """Norm of the change."""
-    before, after = updates(start), updates(adapter)
+    """Norm of the change; of all of it without a start."""
+    after = updates(adapter)
+    before = updates(start) if start else dict.fromkeys(after, 0.0)
     return np.sqrt(sum(np.square(after[name] - before[name]).sum() for name in before))
 
 
@@ -149,7 +172,7 @@ def test_adapters_fitted_together_are_those_fitted_one_by_one(target, rows):
     _, alone = fit(target, rows, penalty=0.1, adapters_per_step=1)
     for task in rows:
         ours, theirs = updates(together[task]), updates(alone[task])
-        for name in ours:  # Adam divides by the gradient's size, which rounding alone makes differ
+        for name in ours:  # rounding alone makes them differ
             assert np.linalg.norm(ours[name] - theirs[name]) < 1e-3 * np.linalg.norm(theirs[name])
 
 
@@ -160,9 +183,7 @@ def test_a_small_step_computes_nothing_twice(target):
 
 
 def test_truncation_is_the_nearest_of_its_rank(target):
-    anchors = list(adapters(target[0], 3).values())
-    weights = {name: np.ones((target[0].config.num_layers, 3)) for name in ('v_proj', 'up_proj')}
-    wide = jax.tree.map(np.asarray, combine(stack(anchors), weights))
+    wide = together(adapters(target[0], 3))
     narrow = truncate(wide, 2)
     for name, whole in updates(wide).items():
         u, s, vt = np.linalg.svd(whole)

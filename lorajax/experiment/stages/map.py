@@ -227,7 +227,7 @@ def _distill(experiment: Experiment, source: mapping.Anchors, target: mapping.An
 def _reweight(
     experiment: Experiment, source: mapping.Anchors, target: mapping.Anchors, tasks: Sequence[str]
 ) -> None:
-    """Fits weights of the anchors to what the source model answers with the held-outs' adapters.
+    """Puts anchors together anew to fit what the source model answers with the held-outs' adapters.
 
     Prompts are some of the held-out's own, without their answers. Each held-out is done by
     itself, so one that is done already changes nothing for the others.
