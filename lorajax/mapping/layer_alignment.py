@@ -32,7 +32,10 @@ class Grouping(NamedTuple):
 
 
 def matching_layer(layer: int, target_layers: int, source_layers: int) -> int:
-    """Returns the source layer at the same relative depth, rounded half to even."""
+    """Returns the source layer at the same relative depth, rounded half to even.
+
+    A single target layer is the last.
+    """
     if target_layers == 1:
         return source_layers - 1
     return round(layer * (source_layers - 1) / (target_layers - 1))
