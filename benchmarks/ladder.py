@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
 from benchmarks import ladder_worlds as worlds
 from benchmarks import toy_scores, toy_worlds
@@ -129,11 +129,12 @@ def main(argv: Sequence[str]) -> None:
     del argv
     args = flags.FLAGS
     root = pathlib.Path(args.workdir)
+    measure = functools.partial(
+        scores, kinds=args.kinds, with_training=args.training, with_distilled=args.distilled
+    )
     found = []
-    for name in args.worlds:
-        logging.info('world %s', name)
-        measure = functools.partial(scores, root, name, args.kinds, args.training, args.distilled)
-        found.append(toy_scores.kept(root / f'ladder_{name.split()[0]}.json', measure))
+    for world in worlds.measured(root, args.worlds, 'ladder', measure):
+        found.append(world)
         io.write_json(root / 'ladder.json', found)
         text = table(found)
         io.write_text(root / 'ladder.md', text)

@@ -14,11 +14,10 @@ Scores are kept for each world.
 """
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from benchmarks import ladder_worlds as worlds
 from benchmarks import toy_scores
@@ -82,13 +81,9 @@ def scores(root: pathlib.Path, name: str) -> JsonDict:
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
     del argv
-    root = pathlib.Path(flags.FLAGS.workdir)
-    found = []
-    for name in flags.FLAGS.worlds:
-        logging.info('world %s', name)
-        stored = root / f'controls_{name.split()[0]}.json'
-        found.append(toy_scores.kept(stored, functools.partial(scores, root, name)))
-    print(toy_scores.table(found, without_gap=SOURCE))
+    args = flags.FLAGS
+    found = worlds.measured(pathlib.Path(args.workdir), args.worlds, 'controls', scores)
+    print(toy_scores.table(list(found), without_gap=SOURCE))
 
 
 if __name__ == '__main__':

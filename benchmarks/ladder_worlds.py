@@ -8,12 +8,14 @@ their answers.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+from absl import logging
 
 from benchmarks import toy_worlds
 from benchmarks.toy_worlds import Spec
-from lorajax import mapping
+from lorajax import io, mapping
 from lorajax.experiment import models, pipeline
 from lorajax.experiment import tasks as tasks_by_name
 from lorajax.experiment.adapters import SIDES, load_trained
@@ -126,6 +128,25 @@ def translated(experiment: Experiment) -> tuple[list[Adapters], Adapters, Adapte
     sources = {task: load_trained(experiment, 'source', task) for task in experiment.heldouts}
     start = {task: fitted.predict(adapter) for task, adapter in sources.items()}
     return sides, sources, start
+
+
+def measured(
+    root: pathlib.Path, names: Sequence[str], kind: str, measure: Callable[[pathlib.Path, str], Any]
+) -> Iterator[Any]:
+    """Yields what is measured in each world; kept in `root`, so a killed call goes on where it was.
+
+    Args:
+      root: directory of the worlds.
+      names: of worlds.
+      kind: begins the names of the files.
+      measure: of `root` and a name.
+    """
+    for name in names:
+        logging.info('world %s', name)
+        path = root / f'{kind}_{name.split()[0]}.json'
+        if not path.exists():
+            io.write_json(path, measure(root, name))
+        yield io.read_json(path)
 
 
 def loaders(experiment: Experiment) -> list[Callable[[], tuple[Model, ChatFormat]]]:

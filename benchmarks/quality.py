@@ -11,10 +11,10 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
 from benchmarks import ladder_worlds
-from lorajax import io, mapping
+from lorajax import mapping
 from lorajax.evaluation import functional
 from lorajax.experiment import models
 from lorajax.experiment.adapters import load_trained
@@ -32,9 +32,6 @@ _LEVELS = np.arange(0.05, 1.0, 0.1)
 
 def measure(root: pathlib.Path, name: str) -> list[JsonDict]:
     """Returns one row for each translated adapter of a world."""
-    stored = root / f'quality_{name.split()[0]}.json'
-    if stored.exists():
-        return io.read_json(stored)
     experiment = ladder_worlds.make(root, name)
     source, target = (
         {task: load_trained(experiment, side, task) for task in experiment.tasks}
@@ -82,7 +79,6 @@ def measure(root: pathlib.Path, name: str) -> list[JsonDict]:
                         expected.share < 0 and (expected.is_measured or count < 4)
                     ),
                 })  # fmt: skip
-    io.write_json(stored, rows)
     return rows
 
 
@@ -134,10 +130,8 @@ def main(argv: Sequence[str]) -> None:
     del argv
     args = flags.FLAGS
     root = pathlib.Path(args.workdir)
-    rows: list[JsonDict] = []
-    for name in args.worlds:
-        logging.info('world %s', name)
-        rows += measure(root, name)
+    found = ladder_worlds.measured(root, args.worlds, 'quality', measure)
+    rows = [row for of_world in found for row in of_world]
     show: Callable[[Sequence[JsonDict]], str] = toy_table if args.table else coverage
     print(show(rows))
 

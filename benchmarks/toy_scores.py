@@ -1,15 +1,13 @@
 """Scores in toy worlds: means over a task's items, shares of the oracle's gain over tasks."""
 
 import functools
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorajax import io
 from lorajax.evaluation import evaluate as evaluation
 from lorajax.experiment import tasks
 from lorajax.experiment.adapters import load_trained
@@ -75,13 +73,6 @@ def of_heldouts(
         tried = {'base': None, **adapters, 'oracle': load_trained(experiment, 'target', task)}
         found[task] = {'methods': of_task(loaded, experiment, task, tried, items, **options)}
     return found
-
-
-def kept(path: pathlib.Path, measure: Callable[[], JsonDict]) -> JsonDict:
-    """Returns what a file holds; measures and writes it if there is none."""
-    if not path.exists():
-        io.write_json(path, measure())
-    return io.read_json(path)
 
 
 @functools.partial(jax.jit, static_argnames='module')

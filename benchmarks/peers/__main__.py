@@ -18,13 +18,12 @@ A training passes over 960 rows; a search over 1536. Scores are kept for each wo
 """
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
 from benchmarks import ladder_worlds as worlds
 from benchmarks import toy_scores
@@ -207,12 +206,8 @@ def scores(root: pathlib.Path, name: str) -> JsonDict:
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
     del argv
-    root = pathlib.Path(flags.FLAGS.workdir)
-    found = []
-    for name in flags.FLAGS.worlds:
-        logging.info('world %s', name)
-        stored = root / f'peers_{name.split()[0]}.json'
-        found.append(toy_scores.kept(stored, functools.partial(scores, root, name)))
+    args = flags.FLAGS
+    found = list(worlds.measured(pathlib.Path(args.workdir), args.worlds, 'peers', scores))
     print(toy_scores.table(found))
     for world in found:
         means = {way: round(float(np.mean(of)), 2) for way, of in world['own_domain'].items()}
