@@ -40,7 +40,7 @@ def climbed(
       way: one of `WAYS`.
       count: prompts.
     """
-    with_weights, with_training = WAYS[way]
+    with_cores, with_training = WAYS[way]
     source, target = adapters.load_anchors(experiment)
     options = {**methods.options(experiment), 'output_rank': experiment.lora_rank}
     fitted = mapping.fit(experiment.distill_from, source, target, **options)
@@ -58,7 +58,7 @@ def climbed(
         [row.asked for row in rows],
         ladder.Limits(64, experiment.max_len, experiment.max_new_tokens or _NEW_TOKENS),
         training=experiment.train_config if with_training else None,
-        with_weights=with_weights,
+        with_cores=with_cores,
     )
 
 

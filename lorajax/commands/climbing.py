@@ -62,7 +62,7 @@ def climb(
       given: what the user gave.
       experiment: sizes, precision and the recipe of a training.
       load: loads a model by name, with what is asked for of its side.
-      fitted: the mapping, whose anchors are weighted.
+      fitted: the mapping, whose anchors are put together anew.
       queries: adapters of the source by name.
       start: their translations.
 

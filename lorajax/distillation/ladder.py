@@ -29,7 +29,7 @@ from lorajax.types import Adapter
 
 MAP, REWEIGHTED, DISTILLED, FEW_SHOT = RUNGS = ('map', 'reweighted', 'distilled', 'few-shot')
 NONE = 'none'  # the bare target, in tables of losses
-_MOST_ROWS = 64  # that weights are fitted to: more changed little and cost memory
+_MOST_ROWS = 64  # that cores are fitted to: more changed little and cost memory
 LEAST_SEEN = 720  # answers that a training sees, repeated; 24 of them 30 times (docs/results.md)
 _ANCHOR = 'anchor '  # before names of anchors, which may be those of adapters to translate
 OTHER_KIND = (
@@ -132,7 +132,7 @@ def climb(
     training: TrainConfig | None = None,
     examples: Callable[[ChatFormat], Sequence[Encoded]] | None = None,
     config: ReweightConfig = DEFAULTS,
-    with_weights: bool = True,
+    with_cores: bool = True,
 ) -> dict[str, Reached]:
     """Climbs from translated adapters as far as what is given allows.
 
@@ -148,7 +148,7 @@ def climb(
         and whose epochs are more where answers are few; None to leave it out.
       examples: returns labelled examples of the one task that all adapters are of.
       config: how anchors are put together anew.
-      with_weights: whether the rung 'reweighted' is tried.
+      with_cores: whether the rung 'reweighted' is tried.
 
     Raises:
       InputError: if the source model finishes no answer, or a loss is not finite.
@@ -168,21 +168,21 @@ def climb(
         del model
     target = _Target(*load_target(), limits)
     reached = {name: Reached(adapter) for name, adapter in start.items()}
-    by_weights, by_training = _ByWeights(target, anchors.target, config), None
+    by_cores, by_training = _ByCores(target, anchors.target, config), None
     if training:
         by_training = _by_training(target, training)
     if prompts:
         given, notes = _trusted(target, prompts, heard, anchors.target, list(start))
         for name, note in notes.items():
             reached[name] = dataclasses.replace(reached[name], notes=(note,))
-        if with_weights:
-            reached = _step(REWEIGHTED, target, reached, given, by_weights)
+        if with_cores:
+            reached = _step(REWEIGHTED, target, reached, given, by_cores)
         if by_training:
             reached = _step(DISTILLED, target, reached, given, by_training)
     if examples:
         labelled = material.split([Row(encoded) for encoded in examples(target.chat)])
         given = dict.fromkeys(start, labelled)
-        reached = _step(FEW_SHOT, target, reached, given, by_weights)
+        reached = _step(FEW_SHOT, target, reached, given, by_cores)
     return reached
 
 
@@ -237,8 +237,8 @@ def _step(
         for name, rows in given.items()
     }
     accepted = [n for n, known in losses.items() if known[rung] <= known[reached[n].rung]]
-    goes_on = isinstance(fit, _ByWeights)
-    if isinstance(fit, _ByWeights) and accepted:
+    goes_on = isinstance(fit, _ByCores)
+    if isinstance(fit, _ByCores) and accepted:
         tried = fit.go_on({name: [*rows.learn, *rows.check] for name, rows in given.items()})
     result = dict(reached)
     for name, rows in given.items():
@@ -277,7 +277,7 @@ def _losses(
     return known
 
 
-class _ByWeights:
+class _ByCores:
     """Puts anchors together anew, from the rung below on."""
 
     def __init__(

@@ -91,7 +91,7 @@ def test_a_training_alone_keeps_the_rank_of_each_start(models, prompts, monkeypa
     reached = ladder.climb(
         lambda: models['source'], lambda: models['target'], ladder.Anchors({}, {}),
         {name: random_adapter(source, 0, size=0.1) for name in start}, start, prompts, LIMITS,
-        training=TrainConfig(num_epochs=1, batch_size=8, learning_rate=1e-3), with_weights=False,
+        training=TrainConfig(num_epochs=1, batch_size=8, learning_rate=1e-3), with_cores=False,
     )  # fmt: skip
     for name, one in reached.items():
         assert ladder.REWEIGHTED not in one.losses and ladder.DISTILLED in one.losses
