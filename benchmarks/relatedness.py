@@ -144,7 +144,6 @@ def measure(root: pathlib.Path, seed: int, rung: str) -> JsonDict:
     _reuse_source(root, seed, experiment.files.root)
     pipeline.run(experiment)
     arrays = base_arrays.collect(experiment, ('source_weights', 'source_inputs'))
-    rows = io.read_json(experiment.files.results)['experiment1']['rows']
     result = {
         'seed': seed,
         'rung': rung,
@@ -154,13 +153,19 @@ def measure(root: pathlib.Path, seed: int, rung: str) -> JsonDict:
         'activation_cka': similarity.activation_cka(
             arrays['source_inputs'], arrays['target_inputs']
         ),
-        'rows': [
-            {'task': row['task'], **{name: row['accuracy'][name] for name in _SCORED}}
-            for row in rows
-        ],
+        'rows': [{'task': task, **_accuracy(experiment, task)} for task in experiment.heldouts],
     }
     io.write_json(stored, result)
     return result
+
+
+def _accuracy(experiment: Experiment, task: str) -> dict[str, float]:
+    """Returns the share of right answers to a held-out by method."""
+    verdicts: dict[str, list[bool]] = {name: [] for name in _SCORED}
+    for row in io.read_jsonl(experiment.files.outcomes(task)):
+        if row['method'] in verdicts:
+            verdicts[row['method']].append(row['correct'])
+    return {name: float(np.mean(known)) for name, known in verdicts.items()}
 
 
 def _number(value: float) -> float | None:

@@ -129,7 +129,7 @@ def own_prompts(experiment: Experiment, controls: bool) -> list[dict[str, Any]]:
     own = asked({task: task for task in teachers}, prompts)
     made = {'own prompts': train(own, start_from=start)}
     if controls:
-        others = dict(zip(teachers, [*list(teachers)[2:], *list(teachers)[:2]], strict=True))
+        others = _of_another_skill(list(teachers))
         some = anchor_rows.interleaved(experiment)[: 2 * experiment.train_per_task : 2]
         any_rows = asked({t: t for t in teachers}, {t: [r.prompt for r in some] for t in teachers})
         made |= {
@@ -159,6 +159,15 @@ def own_prompts(experiment: Experiment, controls: bool) -> list[dict[str, Any]]:
         mine = {'source, its adapter': teachers[task]}
         found += score(target, target_chat, adapters=theirs)
         found += score(source, chat, adapters=mine)
+    return found
+
+
+def _of_another_skill(tasks: Sequence[str]) -> dict[str, str]:
+    """Returns for each held-out the next one, round the end, that asks another skill."""
+    found = {}
+    for index, task in enumerate(tasks):
+        behind = [*tasks[index:], *tasks[:index]]
+        found[task] = next(o for o in behind if o.split('_')[1] != task.split('_')[1])
     return found
 
 
